@@ -1,0 +1,35 @@
+"""The papers' formulas, one function a file: tensors in, tensors out.
+
+Float32 and float64 keep their dtype; half precision is computed in float32 and returned as it came. Scalars are
+0-dimensional tensors; counts are Python ints. A tensor that does not fit (shape, NaN, k out of range, a domain without
+a sample) is a ValueError of one line. Shape suffixes: S samples, E routed experts, K chosen ones, D domains, M members.
+"""
+
+from turnout.ops.committee import Committee, committee
+from turnout.ops.contribution import contribution
+from turnout.ops.coverage import coverage
+from turnout.ops.coverage_topk import coverage_topk
+from turnout.ops.gini import gini
+from turnout.ops.gini_topk import gini_topk
+from turnout.ops.influence_ratio import influence_ratio
+from turnout.ops.jaccard import jaccard
+from turnout.ops.lorenz import lorenz
+from turnout.ops.ranks import ranks
+from turnout.ops.released import released
+from turnout.ops.silhouette import silhouette
+
+__all__ = [
+    "Committee",
+    "committee",
+    "contribution",
+    "coverage",
+    "coverage_topk",
+    "gini",
+    "gini_topk",
+    "influence_ratio",
+    "jaccard",
+    "lorenz",
+    "ranks",
+    "released",
+    "silhouette",
+]
