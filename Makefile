@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test check format unit bench embedded docs clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Turnout needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/turnout audit --answers --out runs/demo
+
+test: check unit
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	$(BIN)/python benchmarks/audit_speed.py
+
+docs: install
+	$(BIN)/python -m turnout.cli.docs > docs/cli.md
+
+# Downloads the corpora, trains the tokenizer and the embedded model (over an hour on one core), writes docs/embedded.md.
+embedded: install
+	$(BIN)/python -m turnout.embedded.build
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,30 @@
+"""The `turnout` command: one verb a file."""
+
+import typer
+
+from turnout.cli import audit, compare, doctor, report, train, verify
+
+app = typer.Typer(
+    name="turnout",
+    help="Audit, align, couple and size the routing of Mixture-of-Experts language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command in (audit.audit, report.report, compare.compare, verify.verify, train.train, doctor.doctor):
+    app.command()(command)
+
+
+@app.callback()
+def turnout() -> None:
+    """Audit, align, couple and size the routing of Mixture-of-Experts language models.
+
+    Exit status: 0 done; 1 could not, or `verify` found damage; 2 arguments that do not parse.
+    """
+
+
+def main() -> None:
+    """Entry point of the `turnout` command."""
+    app()

@@ -1,0 +1,28 @@
+"""`turnout verify RUN`: is everything in the run's folder what was written there?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from turnout.cli.console import say
+from turnout.cli.verb import Json, print_json, verb
+
+
+@verb
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    json: Json = False,
+) -> None:
+    """Check a run's shards, tables and manifest against their digests. Exit status 1 if anything is wrong."""
+    from turnout.runs import verify as check
+
+    problems = [str(problem) for problem in check(run)]
+    if json:
+        print_json({"run": str(run), "sound": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            say(problem)
+        say(f"{run}: {f'{len(problems)} problem(s)' if problems else 'sound'}")
+    if problems:
+        raise typer.Exit(1)
