@@ -1,0 +1,66 @@
+"""What a trace's rows look like: one row a sample, six columns for each MoE layer.
+
+Shape suffixes: S samples, T tokens of one sample, E routed experts of a layer, K experts chosen per token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+LAYER_COLUMNS = ("chosen", "scores", "weights", "sum_scores", "sum_weights", "counts")
+FLOAT_COLUMNS = ("scores", "weights", "sum_scores", "sum_weights")
+SAMPLE_COLUMNS = ("index", "id", "subject", "domain", "tokens", "answer", "choice_logprobs")
+OPTIONAL_COLUMNS = ("answer", "choice_logprobs")
+
+
+@dataclass(frozen=True)
+class TraceLayer:
+    """One MoE layer of a trace: the decoder layer's own number, routed experts E, chosen K, shared experts."""
+
+    layer: int
+    experts: int
+    top_k: int
+    shared: int = 0
+
+    def describe(self) -> dict[str, int]:
+        """The four numbers as a JSON object."""
+        return asdict(self)
+
+
+def smallest_unsigned(n_values: int) -> pa.DataType:
+    """The smallest unsigned integer type that holds 0 … n_values − 1."""
+    return next(t for bits, t in ((8, pa.uint8()), (16, pa.uint16()), (32, pa.uint32())) if n_values <= 1 << bits)
+
+
+def layer_fields(layer: TraceLayer) -> list[pa.Field]:
+    """The columns of one layer.
+
+    chosen [T·K], one token after another; of the last token: scores [E], weights [K] (aligned with its chosen);
+    summed over the sample's tokens: sum_scores [E], sum_weights [E], counts [E].
+    """
+    float_E = pa.list_(pa.float32(), layer.experts)
+    types = {
+        "chosen": pa.list_(smallest_unsigned(layer.experts)),
+        "scores": float_E,
+        "weights": pa.list_(pa.float32(), layer.top_k),
+        "sum_scores": float_E,
+        "sum_weights": float_E,
+        "counts": pa.list_(pa.uint32(), layer.experts),
+    }
+    return [pa.field(f"{name}_{layer.layer}", types[name]) for name in LAYER_COLUMNS]
+
+
+def trace_schema(layers: Sequence[TraceLayer]) -> pa.Schema:
+    """The schema of every shard of a trace over `layers`."""
+    sample = {
+        "index": pa.int64(),
+        "id": pa.string(),
+        "subject": pa.string(),
+        "domain": pa.string(),
+        "tokens": pa.list_(pa.int32()),
+        "answer": pa.int16(),
+        "choice_logprobs": pa.list_(pa.float32()),
+    }
+    fields = [pa.field(name, sample[name]) for name in SAMPLE_COLUMNS]
+    return pa.schema(fields + [field for layer in layers for field in layer_fields(layer)])

@@ -1,0 +1,83 @@
+"""What must hold of a shard's rows before they are written: nothing miscounted ever reaches a trace.
+
+Shape suffixes: S samples, T tokens of the shard, E routed experts of a layer, K experts chosen per token.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from turnout.errors import RunError
+from turnout.runs.layout import FLOAT_COLUMNS, OPTIONAL_COLUMNS, TraceLayer, trace_schema
+
+
+def check_rows(rows: pa.Table, layers: Sequence[TraceLayer], shard: str) -> None:
+    """Hold `rows` against `layers`.
+
+    Columns and types are the layers' own; each sample has tokens; for each layer a sample's chosen experts are
+    tokens × K, each below E, and counted exactly in `counts`; scores and weights are finite.
+
+    Raises:
+        RunError: naming the shard, and the layer and sample where one is at fault.
+    """
+    _check_columns(rows, layers, shard)
+    lengths_S = list_lengths(rows["tokens"])
+    _refuse(lengths_S == 0, rows, shard, "at least one token", "none")
+    for layer in layers:
+        where = f"{shard}, layer {layer.layer}"
+        _check_counts(rows, layer, lengths_S, where)
+        for name in FLOAT_COLUMNS:
+            values = fixed(rows[f"{name}_{layer.layer}"])
+            _refuse(~np.isfinite(values).all(axis=1), rows, where, f"finite {name}", "NaN or infinity")
+
+
+def list_lengths(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The length of each row's list, [S]."""
+    return pc.list_value_length(column).to_numpy().astype(np.int64)
+
+
+def flat(column: pa.ChunkedArray) -> NDArray[np.generic]:
+    """All rows' lists, one after another."""
+    return pc.list_flatten(column).to_numpy()
+
+
+def fixed(column: pa.ChunkedArray) -> NDArray[np.generic]:
+    """A fixed-size list column as an array, [S, size]."""
+    return flat(column).reshape(len(column), column.type.list_size)
+
+
+def _check_columns(rows: pa.Table, layers: Sequence[TraceLayer], shard: str) -> None:
+    schema = trace_schema(layers)
+    if rows.column_names != schema.names:
+        odd = sorted(set(rows.column_names) ^ set(schema.names)) or "another order"
+        raise RunError(shard, expected=f"the columns of {len(layers)} layers", came=f"a difference in {odd}")
+    for field in schema:
+        column = rows[field.name]
+        if column.type != field.type:
+            raise RunError(f"{shard}, column {field.name}", expected=str(field.type), came=column.type)
+        if column.null_count and field.name not in OPTIONAL_COLUMNS:
+            raise RunError(f"{shard}, column {field.name}", expected="no nulls", came=column.null_count)
+
+
+def _check_counts(rows: pa.Table, layer: TraceLayer, lengths_S: NDArray[np.int64], where: str) -> None:
+    chosen_rows, counts_SE = rows[f"chosen_{layer.layer}"], fixed(rows[f"counts_{layer.layer}"]).astype(np.int64)
+    wanted_S, listed_S = lengths_S * layer.top_k, list_lengths(chosen_rows)
+    expected = f"tokens × {layer.top_k}"
+    _refuse(listed_S != wanted_S, rows, where, f"{expected} chosen experts", listed_S)
+    _refuse(counts_SE.sum(axis=1) != wanted_S, rows, where, f"counts that sum to {expected}", counts_SE.sum(axis=1))
+    chosen, sample = flat(chosen_rows).astype(np.int64), np.repeat(np.arange(len(rows)), listed_S)
+    outside_S = np.bincount(sample, weights=chosen >= layer.experts, minlength=len(rows)) > 0
+    _refuse(outside_S, rows, where, f"experts below {layer.experts}", "a larger one")
+    seen_SE = np.bincount(sample * layer.experts + chosen, minlength=counts_SE.size).reshape(counts_SE.shape)
+    _refuse((seen_SE != counts_SE).any(axis=1), rows, where, "counts of the chosen experts", "other counts")
+
+
+def _refuse(bad_S: NDArray[np.bool_], rows: pa.Table, where: str, expected: str, came: object) -> None:
+    if not bad_S.any():
+        return
+    first = int(np.argmax(bad_S))
+    value = came[first] if isinstance(came, np.ndarray) else came
+    raise RunError(f"{where}, sample {rows['id'][first].as_py()}", expected=expected, came=value)
