@@ -1,0 +1,129 @@
+"""A question as the tokens that a model reads.
+
+Zero-shot by default (arXiv 2601.03425): the routing is read at the prompt's last token, so nothing follows "Answer:"
+but what a chat template itself adds. The tokenizer is passed in; this file imports neither torch nor transformers.
+"""
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from turnout.errors import TaskError
+from turnout.tasks.question import Question
+
+MOST_CHOICES = len(ascii_uppercase)
+
+
+def plain_prompt(question: Question, shots: Sequence[Question] = ()) -> str:
+    r"""The prompt as plain text.
+
+    A question reads ``Question: …\nChoices:\nA. …\nB. …\nAnswer:``; each shot is the same with `` A\n\n`` behind it.
+    A text row is its text, and takes no shots.
+
+    Raises:
+        TaskError: a shot without choices or without an answer.
+
+    >>> plain_prompt(Question("1", "sums", "maths", "1 + 1?", ("2", "3"), 0))
+    'Question: 1 + 1?\nChoices:\nA. 2\nB. 3\nAnswer:'
+    """
+    if not question.choices:
+        return question.text
+    return "".join(_solved(shot) for shot in shots) + _asked(question)
+
+
+def choose_shots(question: Question, dev: Sequence[Question], n: int) -> tuple[Question, ...]:
+    """The first `n` questions of `dev` of this question's subject that have an answer, never the question itself.
+
+    Raises:
+        TaskError: `dev` holds fewer than `n` of them.
+    """
+    asked = (question.text, question.choices)
+    fit = [q for q in dev if q.subject == question.subject and q.answer is not None and (q.text, q.choices) != asked]
+    if len(fit) < n:
+        raise TaskError(
+            f"question {question.id}",
+            expected=f"{n} solved examples of its subject {question.subject!r}",
+            came=len(fit),
+            do="ask for fewer shots or give a larger dev split",
+        )
+    return tuple(fit[:n])
+
+
+def encode(
+    tokenizer: Any, question: Question, *, shots: Sequence[Question] = (), max_length: int | None = None
+) -> list[int]:
+    """The prompt's token ids, [T].
+
+    Where the tokenizer has a chat template a question is one user turn (shots inside it, as plain text) with the
+    generation prompt added and no special tokens after that. Otherwise, and for text rows always, it is the plain
+    prompt with the tokenizer's default special tokens.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        question: what is asked.
+        shots: solved examples that come before it.
+        max_length: the model's context in tokens; None for no limit.
+
+    Raises:
+        TaskError: the prompt is longer than `max_length`, or has no token at all.
+    """
+    plain = plain_prompt(question, shots)
+    if question.choices and getattr(tokenizer, "chat_template", None):
+        turn = [{"role": "user", "content": plain}]
+        plain = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
+    else:
+        ids = tokenizer(plain, verbose=False)["input_ids"]
+    _fits(question, len(ids), max_length)
+    return [int(i) for i in ids]
+
+
+def letter_ids(tokenizer: Any, n: int) -> list[int]:
+    """The tokens of the first `n` answer letters: " A" where each of the `n` is one token so, else "A".
+
+    All letters take the same form: log-probabilities of " A" and "B" could not be compared.
+
+    Raises:
+        TaskError: `n` is not 2 to 26, or the tokenizer has no single token for a letter in either form.
+    """
+    if not 2 <= n <= MOST_CHOICES:
+        raise TaskError("choices", expected=f"2 to {MOST_CHOICES} of them", came=n)
+    for form in (" {}", "{}"):
+        ids = [_only_token(tokenizer, form.format(letter)) for letter in ascii_uppercase[:n]]
+        found = [i for i in ids if i is not None]
+        if len(set(found)) == n:
+            return found
+    raise TaskError(
+        "tokenizer",
+        expected=f"one token of its own for each answer letter A to {ascii_uppercase[n - 1]}",
+        came="letters that it splits, merges or does not know",
+        do="audit without --answers",
+    )
+
+
+def _asked(question: Question) -> str:
+    listed = "".join(f"{letter}. {choice}\n" for letter, choice in zip(ascii_uppercase, question.choices, strict=False))
+    return f"Question: {question.text}\nChoices:\n{listed}Answer:"
+
+
+def _solved(shot: Question) -> str:
+    if not shot.choices or shot.answer is None:
+        raise TaskError(f"shot {shot.id}", expected="choices and an answer", came="a row that lacks one of them")
+    return f"{_asked(shot)} {ascii_uppercase[shot.answer]}\n\n"
+
+
+def _only_token(tokenizer: Any, text: str) -> int | None:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return int(ids[0]) if len(ids) == 1 and ids[0] != getattr(tokenizer, "unk_token_id", None) else None
+
+
+def _fits(question: Question, length: int, max_length: int | None) -> None:
+    if length == 0:
+        raise TaskError(f"question {question.id}", expected="a prompt of at least one token", came="none")
+    if max_length is not None and length > max_length:
+        raise TaskError(
+            f"question {question.id}",
+            expected=f"a prompt of at most {max_length} tokens, the model's context",
+            came=f"{length} tokens",
+            do="shorten or drop it, use fewer shots, or take a model with a longer context",
+        )
