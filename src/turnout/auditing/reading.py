@@ -1,0 +1,54 @@
+"""From a stored trace to what one layer's router did in each domain: the only step that touches samples.
+
+Shape suffixes: S samples, E routed experts of a layer, D domains.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from turnout import ops
+from turnout.auditing.config import Kind, Scope
+from turnout.auditing.domains import Domains
+from turnout.runs import Trace, TraceLayer
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReading:
+    """One layer: contribution [D, E] float64 in all four readings, and each sample's silhouette [S].
+
+    `silhouette_S` is None where there is one domain only.
+    """
+
+    layer: TraceLayer
+    contribution: dict[Kind, Tensor]
+    silhouette_S: Tensor | None
+
+
+def read_layer(trace: Trace, layer: TraceLayer, domains: Domains, scope: Scope) -> LayerReading:
+    """Read one layer's columns of `trace` and no others."""
+    label_S, n_domains = domains.label_S, len(domains)
+    scores_SE = _doubles(trace.scores(layer.layer, scope))
+    weight_SE = _doubles(trace.weights(layer.layer, scope))
+    frequency_SE = _doubles(trace.frequency(layer.layer, scope))
+    contribution: dict[Kind, Tensor] = {
+        "gate": ops.contribution(scores_SE, label_S, n_domains),
+        "frequency": ops.contribution(frequency_SE, label_S, n_domains),
+        "weight": ops.contribution(weight_SE, label_S, n_domains),
+        "released": ops.released(weight_SE, label_S, n_domains, frequency_SE),
+    }
+    return LayerReading(layer, contribution, ops.silhouette(scores_SE, label_S) if n_domains > 1 else None)
+
+
+def specificity(reading: LayerReading, domains: Domains) -> dict[str, float] | None:
+    """Mean silhouette of each domain's samples; None where there is one domain only."""
+    if reading.silhouette_S is None:
+        return None
+    mean_D = ops.contribution(reading.silhouette_S[:, None], domains.label_S, len(domains))[:, 0]
+    return dict(zip(domains.names, mean_D.tolist(), strict=True))
+
+
+def _doubles(values: NDArray) -> Tensor:  # type: ignore[type-arg]
+    return torch.from_numpy(values).double()

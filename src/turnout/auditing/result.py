@@ -1,0 +1,140 @@
+"""What an audit found: audit.json as an object."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from turnout.auditing.figures import MEASURES, LayerAudit
+from turnout.auditing.measure import SCHEMA
+from turnout.errors import RunError
+from turnout.runs import RunFolder
+
+AUDIT_FILE = "audit.json"
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "layer": pl.Int64,
+    "experts": pl.Int64,
+    "top_k": pl.Int64,
+    "shared": pl.Int64,
+    "committee": pl.List(pl.Int64),
+    "candidates": pl.List(pl.Int64),
+    "fallback": pl.Boolean,
+    **dict.fromkeys(MEASURES, pl.Float64),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit:
+    """An audit's result. Layers and summaries are plain dicts, keyed as in audit.json; an undefined figure is None.
+
+    Attributes:
+        path: the run's folder, if it lies on disk.
+    """
+
+    _content: Mapping[str, Any]
+    path: Path | None = None
+    _keeps: object = field(default=None)  # a temporary folder lives as long as the result that reads its tables
+
+    @property
+    def layers(self) -> tuple[LayerAudit, ...]:
+        """One dict a MoE layer, in order of depth."""
+        return tuple(self._content["layers"])
+
+    @property
+    def overall(self) -> dict[str, dict[str, float | int | None]]:
+        """Mean, min and max over layers of each measure."""
+        return self._content["overall"]
+
+    @property
+    def overall_without(self) -> dict[str, dict[str, dict[str, float | int | None]]]:
+        """`overall` again without the questions of each domain whose reading is Turnout's own (Lang-Ling)."""
+        return self._content["overall_without"]
+
+    @property
+    def accuracy(self) -> dict[str, Any] | None:
+        """Share of right answers, overall and by domain; None unless answers were read."""
+        return self._content["accuracy"]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What was audited."""
+        return self._content["model"]
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """What it was asked."""
+        return self._content["tasks"]
+
+    @property
+    def kind(self) -> str:
+        """The reading of contribution that the figures rest on."""
+        return self._content["kind"]
+
+    @property
+    def scope(self) -> str:
+        """Where routing was read: last or all."""
+        return self._content["scope"]
+
+    def frame(self) -> pl.DataFrame:
+        """One row a layer: its numbers, committee, candidates and measures; `specificity` is the mean over domains."""
+        rows = {name: pl.Series([layer[name] for layer in self.layers], dtype=kind) for name, kind in _COLUMNS.items()}  # type: ignore[literal-required]
+        means = [_mean(layer["specificity"]) for layer in self.layers]
+        return pl.DataFrame({**rows, "specificity": pl.Series(means, dtype=pl.Float64)})
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of the run's tables: contribution, ranks, experts, jaccard, lorenz, silhouette, samples.
+
+        Raises:
+            RunError: the result was loaded from a bare audit.json, or there is no such table.
+        """
+        if self.path is None:
+            raise RunError(name, expected="a run's folder", came="a bare audit.json", do="load the folder itself")
+        return RunFolder.read(self.path).read_table(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Exactly audit.json, as a copy."""
+        return deepcopy(dict(self._content))
+
+    def save(self, path: Path | str) -> None:
+        """Write audit.json to the file `path`."""
+        text = json.dumps(self._content, indent=2, ensure_ascii=False, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Audit":
+        """The result in a run's folder, or in an audit.json alone.
+
+        Raises:
+            RunError: no complete run or no audit there, or one of another schema.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return cls(_checked(path, RunFolder.read(path).read_json(AUDIT_FILE)), path)
+        try:
+            return cls(_checked(path, json.loads(path.read_bytes())))
+        except OSError as error:
+            raise RunError(path, expected="a run's folder or an audit.json", came=error.strerror or error) from error
+        except ValueError as error:
+            raise RunError(path, expected="an audit.json", came=f"no JSON ({error})") from error
+
+    def __repr__(self) -> str:
+        tasks = self.tasks
+        asked = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
+        head = f"Audit of {self.model['id']} on {asked} (kind {self.kind}, scope {self.scope})"
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+            return f"{head}\n{self.frame().select('layer', 'committee', 'fallback', *MEASURES)}"
+
+
+def _mean(specificity: dict[str, float] | None) -> float | None:
+    return sum(specificity.values()) / len(specificity) if specificity else None
+
+
+def _checked(path: Path, content: object) -> dict[str, Any]:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        came = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise RunError(path, expected=f"an audit of schema {SCHEMA}", came=came)
+    return content
