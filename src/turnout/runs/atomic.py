@@ -69,12 +69,14 @@ def sync_folder(folder: Path) -> None:
 
 def write_error(path: Path, error: OSError) -> RunError:
     """`error`, met while writing `path`, as one line that says what to do."""
-    do = _ADVICE.get(error.errno or 0, "then run the same command again: it resumes")
+    do = _ADVICE.get(error.errno or 0, "run the same command again: it resumes")
     return RunError(path, expected="to write this file", came=error.strerror or error, do=do)
 
 
 def make_folder(folder: Path) -> None:
     """Make `folder` (and its parents) if it is not there, or raise RunError."""
+    if folder.is_dir():
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
@@ -91,4 +93,7 @@ def sweep(folder: Path) -> None:
     """Remove what a killed writer left in `folder`; call it only while holding the run's lock."""
     for path in sorted(folder.glob(".*.tmp-*")):
         if is_temporary(path):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise write_error(path, error) from error

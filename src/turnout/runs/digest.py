@@ -4,11 +4,16 @@ import hashlib
 import json
 from pathlib import Path
 
+from turnout.errors import RunError
+
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of the file at `path`, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hex SHA-256 of the file at `path`, read in pieces; RunError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(path, expected="a file that can be read", came=error.strerror or error) from error
 
 
 def canonical(value: object) -> str:

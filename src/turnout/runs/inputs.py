@@ -1,13 +1,20 @@
 """Whether a folder's run is the run that is asked for: its inputs as JSON, compared value by value."""
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
 
-_ABSENT = "nothing"
+from turnout.errors import RunError
+from turnout.runs.digest import canonical
+from turnout.runs.json_files import read_object, write_json
+
+INPUTS = "inputs.json"
+OTHER_FOLDER = "choose another folder with --out, or remove this one"
 _PACKAGES = ("turnout", "torch", "transformers", "pyarrow")
+_ABSENT = object()
 
 
-def versions() -> dict[str, str | None]:
+def versions() -> dict[str, object]:
     """The versions that a run's figures depend on; None for a package that is not installed."""
     return {"python": python_version(), **{name: _version(name) for name in _PACKAGES}}
 
@@ -19,13 +26,43 @@ def _version(name: str) -> str | None:
         return None
 
 
-def differences(expected: object, came: object, at: str = "") -> list[tuple[str, object, object]]:
-    """Where two JSON values differ: (dotted path, expected, came), in the order of the path; [] if nowhere."""
-    if isinstance(expected, dict) and isinstance(came, dict):
-        keys = sorted(expected.keys() | came.keys())
-        pairs = [(key, expected.get(key, _ABSENT), came.get(key, _ABSENT)) for key in keys]
-    elif isinstance(expected, list) and isinstance(came, list) and len(expected) == len(came):
-        pairs = [(str(i), e, c) for i, (e, c) in enumerate(zip(expected, came, strict=True))]
+def write_inputs(path: Path, inputs: dict[str, object]) -> None:
+    """Write the inputs.json of the run in `path`: its inputs, and the versions it is run with."""
+    write_json(path / INPUTS, {"schema": 1, "inputs": inputs, "versions": versions()})
+
+
+def read_inputs(path: Path) -> tuple[dict[str, object], dict[str, object]]:
+    """The inputs and versions of the run in `path`; RunError if they cannot be read."""
+    record = read_object(path / INPUTS, "a run's inputs", OTHER_FOLDER)
+    inputs, stored = record.get("inputs"), record.get("versions")
+    if not isinstance(inputs, dict) or not isinstance(stored, dict):
+        raise RunError(path / INPUTS, expected="a run's inputs and versions", came="something else", do=OTHER_FOLDER)
+    return inputs, stored
+
+
+def refuse_difference(path: Path, name: str, stored: dict[str, object], asked: dict[str, object]) -> None:
+    """Raise RunError that names the first value in which the run in `path` differs from what is asked for."""
+    found = differences(stored, asked, name)
+    if not found:
+        return
+    at, was, now = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    came = f"{_shown(now)}{more}"
+    raise RunError(path, expected=f"{at} = {_shown(was)}, as in the run that it holds", came=came, do=OTHER_FOLDER)
+
+
+def differences(stored: object, asked: object, at: str = "") -> list[tuple[str, object, object]]:
+    """Where two JSON values differ: (dotted path, stored, asked), in the order of the path; [] if nowhere."""
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        keys = sorted(stored.keys() | asked.keys())
+        pairs = [(key, stored.get(key, _ABSENT), asked.get(key, _ABSENT)) for key in keys]
+    elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
+        pairs = [(str(i), was, now) for i, (was, now) in enumerate(zip(stored, asked, strict=True))]
     else:
-        return [] if type(expected) is type(came) and expected == came else [(at, expected, came)]
-    return [found for key, e, c in pairs for found in differences(e, c, f"{at}.{key}" if at else key)]
+        return [] if type(stored) is type(asked) and stored == asked else [(at, stored, asked)]
+    return [found for key, was, now in pairs for found in differences(was, now, f"{at}.{key}" if at else key)]
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is _ABSENT else canonical(value)
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from turnout.runs.json_files import read_object, write_json
 from turnout.runs.layout import TraceLayer, trace_schema
 
 META, INDEX = "meta.json", "index.jsonl"
+RESUME = "run the same command again: it resumes"
 _KEY = b"turnout"
 
 
@@ -66,11 +66,6 @@ def shard_name(i: int) -> str:
     return f"part-{i:05d}.parquet"
 
 
-def is_shard_name(name: str) -> bool:
-    """Whether `name` is that of a shard."""
-    return re.fullmatch(r"part-\d{5,}\.parquet", name) is not None
-
-
 def stamp(rows: pa.Table, meta: TraceMeta, i: int) -> pa.Table:
     """`rows` with the run's identity and the shard's number in the schema's metadata."""
     mark = json.dumps({"run": meta.run, "shard": i, "layers": [layer.describe() for layer in meta.layers]})
@@ -83,18 +78,16 @@ def fault(folder: Path, entry: ShardEntry, meta: TraceMeta) -> str | None:
     Missing; foreign (from another run, or another shard of this one); damaged (its digest does not hold).
     """
     path = folder / entry.file
-    if not path.is_file():
-        return "no file (missing)"
     if entry.file != shard_name(entry.shard) or not 0 <= entry.shard < meta.n_shards:
         return f"the number {entry.shard} of a trace of {meta.n_shards} shards (foreign)"
+    if not path.is_file():
+        return "no file (missing)"
     try:
         holds = sha256(path) == entry.sha256
-    except OSError as error:
-        return f"a file that cannot be read ({error.strerror})"
-    foreign = _foreign(path, entry.shard, meta)
-    if foreign:
-        return foreign
-    return None if holds else "other bytes than were written (damaged: its sha256 differs)"
+    except RunError as error:
+        return f"a file that cannot be read ({error.came})"
+    damaged = None if holds else "other bytes than were written (damaged: its sha256 differs)"
+    return _foreign(path, entry.shard, meta) or damaged
 
 
 def _foreign(path: Path, i: int, meta: TraceMeta) -> str | None:
@@ -120,12 +113,12 @@ def read_index(folder: Path) -> tuple[list[ShardEntry], int]:
     if not path.exists():
         return [], 0
     try:
-        lines = path.read_bytes().splitlines()
+        data = path.read_bytes()
     except OSError as error:
         raise RunError(path, expected="a trace's index", came=error.strerror or error) from error
-    entries = [_entry(line) for line in lines]
+    entries = [_entry(line) for line in data.split(b"\n")[:-1]]  # a last line without its end is torn
     found = {entry.shard: entry for entry in entries if entry}
-    return list(found.values()), sum(entry is None for entry in entries)
+    return list(found.values()), sum(entry is None for entry in entries) + (not data.endswith(b"\n"))
 
 
 def _entry(line: bytes) -> ShardEntry | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from turnout.errors import RunError
 from turnout.runs import atomic, shards
 from turnout.runs.digest import sha256
-from turnout.runs.layout import FLOAT_COLUMNS, OPTIONAL_COLUMNS, SAMPLE_COLUMNS, TraceLayer
+from turnout.runs.layout import FLOAT_COLUMNS, SAMPLE_COLUMNS, TraceLayer
 from turnout.runs.row_checks import check_rows, fixed, flat, list_lengths
 from turnout.runs.shards import ShardEntry, TraceMeta
 from turnout.runs.tables import frame, parquet_bytes
@@ -59,14 +59,20 @@ class TraceWriter:
         atomic.make_folder(self.folder)
         if not (self.folder / shards.META).exists():
             self.meta.write(self.folder)
-        elif (stored := TraceMeta.read(self.folder)) != self.meta:
-            raise RunError(
-                self.folder,
-                expected=f"a trace of {_describe(self.meta)}",
-                came=f"one of {_describe(stored)}",
-                do="choose another folder",
-            )
+        else:
+            self._check_meta()
         self._listed: dict[int, ShardEntry] | None = None
+
+    def _check_meta(self) -> None:
+        try:
+            stored = TraceMeta.read(self.folder)
+        except RunError as error:  # nothing is lost with it: each shard says itself whose it is
+            self._warn(f"{error}; it will be written again")
+            return self.meta.write(self.folder)
+        if stored != self.meta:
+            expected, came = f"a trace of {_describe(self.meta)}", f"one of {_describe(stored)}"
+            raise RunError(self.folder, expected=expected, came=came, do="choose another folder with --out")
+        return None
 
     def done(self) -> set[int]:
         """The shards that need no more work: listed in the index, present, and their digest holds.
@@ -128,23 +134,24 @@ class Trace:
         self._lengths_S = self._samples["n_tokens"].to_numpy().astype(np.int64)
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Trace":
-        """The trace in `folder`, every shard's digest checked.
+    def open(cls, folder: Path | str, *, run: str | None = None) -> "Trace":
+        """The trace in `folder` (of the run with identity `run`, if given), every shard's digest checked.
 
         Raises:
             RunError: not there, unfinished, or a shard is missing, damaged or foreign: named.
         """
         folder = Path(folder)
         meta = TraceMeta.read(folder)
+        if run is not None and meta.run != run:
+            raise RunError(folder / shards.META, expected=f"the trace of run {run[:12]}", came=f"run {meta.run[:12]}")
         entries, _ = shards.read_index(folder)
         for entry in entries:
             came = shards.fault(folder, entry, meta)
             if came:
-                do = "run the same command again: it computes this shard anew"
+                do = "see turnout verify; an unfinished run computes it anew"
                 raise RunError(folder / entry.file, expected="a sound shard of this trace", came=came, do=do)
         if len(entries) != meta.n_shards:
-            do = "run the same command again: it resumes"
-            raise RunError(folder, expected=f"{meta.n_shards} finished shards", came=len(entries), do=do)
+            raise RunError(folder, expected=f"{meta.n_shards} finished shards", came=len(entries), do=shards.RESUME)
         return cls(folder, meta, entries)
 
     def samples(self) -> pl.DataFrame:
@@ -186,7 +193,7 @@ class Trace:
 
     def _read_samples(self) -> tuple[pl.DataFrame, list[NDArray[np.int64]]]:
         """The samples in index order, and for each shard the places of its rows in that order."""
-        parts = [pq.ParquetFile(file).read(columns=list(SAMPLE_COLUMNS)) for file in self._files]
+        parts = [_sample_columns(file) for file in self._files]
         index_S = np.concatenate([np.zeros(0, np.int64), *(part["index"].to_numpy() for part in parts)])
         order = np.argsort(index_S, kind="stable")
         twice = index_S[order][1:][np.diff(index_S[order]) == 0]
@@ -194,11 +201,8 @@ class Trace:
             raise RunError(self.folder, expected="each sample once", came=f"sample {twice[0]} twice")
         place_S = np.empty(len(order), np.int64)
         place_S[order] = np.arange(len(order))
-        lengths_S = np.concatenate([np.zeros(0, np.int64), *(list_lengths(part["tokens"]) for part in parts)])
-        columns = [c for c in SAMPLE_COLUMNS if c not in ("tokens", *OPTIONAL_COLUMNS)]
-        table = pa.concat_tables(parts).append_column("n_tokens", pa.array(lengths_S))
-        table = table.select([*columns, "answer", "n_tokens", "choice_logprobs"]).take(pa.array(order))
-        return frame(table), np.split(place_S, np.cumsum([len(part) for part in parts])[:-1])
+        places = np.split(place_S, np.cumsum([len(part) for part in parts])[:-1])
+        return frame(pa.concat_tables(parts).take(pa.array(order))), places
 
     def _fixed(self, name: str, layer: int) -> NDArray[Any]:
         width = self._layer(layer).top_k if name == "weights" else self._layer(layer).experts
@@ -245,8 +249,24 @@ def _shard_bytes(rows: pa.Table, meta: TraceMeta, i: int) -> bytes:
     return parquet_bytes(shards.stamp(rows, meta, i), split=floats, row_group=_SHARD_ROW_GROUP)
 
 
+def _columns(file: Path, names: Sequence[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            return parquet.read(columns=list(names))
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(file, expected="a shard that can be read", came=error) from error
+
+
 def _column(file: Path, name: str) -> pa.ChunkedArray:
-    return pq.ParquetFile(file).read(columns=[name])[name]
+    return _columns(file, [name])[name]
+
+
+def _sample_columns(file: Path) -> pa.Table:
+    """The samples' own columns, with the number of tokens in the place of the tokens."""
+    table = _columns(file, SAMPLE_COLUMNS)
+    lengths = pa.array(list_lengths(table["tokens"]))
+    table = table.append_column("n_tokens", lengths)
+    return table.select(["index", "id", "subject", "domain", "answer", "n_tokens", "choice_logprobs"])
 
 
 def _is_last(scope: Scope) -> bool:

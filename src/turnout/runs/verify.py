@@ -5,8 +5,9 @@ from pathlib import Path
 
 from turnout.errors import RunError
 from turnout.runs import atomic, shards
-from turnout.runs.digest import sha256
-from turnout.runs.folder import INPUTS, MANIFEST, read_manifest, run_files
+from turnout.runs.digest import json_sha256, sha256
+from turnout.runs.inputs import INPUTS, read_inputs
+from turnout.runs.manifest import MANIFEST, read_manifest, run_files
 
 
 @dataclass(frozen=True)
@@ -32,54 +33,85 @@ def verify(path: Path | str) -> list[Problem]:
     path = Path(path)
     if not any((path / name).exists() for name in (INPUTS, MANIFEST, "trace")):
         raise RunError(path, expected="a run's folder", came="no run" if path.is_dir() else "no such folder")
-    manifest, problems = _manifest(path)
-    trace = _trace(path / "trace", manifest is not None) if (path / "trace").exists() else []
-    named = {problem.file for problem in trace}
-    return problems + trace + [p for p in _files(path, manifest) if p.file not in named]
+    complete = (path / MANIFEST).exists()
+    problems, files = _manifest(path)
+    run, inputs = _identity(path)
+    problems += inputs
+    if (path / "trace").is_dir():
+        problems += _trace(path / "trace", run, complete)
+    named = {problem.file for problem in problems}
+    return problems + [problem for problem in _files(path, files) if problem.file not in named]
 
 
-def _manifest(path: Path) -> tuple[dict[str, object] | None, list[Problem]]:
+def _manifest(path: Path) -> tuple[list[Problem], dict[str, str]]:
+    """What is wrong with the manifest, and the digests that it gives."""
     if not (path / MANIFEST).exists():
-        return None, [Problem(MANIFEST, "a complete run's manifest", "none: the run is unfinished")]
+        return [Problem(MANIFEST, "a complete run's manifest", "none: the run is unfinished")], {}
     try:
-        return read_manifest(path), []
+        files = read_manifest(path)["files"]
     except RunError as error:
-        return None, [Problem(MANIFEST, error.expected, error.came)]
+        return [Problem(MANIFEST, error.expected, error.came)], {}
+    assert isinstance(files, dict)
+    return [], files
 
 
-def _trace(folder: Path, complete: bool) -> list[Problem]:
+def _identity(path: Path) -> tuple[str | None, list[Problem]]:
+    try:
+        return json_sha256(read_inputs(path)[0]), []
+    except RunError as error:
+        return None, [Problem(INPUTS, error.expected, error.came)]
+
+
+def _trace(folder: Path, run: str | None, complete: bool) -> list[Problem]:
+    begun = any((folder / name).exists() for name in (shards.META, shards.INDEX))
+    if not begun and not complete:
+        return _strays(folder, set(), complete)
     try:
         meta = shards.TraceMeta.read(folder)
-        entries, torn = shards.read_index(folder)
     except RunError as error:
         return [Problem(f"trace/{shards.META}", error.expected, error.came)]
-    faults = [(f"trace/{entry.file}", shards.fault(folder, entry, meta)) for entry in entries]
-    problems = [Problem(file, "a sound shard of this run", came) for file, came in faults if came]
+    try:
+        entries, torn = shards.read_index(folder)
+    except RunError as error:
+        return [Problem(f"trace/{shards.INDEX}", error.expected, error.came)]
+    problems = []
+    if run is not None and meta.run not in ("", run):
+        problems.append(Problem(f"trace/{shards.META}", "the trace of this run", "that of another (foreign)"))
+    faults = [(entry.file, shards.fault(folder, entry, meta)) for entry in entries]
+    problems += [Problem(f"trace/{name}", "a sound shard of this run", came) for name, came in faults if came]
     listed = {entry.file for entry in entries}
     wanted = {shards.shard_name(i) for i in range(meta.n_shards)}
     if complete:
         problems += [Problem(f"trace/{name}", "a shard in the index", "none") for name in sorted(wanted - listed)]
-        problems += [Problem(f"trace/{shards.INDEX}", "whole lines", f"{torn} that cannot be read")] * bool(torn)
-    known = {shards.META, shards.INDEX} | (listed if complete else listed | wanted)
-    return problems + _strays(folder, known, complete)
+        if torn:
+            problems.append(Problem(f"trace/{shards.INDEX}", "whole lines", f"{torn} that cannot be read"))
+    return problems + _strays(folder, {shards.META, shards.INDEX} | wanted, complete)
 
 
 def _strays(folder: Path, known: set[str], complete: bool) -> list[Problem]:
-    """Files that no run writes there; what a killed writer left is no stray while the run can still sweep it."""
-    found = (file for file in sorted(folder.iterdir()) if file.name not in known)
-    strays = (file for file in found if complete or not atomic.is_temporary(file))
+    """What no run writes there. Hidden files are the system's own, but for what a writer left in a complete run."""
+    found = [file for file in sorted(folder.iterdir()) if file.name not in known]
+    strays = [f for f in found if not f.name.startswith(".") or (complete and atomic.is_temporary(f))]
     return [Problem(f"{folder.name}/{file.name}", "only files of this run", "a stray one") for file in strays]
 
 
-def _files(path: Path, manifest: dict[str, object] | None) -> list[Problem]:
-    files = (manifest or {}).get("files")
-    if not isinstance(files, dict):
+def _files(path: Path, files: dict[str, str]) -> list[Problem]:
+    """The files of a complete run against the digests of its manifest."""
+    if not files:
         return []
     present = {str(file.relative_to(path)) for file in run_files(path)}
     problems = [Problem(name, "a file of this run", "no file (missing)") for name in sorted(files.keys() - present)]
     for name in sorted(files.keys() & present):
-        if sha256(path / name) != files[name]:
-            problems.append(Problem(name, f"sha256 {files[name]}", "other bytes (damaged)"))
+        came = _came(path / name, files[name])
+        if came:
+            problems.append(Problem(name, f"sha256 {files[name]}", came))
     tables = path / "tables"
     known = {Path(name).name for name in files if Path(name).parent == Path("tables")}
     return problems + (_strays(tables, known, True) if tables.is_dir() else [])
+
+
+def _came(file: Path, digest: str) -> str | None:
+    try:
+        return None if sha256(file) == digest else "other bytes (damaged)"
+    except RunError as error:
+        return f"a file that cannot be read ({error.came})"

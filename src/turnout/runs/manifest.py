@@ -1,0 +1,52 @@
+"""manifest.json: written last, it says that a run is complete and answers for each of its files."""
+
+from pathlib import Path
+
+from turnout.errors import RunError
+from turnout.runs import shards
+from turnout.runs.digest import json_sha256, sha256
+from turnout.runs.json_files import read_object, write_json
+
+MANIFEST, PAGE = "manifest.json", "report.html"
+FINISH_ANEW = "remove manifest.json and run the same command again: what is sound is kept, the rest computed anew"
+
+
+def write_manifest(path: Path, content: dict[str, object]) -> dict[str, object]:
+    """Write `content` and every file's digest as the manifest of the run in `path`; returns what was written.
+
+    Raises:
+        RunError: the trace is unfinished, or a shard is no longer what was written; a write error.
+    """
+    files = {str(file.relative_to(path)): sha256(file) for file in run_files(path)}
+    _check_trace(path / "trace", files)
+    manifest = {"schema": 1, **content, "files": files}
+    write_json(path / MANIFEST, {**manifest, "sha256": json_sha256(manifest)})
+    return manifest
+
+
+def read_manifest(path: Path) -> dict[str, object]:
+    """The manifest of the run in `path`; RunError if it is missing or damaged."""
+    file = path / MANIFEST
+    manifest = read_object(file, "a complete run's manifest", FINISH_ANEW)
+    stored = manifest.pop("sha256", None)
+    if stored != json_sha256(manifest) or not isinstance(manifest.get("files"), dict):
+        raise RunError(file, expected="the manifest that was written", came="another one (damaged)", do=FINISH_ANEW)
+    return manifest
+
+
+def run_files(path: Path) -> list[Path]:
+    """Every file of the run that the manifest answers for: all but itself, the page, and hidden files."""
+    files = (file for file in path.rglob("*") if file.is_file())
+    kept = (f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    return sorted(file for file in kept if file not in (path / MANIFEST, path / PAGE))
+
+
+def _check_trace(folder: Path, files: dict[str, str]) -> None:
+    if not (folder / shards.META).exists():
+        return
+    n_shards, (entries, _) = shards.TraceMeta.read(folder).n_shards, shards.read_index(folder)
+    if len(entries) != n_shards:
+        raise RunError(folder, expected=f"{n_shards} finished shards", came=len(entries), do=shards.RESUME)
+    for entry in entries:
+        if files.get(f"trace/{entry.file}") != entry.sha256:
+            raise RunError(folder / entry.file, expected="the shard as written", came="another", do=shards.RESUME)
