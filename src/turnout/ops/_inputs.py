@@ -19,10 +19,14 @@ def wide(x: Tensor) -> Tensor:
 
 
 def check_floats(name: str, x: Tensor, dims: str) -> None:
-    """Refuse what is no tensor of floats with `dims` ("S E" is two), none empty, or has a NaN or an infinity."""
+    """Refuse what is no tensor of floats with `dims` ("S E" is two), none empty, or has a NaN or an infinity.
+
+    Dimensions that begin with "*R" may follow any number of others: the formula is computed for each of R at once.
+    """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         refuse(name, "a tensor of floats", getattr(x, "dtype", type(x).__name__))
-    if x.dim() != len(dims.split()) or x.numel() == 0:
+    leading, needed = dims.startswith("*R"), len(dims.removeprefix("*R").split())
+    if x.dim() < needed or (x.dim() > needed and not leading) or x.numel() == 0:
         refuse(name, f"shape [{', '.join(dims.split())}], none of them 0", list(x.shape))
     if not bool(torch.isfinite(x).all()):
         at = (~torch.isfinite(x)).nonzero()[0].tolist()

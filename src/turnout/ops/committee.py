@@ -1,10 +1,10 @@
-import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from turnout.ops._inputs import refuse, wide
+from turnout.ops._inputs import wide
+from turnout.ops.membership import membership, rank_sums
 from turnout.ops.ranks import ranks
 
 
@@ -39,32 +39,18 @@ def committee(contribution_DE: Float[Tensor, "D E"], k: int, presence: float = 0
         k: experts chosen for a token, the model's own K.
         presence: least share of domains, above 0 and at most 1.
     """
-    if not 0 < presence <= 1:
-        refuse("presence", "a share above 0 and at most 1", presence)
+    candidate_E, member_E, fallback = membership(contribution_DE, k, presence)
     rank_DE = ranks(contribution_DE, k)
     n_domains = len(rank_DE)
-    present_E = (rank_DE <= k).sum(0)
-    needed = math.ceil(round(presence * n_domains, 9))  # 0.07·100 is 7.000000000000001 in floats, and 7 domains suffice
-    fallback = bool(present_E.max() < needed)
-    candidates = (present_E >= (present_E.max() if fallback else needed)).nonzero().flatten()
-    # Whole numbers in the place of mean and variance: Σr and D·Σr² − (Σr)² compare exactly.
-    total = rank_DE.sum(0)[candidates]
-    spread = n_domains * rank_DE.square().sum(0)[candidates] - total.square()
-    kept = ~_dominated(total, spread)
-    kept = kept.nonzero().flatten()[total[kept].argsort(stable=True)]
-    members, dtype, exact = candidates[kept], contribution_DE.dtype, wide(contribution_DE).dtype
+    total_E, spread_E = rank_sums(rank_DE)
+    members = member_E.nonzero().flatten()
+    members = members[total_E[members].argsort(stable=True)]
+    dtype, exact = contribution_DE.dtype, wide(contribution_DE).dtype
     return Committee(
         members=members,
-        mean_rank=(total[kept].to(exact) / n_domains).to(dtype),
-        rank_variance=(spread[kept].to(exact) / n_domains**2).to(dtype),
-        presence=(present_E[members].to(exact) / n_domains).to(dtype),
-        candidates=candidates,
-        fallback=fallback,
+        mean_rank=(total_E[members].to(exact) / n_domains).to(dtype),
+        rank_variance=(spread_E[members].to(exact) / n_domains**2).to(dtype),
+        presence=((rank_DE <= k).sum(0)[members].to(exact) / n_domains).to(dtype),
+        candidates=candidate_E.nonzero().flatten(),
+        fallback=bool(fallback),
     )
-
-
-def _dominated(total: Tensor, spread: Tensor) -> Tensor:
-    """[C] bool: some other candidate is no worse in both and better in one."""
-    no_worse = (total[:, None] <= total) & (spread[:, None] <= spread)
-    better = (total[:, None] < total) | (spread[:, None] < spread)
-    return (no_worse & better).any(0)

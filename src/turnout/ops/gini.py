@@ -5,7 +5,7 @@ from torch import Tensor
 from turnout.ops._inputs import check_amounts, refuse, wide
 
 
-def gini(x_E: Float[Tensor, "E"]) -> Float[Tensor, ""]:
+def gini(x_E: Float[Tensor, "*R E"]) -> Float[Tensor, "*R"]:
     """Gini coefficient, ΣᵢΣⱼ|xᵢ − xⱼ| / (2·E·Σx): 0 where all are equal, 1 − 1/E where one has everything.
 
     CommitteeAudit (arXiv 2601.03425) takes it of the mean contribution over domains.
@@ -13,12 +13,13 @@ def gini(x_E: Float[Tensor, "E"]) -> Float[Tensor, ""]:
     Args:
         x_E: amounts of at least 0 with a sum above 0.
     """
-    check_amounts("x_E", x_E, "E")
-    total = wide(x_E).sum()
-    if not bool(total > 0):
+    check_amounts("x_E", x_E, "*R E")
+    total = wide(x_E).sum(-1)
+    if not bool((total > 0).all()):
         refuse("x_E", "a sum above 0", 0)
     sorted_E = wide(x_E).sort().values
-    below = torch.arange(1, len(x_E), device=x_E.device, dtype=sorted_E.dtype)
+    n_experts = x_E.shape[-1]
+    below = torch.arange(1, n_experts, device=x_E.device, dtype=sorted_E.dtype)
     # A gap parts `below` poorer from E − `below` richer: no cancellation, and exactly 0 if all are equal.
-    pairs = (sorted_E.diff() * below * (len(x_E) - below)).sum()
-    return (pairs / (len(x_E) * total)).to(x_E.dtype)
+    pairs = (sorted_E.diff() * below * (n_experts - below)).sum(-1)
+    return (pairs / (n_experts * total)).to(x_E.dtype)
