@@ -130,7 +130,8 @@ def _products(experts: FusedExperts, which: str, rows: Tensor, ends_E: list[int]
 
 
 def _on_cpu(model: PreTrainedModel) -> bool:
-    return all(p.device.type == "cpu" for p in model.parameters())
+    """No weight on another device; "meta" ones are offloaded and come back wherever they are needed."""
+    return all(p.device.type in ("cpu", "meta") for p in model.parameters())
 
 
 def _implementations(model: PreTrainedModel) -> dict[str, str | None]:

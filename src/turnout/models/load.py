@@ -6,6 +6,8 @@ Safetensors only; nothing is downloaded unless a hub id is named; no code of a c
 import json
 import re
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -70,9 +72,9 @@ def load(
 def _folder(source: str) -> Path | None:
     """The checkpoint's folder; None for a hub id."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source and path.is_dir():
         return path
-    if path.exists():
+    if source and path.exists():
         raise ModelError(source, expected="a folder with config.json and safetensors weights", came="a file")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(source, expected="a folder, or a hub id such as org/name", came="no such folder")
@@ -139,12 +141,18 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _model(source: str, dtype: torch.dtype | str, devices: dict[str, Any], settings: dict[str, Any]) -> PreTrainedModel:
     """The model, every weight of which came from the checkpoint."""
+    settings = {**settings, **devices, "use_safetensors": True, "output_loading_info": True}
+    offloaded = tempfile.TemporaryDirectory(prefix="turnout-offload-") if devices else None  # fused weights of "disk"
+    if offloaded is not None:
+        settings["offload_folder"] = offloaded.name
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **devices, **settings
-        )
+        model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **settings)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, TypeError) as error:
+        if offloaded is not None:
+            offloaded.cleanup()
         raise ModelError(source, expected="a checkpoint that transformers can load", came=_first_line(error)) from error
+    if offloaded is not None:
+        weakref.finalize(model, offloaded.cleanup)
     missing = sorted(report["missing_keys"])
     if missing:
         came = f"none for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")

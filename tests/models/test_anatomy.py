@@ -1,0 +1,177 @@
+import pytest
+import torch
+from tiny import random_model
+from torch import nn
+
+from turnout.errors import ModelError
+from turnout.models import contract
+from turnout.models.anatomy import MoELayer, read
+
+# family: (layers, experts, chosen, shared, scoring), as the configurations in tiny.py make them
+EXPECTED = {
+    "olmoe": ([0, 1, 2], 8, 2, 0, "softmax"),
+    "qwen2_moe": ([0, 2], 8, 3, 1, "softmax"),
+    "qwen3_moe": ([0, 1, 2], 8, 2, 0, "softmax"),
+    "deepseek_v2": ([1, 2], 8, 3, 2, "softmax"),
+    "mixtral": ([0, 1, 2], 4, 2, 0, "softmax"),
+    "gpt_oss": ([0, 1, 2], 8, 2, 0, "softmax"),
+    "deepseek_v3": ([1, 2], 8, 2, 1, "sigmoid"),
+    "glm4_moe": ([1, 2], 8, 2, 1, "sigmoid"),
+    "ernie4_5_moe": ([1, 2], 8, 2, 2, "softmax"),
+    "granitemoe": ([0, 1, 2], 8, 2, 0, "softmax"),
+    "lfm2_moe": ([1, 2], 8, 2, 0, "sigmoid"),
+    "phimoe": ([0, 1, 2], 8, 2, 0, "softmax"),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("family", EXPECTED)
+def test_families(family, dtype):
+    moe = read(random_model(family).to(dtype))
+    layers, experts, chosen, shared, scoring = EXPECTED[family]
+    assert [layer.layer for layer in moe.layers] == layers
+    for layer in moe.layers:
+        assert (layer.n_experts, layer.top_k, layer.n_shared, layer.scoring) == (experts, chosen, shared, scoring)
+        assert moe.model.get_submodule(layer.name) is layer.router
+        assert layer.experts.down_proj.shape[0] == experts
+    assert moe.max_length == 512
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "reason"),
+    [
+        ("llama", {}, "LlamaForCausalLM, a dense model"),
+        ("qwen3_moe", {"decoder_sparse_step": 9}, "a dense model"),
+        ("llama4_text", {}, r"router returning \(float32\[32, 4\], float32\[32, 4\]\)"),
+        ("jetmoe", {}, "without fused experts near"),
+    ],
+)
+def test_refusals_name_the_reason(family, overrides, reason):
+    with pytest.raises(ModelError, match=reason):
+        read(random_model(family, **overrides))
+
+
+def test_encoder_decoders_are_refused():
+    from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
+
+    config = SwitchTransformersConfig(
+        vocab_size=64, d_model=8, d_kv=4, d_ff=8, num_heads=2, num_layers=2, num_experts=2
+    )
+    with pytest.raises(ModelError, match="an encoder-decoder"):
+        read(SwitchTransformersForConditionalGeneration(config))
+
+
+class ZeroExpertRouter(nn.Module):
+    """Scores one candidate more than there are experts, as a router with a zero expert does."""
+
+    def forward(self, hidden):
+        logits = hidden.reshape(-1, 32)[:, :9]
+        weights, indices = logits.softmax(-1).topk(2)
+        return logits, weights, indices
+
+
+class SquaredRouter(nn.Module):
+    """Keeps the shapes, but its weights are squares: neither softmax nor sigmoid."""
+
+    def forward(self, hidden):
+        logits = hidden.reshape(-1, 32)[:, :8]
+        chosen, indices = logits.topk(2)
+        return logits, chosen.square() + 1, indices
+
+
+@pytest.mark.parametrize(
+    ("router", "reason"),
+    [(ZeroExpertRouter, r"float32\[32, 9\].* with T = 32, E = 8"), (SquaredRouter, "proportional neither")],
+)
+def test_routers_of_another_form_are_refused(router, reason):
+    model = random_model("olmoe")
+    model.model.layers[1].mlp.gate = router()
+    with pytest.raises(ModelError, match=rf"layer 1 .*{reason}"):
+        read(model)
+
+
+def test_a_router_that_never_speaks_is_refused():
+    model = random_model("olmoe")
+    model.config.num_hidden_layers = 2  # the third layer's weights are there and unused
+    with pytest.raises(ModelError, match=r"layer 2 .*no router beside the experts"):
+        read(model)
+
+
+def test_a_model_that_looks_ahead_is_refused():
+    model = random_model("olmoe")
+    layer = model.model.layers[0]
+    layer.register_forward_pre_hook(lambda _, args: (args[0] + args[0].flip(1), *args[1:]))
+    with pytest.raises(ModelError, match="a causal model"):
+        read(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "scoring"), [("deepseek_v3", "sigmoid"), ("glm4_moe", "sigmoid"), ("mixtral", "softmax")]
+)
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_scoring_is_told_apart_at_small_logits_and_for_one_choice(family, scoring, top_k):
+    model = random_model(family, num_experts_per_tok=top_k, initializer_range=0.001).bfloat16()
+    moe = read(model)
+    assert {layer.scoring for layer in moe.layers} == {scoring}
+    assert {layer.top_k for layer in moe.layers} == {top_k}
+    assert {layer.router.top_k for layer in moe.layers} == {top_k}
+
+
+def test_scores_sum_to_one_and_are_the_routers_own():
+    logits = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.bfloat16)
+    layer = MoELayer(0, "r", nn.Identity(), nn.Identity(), 3, 1, 0, "softmax")
+    torch.testing.assert_close(layer.scores(logits), logits.float().softmax(-1))
+    layer = MoELayer(0, "r", nn.Identity(), nn.Identity(), 3, 1, 0, "sigmoid")
+    sigmoid = logits.float().sigmoid()
+    torch.testing.assert_close(layer.scores(logits), sigmoid / sigmoid.sum())
+    assert layer.scores(logits).dtype == torch.float32
+
+
+def test_reading_leaves_the_model_as_found():
+    model = random_model("deepseek_v3")
+    model.train()
+    model.model.layers[0].eval()
+    modes = {n: m.training for n, m in model.named_modules()}
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    read(model)
+    assert modes == {n: m.training for n, m in model.named_modules()}
+    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_digest_sees_every_bit_and_nothing_else():
+    first, same = read(random_model("deepseek_v3")), read(random_model("deepseek_v3"))
+    digest = first.digest()
+    assert digest == same.digest()
+    assert len(digest) == 64
+    bias = same.layers[-1].router.e_score_correction_bias  # a buffer
+    bias[0] += 1e-6
+    assert digest != same.digest()
+    assert digest != read(random_model("deepseek_v3", seed=1)).digest()
+    low = read(random_model("deepseek_v3").bfloat16()).digest()
+    assert low != digest
+    first.model.set_experts_implementation("eager")
+    assert first.digest() == digest
+
+
+def test_describe_is_json():
+    import json
+
+    moe = read(random_model("deepseek_v2"), model_id="tiny", revision="main")
+    said = json.loads(json.dumps(moe.describe()))
+    assert said["id"] == "tiny"
+    assert said["revision"] == "main"
+    assert said["architecture"] == "DeepseekV2ForCausalLM"
+    assert said["dtype"] == "float32"
+    assert said["parameters"] == sum(p.numel() for p in moe.model.parameters())
+    assert (said["layers"], said["experts"], said["top_k"], said["shared"]) == ([1, 2], 8, 3, 2)
+    assert said["digest"] == moe.digest()
+
+
+def test_complaints_are_specific():
+    good = (torch.zeros(4, 3), torch.zeros(4, 2), torch.zeros(4, 2, dtype=torch.int64))
+    assert contract.complaint(good, 4, 3) is None
+    assert "indices from 0 to 3" in (contract.complaint((*good[:2], good[2] + 3 * torch.eye(4, 2).long()), 4, 3) or "")
+    assert contract.complaint(good[:2], 4, 3) == "(float32[4, 3], float32[4, 2])"
+    assert contract.complaint(good[0], 4, 3) == "float32[4, 3]"
+    assert contract.complaint((good[0], good[1], good[2].float()), 4, 3)
