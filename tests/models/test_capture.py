@@ -1,0 +1,269 @@
+import pytest
+import torch
+from tiny import FAMILIES, random_model
+
+from turnout.errors import ModelError
+from turnout.models.anatomy import read
+from turnout.models.capture import RoutingError, capture, plan_batches
+
+MOES = [family for family in FAMILIES if family not in ("llama4_text", "jetmoe", "llama")]
+LENGTHS = [9, 1, 30, 14, 2]
+LETTERS = [[1, 2, 3, 4], [5, 6], [7], [8, 9, 10], [11]]
+
+
+def prompts_of(lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, 256, (n,), generator=generator).tolist() for n in lengths]
+
+
+PROMPTS = prompts_of(LENGTHS)
+
+
+def one_by_one(moe, prompts, letters):
+    """What a plain loop finds: one prompt at a time through the whole model, every token kept, sums at the end."""
+    rows = []
+    for prompt, ids in zip(prompts, letters, strict=True):
+        said = {layer.layer: [] for layer in moe.layers}
+        handles = [
+            layer.router.register_forward_hook(
+                lambda _, __, out, said=said[layer.layer]: said.append([o.clone() for o in out])
+            )
+            for layer in moe.layers
+        ]
+        with torch.no_grad():
+            logits = moe.model(input_ids=torch.tensor([prompt]), use_cache=False).logits
+        for handle in handles:
+            handle.remove()
+        sample = {"logprobs": logits[0, -1].float().log_softmax(-1)[ids].tolist()}
+        for layer in moe.layers:
+            ((z, w, i),) = said[layer.layer]
+            if layer.scoring == "softmax":
+                p = torch.softmax(z.float(), -1)
+            else:
+                p = torch.sigmoid(z.float()) / torch.sigmoid(z.float()).sum(-1, keepdim=True)
+            chosen = torch.zeros_like(p, dtype=torch.int64)
+            applied = torch.zeros_like(p)
+            for t in range(len(prompt)):
+                for e, weight in zip(i[t].tolist(), w[t].float().tolist(), strict=True):
+                    chosen[t, e] += 1
+                    applied[t, e] += weight
+            sample[layer.layer] = (p[-1], w[-1].float(), i, p.sum(0), applied.sum(0), chosen.sum(0))
+        rows.append(sample)
+    return rows
+
+
+def check(moe, batch, expected, prompts, rtol=1e-4, atol=1e-5):
+    assert batch.lengths_B == [len(p) for p in prompts]
+    assert [t.layer for t in batch.layers] == [layer.layer for layer in moe.layers]
+    for trace in batch.layers:
+        stacked = [torch.stack([row[trace.layer][n] for row in expected]) for n in (0, 1, 3, 4, 5)]
+        ours = (trace.scores_BE, trace.weights_BK, trace.sum_scores_BE, trace.sum_weights_BE)
+        for mine, theirs in zip(ours, stacked[:4], strict=True):
+            assert mine.dtype == torch.float32
+            torch.testing.assert_close(mine, theirs, rtol=rtol, atol=atol)
+        assert torch.equal(trace.counts_BE, stacked[4])
+        assert torch.equal(trace.chosen_TK.long(), torch.cat([row[trace.layer][2] for row in expected]))
+        assert trace.chosen_TK.dtype == torch.uint8
+    if batch.choice_logprobs is not None:
+        for mine, row in zip(batch.choice_logprobs, expected, strict=True):
+            assert mine == pytest.approx(row["logprobs"], abs=1e-4)
+
+
+@pytest.mark.parametrize("family", MOES)
+def test_equals_a_plain_loop_whatever_the_batching(family):
+    moe = read(random_model(family))
+    expected = one_by_one(moe, PROMPTS, LETTERS)
+    check(moe, capture(moe, PROMPTS, letters=LETTERS), expected, PROMPTS)
+    check(moe, capture(moe, PROMPTS), expected, PROMPTS)
+    check(moe, capture(moe, PROMPTS, letters=LETTERS, padding="left"), expected, PROMPTS)
+    for n in range(len(PROMPTS)):
+        alone = capture(moe, PROMPTS[n : n + 1], letters=LETTERS[n : n + 1])
+        check(moe, alone, expected[n : n + 1], PROMPTS[n : n + 1])
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v2", "gpt_oss"])
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm", "turnout"])
+def test_every_experts_implementation_gives_the_same(family, implementation):
+    moe = read(random_model(family))
+    expected = one_by_one(moe, PROMPTS, LETTERS)
+    moe.model.set_experts_implementation(implementation)
+    for padding in ("right", "left"):
+        check(moe, capture(moe, PROMPTS, letters=LETTERS, padding=padding, experts=None), expected, PROMPTS)
+    assert moe.model.config._experts_implementation == implementation
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
+def test_the_same_twice_with_deterministic_algorithms(family):
+    moe = read(random_model(family))
+    free = capture(moe, PROMPTS, letters=LETTERS)
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = capture(moe, PROMPTS, letters=LETTERS), capture(moe, PROMPTS, letters=LETTERS)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for a, b, c in zip(free.layers, first.layers, second.layers, strict=True):
+        for name in ("chosen_TK", "scores_BE", "weights_BK", "sum_scores_BE", "sum_weights_BE", "counts_BE"):
+            assert torch.equal(getattr(a, name), getattr(b, name))
+            assert torch.equal(getattr(b, name), getattr(c, name))
+    assert free.choice_logprobs == first.choice_logprobs == second.choice_logprobs
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
+def test_bfloat16_counts_every_token_and_stays_near_float32(family):
+    exact = capture(read(random_model(family)), PROMPTS)
+    low = capture(read(random_model(family).bfloat16()), PROMPTS, letters=LETTERS)
+    assert low.choice_logprobs is not None
+    for trace, near in zip(low.layers, exact.layers, strict=True):
+        assert trace.counts_BE.sum(1).tolist() == [n * 2 for n in LENGTHS]
+        assert (trace.scores_BE - near.scores_BE).abs().mean() < 0.02
+
+
+def test_many_experts_need_two_bytes():
+    moe = read(random_model("olmoe", num_experts=300, num_hidden_layers=1))
+    trace = capture(moe, PROMPTS[:2]).layers[0]
+    assert trace.chosen_TK.dtype == torch.uint16
+    assert trace.counts_BE.shape == (2, 300)
+
+
+@pytest.mark.parametrize("letters", [None, LETTERS])
+@pytest.mark.parametrize("family", ["olmoe", "lfm2_moe"])
+def test_the_model_is_left_as_found(family, letters):
+    model = random_model(family)
+    moe = read(model)
+    model.train()
+    model.model.layers[0].eval()
+    modes = [m.training for m in model.modules()]
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    implementation = model.config._experts_implementation
+    capture(moe, PROMPTS, letters=letters)
+    assert modes == [m.training for m in model.modules()]
+    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert model.config._experts_implementation == implementation
+    model(torch.tensor([PROMPTS[0]])).logits.mean().backward()
+    assert moe.layers[0].router.weight.grad is not None
+
+
+def test_no_dropout_while_capturing():
+    model = random_model("olmoe", attention_dropout=0.5)
+    moe = read(model)
+    model.train()
+    assert torch.equal(capture(moe, PROMPTS).layers[2].scores_BE, capture(moe, PROMPTS).layers[2].scores_BE)
+
+
+def test_without_letters_neither_the_last_experts_nor_the_head_run():
+    moe = read(random_model("olmoe"))
+    ran = []
+    for name, module in (
+        ("head", moe.model.lm_head),
+        ("first", moe.layers[0].experts),
+        ("last", moe.layers[-1].experts),
+    ):
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    assert capture(moe, PROMPTS).choice_logprobs is None
+    assert ran == ["first"]
+    capture(moe, PROMPTS, letters=LETTERS)
+    assert ran == ["first", "first", "last", "head"]
+
+
+def test_the_head_sees_the_last_positions_only():
+    moe = read(random_model("granitemoe", logits_scaling=3.0))
+    shapes = []
+    moe.model.lm_head.register_forward_hook(lambda _, args, out: shapes.append(tuple(out.shape[:2])))
+    capture(moe, PROMPTS, letters=LETTERS)
+    assert shapes == [(len(PROMPTS), 1)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_is_named_with_layer_and_sample(value):
+    moe = read(random_model("olmoe"))
+
+    def poison(_, args):
+        hidden = args[0].clone()
+        hidden.view(len(PROMPTS), -1, 32)[3, 5] = value
+        return (hidden,)
+
+    moe.layers[1].router.register_forward_pre_hook(poison)
+    with pytest.raises(RoutingError, match=r"layer 1, sample 3 of the batch: .* NaN or infinity") as caught:
+        capture(moe, PROMPTS)
+    assert (caught.value.layer, caught.value.sample) == (1, 3)
+    assert isinstance(caught.value, ModelError)
+    assert not any(m._forward_hooks for m in moe.model.modules())
+
+
+def test_nan_in_padding_is_nobodys():
+    moe = read(random_model("olmoe"))
+
+    def poison(_, args):
+        hidden = args[0].clone()
+        hidden.view(len(PROMPTS), -1, 32)[1, 1:] = float("nan")
+        return (hidden,)
+
+    moe.layers[2].router.register_forward_pre_hook(poison)
+    assert capture(moe, PROMPTS).layers[2].counts_BE[1].sum() == 2
+
+
+def test_a_router_that_speaks_twice():
+    moe = read(random_model("olmoe"))
+    router = moe.layers[0].router
+    again = router.register_forward_hook(lambda module, args, out: (again.remove(), module(*args))[1])
+    with pytest.raises(
+        RoutingError, match="layer 0: expected its router to speak once in a forward, got a second time"
+    ):
+        capture(moe, PROMPTS)
+
+
+def test_a_router_that_falls_silent():
+    moe = read(random_model("olmoe"))
+    moe.model.config.num_hidden_layers = 2
+    with pytest.raises(RoutingError, match="layer 2: expected its router to speak once in a forward, got silence"):
+        capture(moe, PROMPTS)
+
+
+def test_a_router_that_changes_its_mind_about_k():
+    moe = read(random_model("olmoe"))
+    moe.layers[1].router.top_k = 3
+    with pytest.raises(RoutingError, match=r"layer 1: expected 56 tokens × 2 choices .* got 168 choices, 3 a token"):
+        capture(moe, PROMPTS)
+
+
+def test_an_index_outside_the_experts():
+    moe = read(random_model("olmoe"))
+    moe.layers[1].router.register_forward_hook(lambda _, __, out: (out[0], out[1], out[2] + 5))
+    with pytest.raises(RoutingError, match=r"layer 1: .*indices from 5 to 12 with E = 8"):
+        capture(moe, PROMPTS)
+
+
+def test_a_base_model_has_routers_but_no_answers():
+    moe = read(random_model("olmoe").model)
+    assert len(capture(moe, PROMPTS).layers) == 3
+    with pytest.raises(ModelError, match="a language-model head"):
+        capture(moe, PROMPTS, letters=LETTERS)
+
+
+def test_empty_prompts_are_refused():
+    moe = read(random_model("olmoe"))
+    for prompts in ([], [[1], []]):
+        with pytest.raises(ValueError, match="no empty ones"):
+            capture(moe, prompts)
+
+
+def test_nothing_of_a_token_outlives_the_hook_but_the_chosen():
+    """A trace's size: per sample sums, and K bytes a token."""
+    moe = read(random_model("olmoe"))
+    trace = capture(moe, [[1] * 300] * 2).layers[0]
+    assert trace.chosen_TK.untyped_storage().nbytes() == 600 * 2
+    assert {tuple(t.shape) for t in (trace.scores_BE, trace.sum_scores_BE, trace.sum_weights_BE, trace.counts_BE)} == {
+        (2, 8)
+    }
+
+
+def test_plan_is_sorted_deterministic_and_within_budget():
+    lengths = [5, 40, 3, 5, 1, 120, 7, 5]
+    plan = plan_batches(lengths, 40)
+    assert plan == [[4, 2, 0, 3, 7], [6], [1], [5]]
+    assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 40 for b in plan)
+    assert plan_batches([], 10) == []
+    with pytest.raises(ValueError, match="at least 1"):
+        plan_batches([1], 0)
