@@ -14,9 +14,10 @@ from turnout.ops.gini_topk import gini_topk
 from turnout.ops.influence_ratio import influence_ratio
 from turnout.ops.jaccard import jaccard
 from turnout.ops.lorenz import lorenz
+from turnout.ops.membership import membership
 from turnout.ops.ranks import ranks
 from turnout.ops.released import released
-from turnout.ops.silhouette import silhouette
+from turnout.ops.silhouette import mean_silhouette, silhouette
 
 __all__ = [
     "Committee",
@@ -29,6 +30,8 @@ __all__ = [
     "influence_ratio",
     "jaccard",
     "lorenz",
+    "mean_silhouette",
+    "membership",
     "ranks",
     "released",
     "silhouette",
