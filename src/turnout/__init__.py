@@ -1,1 +1,31 @@
-"""Turnout: the routing of Mixture-of-Experts language models, audited, aligned, coupled and sized."""
+"""Turnout: the routing of Mixture-of-Experts language models, audited, aligned, coupled and sized.
+
+>>> import turnout
+>>> moe = turnout.load("path/to/checkpoint")
+>>> audit = turnout.audit(moe, tasks="mmlu-dev", out="run")
+>>> audit.frame()
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from turnout.errors import TurnoutError
+
+if TYPE_CHECKING:
+    from turnout import ops
+    from turnout.api import audit
+    from turnout.models import load
+
+__version__ = "0.1.0"
+__all__ = ["TurnoutError", "__version__", "audit", "load", "ops"]
+
+# Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
+_HOMES = {"audit": "turnout.api", "load": "turnout.models"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return importlib.import_module("turnout.ops")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'turnout' has no attribute {name!r}")

@@ -1,0 +1,87 @@
+"""`turnout audit [MODEL]`: who does the routing, layer by layer."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turnout.cli.console import Bars, print_table, say
+from turnout.cli.verb import Json, print_json, verb
+
+if TYPE_CHECKING:
+    from turnout.auditing import Audit
+
+
+class Scope(StrEnum):
+    """Which tokens of a prompt are read."""
+
+    last = "last"
+    all = "all"
+
+
+class Kind(StrEnum):
+    """Which reading of an expert's contribution ranks the experts."""
+
+    gate = "gate"
+    frequency = "frequency"
+    weight = "weight"
+    released = "released"
+
+
+@verb
+def audit(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Checkpoint folder, hub id, or a run to measure again. [default: the embedded model]"),
+    ] = None,
+    tasks: Annotated[str, typer.Option(help="mmlu, mmlu-dev, worlds, a folder, or a JSONL/Parquet file.")] = "mmlu-dev",
+    domains: Annotated[
+        str | None, typer.Option(help="mmlu-9, mmlu-4, subject, or a JSON/CSV file of subject and domain.")
+    ] = None,
+    scope: Annotated[Scope, typer.Option(help="Read the routing at the last token or over all tokens.")] = Scope.last,
+    kind: Annotated[Kind, typer.Option(help="What counts as an expert's contribution.")] = Kind.gate,
+    limit: Annotated[int | None, typer.Option(help="At most this many questions of a subject.", min=1)] = None,
+    shots: Annotated[int, typer.Option(help="Worked examples before each question.", min=0)] = 0,
+    answers: Annotated[bool, typer.Option("--answers", help="Also read the answer: log-probabilities, accuracy.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, … [default: the checkpoint's]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (spread). [default: cpu]")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own code.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. [default: runs/MODEL-TASKS]")] = None,
+    json: Json = False,
+) -> None:
+    """Read a model's routing on real questions: committees, coverage, Gini, Jaccard. Writes a run and its page."""
+    from turnout import api
+
+    folder = out or Path("runs") / f"{Path(model).name if model else 'embedded'}-{Path(tasks).stem}"
+    with Bars() as bars:
+        result = api.audit(
+            model,
+            tasks=tasks,
+            out=folder,
+            domains=domains,
+            scope=scope.value,
+            kind=kind.value,
+            limit=limit,
+            shots=shots,
+            answers=answers,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            progress=bars,
+            note=say,
+        )
+    if json:
+        print_json(result.to_dict())
+        return
+    _show(result, folder)
+
+
+def _show(result: "Audit", folder: Path) -> None:
+    from turnout import report
+
+    for table in report.summary(result.to_dict()):
+        print_table(table.columns, table.rows, table.title)
+        print()
+    say(f"run: {folder}")
+    say(f"page: {folder / 'report.html'}")
