@@ -1,0 +1,109 @@
+"""Domain maps: which domain a subject belongs to. Data files that anyone can replace.
+
+`mmlu-9` is our reading of the nine domains of arXiv 2601.03425, whose own map is unpublished; `mmlu-4` are MMLU's own
+four categories; `subject` makes each subject its own domain.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from turnout.errors import TaskError
+
+PACKAGED = ("mmlu-9", "mmlu-4")
+MAPS = (*PACKAGED, "subject")
+
+
+@dataclass(frozen=True)
+class DomainMap:
+    """Subject → domain, in the order of the file; `mapping` is None where each subject is its own domain."""
+
+    name: str
+    mapping: Mapping[str, str] | None
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The map's domains, in the order in which they first come."""
+        return tuple(dict.fromkeys((self.mapping or {}).values()))
+
+    def place(self, subject: str, where: str) -> str:
+        """The domain of `subject`, which `where` asks about.
+
+        Raises:
+            TaskError: the map does not place it.
+        """
+        if self.mapping is None:
+            return subject
+        if subject not in self.mapping:
+            raise TaskError(
+                where,
+                expected=f"a subject that the domain map {self.name} places",
+                came=repr(subject),
+                do="give a map that has it, a domain column, or --domains subject",
+            )
+        return self.mapping[subject]
+
+
+def load_map(spec: str | Path) -> DomainMap:
+    """A packaged map by its name, or a user's file: JSON `{subject: domain}`, or CSV of two columns.
+
+    A CSV may start with the header `subject,domain`.
+
+    Raises:
+        TaskError: no such map or file, or one that does not read as a map; the row is named.
+    """
+    if str(spec) == "subject":
+        return DomainMap("subject", None)
+    if str(spec) in PACKAGED:
+        text = (files("turnout.tasks") / "maps" / f"{spec}.json").read_text(encoding="utf-8")
+        return DomainMap(str(spec), json.loads(text))
+    path = Path(spec)
+    if not path.is_file():
+        raise TaskError(path, expected=f"a domain map: {', '.join(MAPS)}, or a JSON or CSV file", came="no such file")
+    return DomainMap(path.name, _read(path))
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        raise TaskError(path, expected="a domain map in UTF-8", came=e) from e
+    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
+    mapping: dict[str, str] = {}
+    for where, subject, domain in rows:
+        if mapping.setdefault(subject, domain) != domain:
+            came = f"{subject!r} in {mapping[subject]!r} and in {domain!r}"
+            raise TaskError(where, expected="one domain for each subject", came=came)
+    if not mapping:
+        raise TaskError(path, expected="a domain map", came="no subject in it")
+    return mapping
+
+
+def _csv_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
+    rows = []
+    reader = csv.reader(text.splitlines())
+    for row in reader:
+        where = f"row {reader.line_num} of {path}"
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (reader.line_num == 1 and [c.lower() for c in cells] == ["subject", "domain"]):
+            continue
+        if len(cells) != 2 or not all(cells):
+            raise TaskError(where, expected="two cells, a subject and its domain", came=row)
+        rows.append((where, *cells))
+    return [(where, subject, domain) for where, subject, domain in rows]
+
+
+def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as e:
+        raise TaskError(path, expected="a domain map, {subject: domain} in JSON", came=e) from e
+    if not isinstance(pairs, list) or not all(isinstance(p, tuple) for p in pairs):
+        raise TaskError(path, expected="a domain map, {subject: domain} in JSON", came="no JSON object")
+    for subject, domain in pairs:
+        if not isinstance(domain, str) or not domain:
+            raise TaskError(f"subject {subject!r} of {path}", expected="the name of its domain", came=repr(domain))
+    return [(f"subject {subject!r} of {path}", subject, domain) for subject, domain in pairs]

@@ -1,0 +1,133 @@
+"""From a name, file or folder to the questions a run asks."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from turnout.errors import TaskError
+from turnout.tasks import mmlu, worlds
+from turnout.tasks.domains import DomainMap, load_map
+from turnout.tasks.files import read_rows
+from turnout.tasks.question import Question, TaskSet
+from turnout.tasks.rows import Draft, Row, check
+
+NAMES = ("mmlu", "mmlu-dev", "worlds")
+WORLDS_PER_DOMAIN = 200
+
+_DEFAULT_MAP = "mmlu-9"
+_UNNAMED = "all"  # subject and domain of rows that name neither
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".csv", ".txt")
+
+
+@dataclass(frozen=True)
+class _Source:
+    name: str
+    rows: Iterable[Row]
+    dropped: list[str] = field(default_factory=list)
+
+
+def load_tasks(
+    spec: str | Path, *, domains: str | Path | None = None, limit: int | None = None, split: str = "test"
+) -> TaskSet:
+    """The questions of `spec`, each with its domain.
+
+    Args:
+        spec: "mmlu" (from the hub), "mmlu-dev" (the dev questions in lm-evaluation-harness), "worlds" (generated), a
+            folder with MMLU's files, a JSONL or Parquet file, or a dataset's id on the hub (owner/name).
+        domains: "mmlu-9", "mmlu-4", "subject" or a map's file. None: the rows' own domain, and for rows without one
+            mmlu-9; rows that name neither subject nor domain are all in one domain, "all".
+        limit: at most so many questions of each subject, the first ones.
+        split: which split of a source that has several; a file is read whole and "mmlu-dev" is always dev.
+
+    Raises:
+        TaskError: one line: the row, what was expected there, what came.
+    """
+    if limit is not None and limit < 1:
+        raise TaskError("limit", expected="at least 1 question for each subject", came=limit)
+    placing = None if domains is None else load_map(domains)
+    source = _source(spec, split)
+    drafts = _unique(check(row, position) for position, row in enumerate(source.rows))
+    if limit is not None:
+        drafts = _first(drafts, limit)
+    placed = _Placing(placing)
+    questions = [placed(draft) for draft in drafts]
+    if not questions:
+        raise TaskError(spec, expected="at least one question", came="none")
+    return TaskSet.of(source.name, questions, domain_map=placed.name, order=placed.domains, dropped=source.dropped)
+
+
+class _Placing:
+    """Gives drafts their domains, by the map that was asked for or by their own column."""
+
+    def __init__(self, asked: DomainMap | None) -> None:
+        self._asked, self._own = asked is not None, False
+        self._map = asked or load_map(_DEFAULT_MAP)
+        self._mapped = False
+
+    @property
+    def name(self) -> str:
+        """The map's name; "file" where the rows named their domains; both where some did."""
+        return "+".join(["file"] * (self._own or not self._mapped) + [self._map.name] * self._mapped)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return self._map.domains if self._mapped else ()
+
+    def __call__(self, draft: Draft) -> Question:
+        domain = draft.domain
+        if self._asked or (domain is None and draft.subject is not None):
+            if draft.subject is None:
+                raise TaskError(draft.where, expected="a subject, to place it by the domain map", came="none")
+            domain, self._mapped = self._map.place(draft.subject, draft.where), True
+        else:
+            self._own = True
+        domain = domain or _UNNAMED
+        return Question(draft.id, draft.subject or domain, domain, draft.text, draft.choices, draft.answer)
+
+
+def _source(spec: str | Path, split: str) -> _Source:
+    name = str(spec)
+    if name == "mmlu-dev":
+        return _Source(name, *mmlu.from_harness())
+    if name == "worlds":
+        return _Source(name, _world_rows(split))
+    path = Path(spec)
+    if name == "mmlu":
+        return _Source(name, mmlu.from_hub(mmlu.HUB_ID, split))
+    if path.is_dir():
+        return _Source(path.resolve().name, mmlu.from_folder(path, split))
+    if path.exists():
+        return _Source(path.name, read_rows(path))
+    if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix.lower() not in _SUFFIXES:
+        return _Source(spec, mmlu.from_hub(spec, split))
+    raise TaskError(
+        spec, expected=f"one of {', '.join(NAMES)}, a JSONL or Parquet file, or a folder", came="no such file"
+    )
+
+
+def _world_rows(split: str) -> Iterator[Row]:
+    asked = worlds.questions(split, WORLDS_PER_DOMAIN * len(worlds.DOMAINS))
+    for q in asked:
+        fields = {"id": q.id, "subject": q.subject, "domain": q.domain, "question": q.text}
+        yield Row(f"question {q.id}", {**fields, "choices": q.choices, "answer": q.answer})
+
+
+def _unique(drafts: Iterable[Draft]) -> Iterator[Draft]:
+    seen: dict[str, str] = {}
+    for draft in drafts:
+        if draft.id in seen:
+            raise TaskError(draft.where, expected="an id of its own", came=f"{draft.id!r}, as {seen[draft.id]}")
+        seen[draft.id] = draft.where
+        yield draft
+
+
+def _first(drafts: Iterable[Draft], limit: int) -> Iterator[Draft]:
+    taken: Counter[str | None] = Counter()
+    for draft in drafts:
+        subject = draft.subject or draft.domain
+        taken[subject] += 1
+        if taken[subject] <= limit:
+            yield draft

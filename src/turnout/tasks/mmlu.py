@@ -1,0 +1,137 @@
+"""MMLU from where it can be had: a folder of its files, the hub, or the dev questions that lm-evaluation-harness ships.
+
+MMLU: Hendrycks et al., arXiv 2009.03300. Ids are `subject/position`, the same from every source that keeps the order.
+"""
+
+import importlib.util
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from turnout.errors import TaskError
+from turnout.tasks.files import read_csv, read_rows
+from turnout.tasks.rows import Row
+
+HUB_ID, HUB_CONFIG = "cais/mmlu", "all"
+_PATIENCE = 10.0  # seconds
+_SPLITS = {"validation": "val", "val": "val", "dev": "dev", "test": "test", "train": "auxiliary_train"}
+_DEV_FILE = "tasks/mmlu/flan_cot_fewshot/_cot_prompts.json"
+_DEV_QUESTION = re.compile(
+    r"(?P<question>.*?)\n?\(A\)\s*(?P<A>.*?)\s*\(B\)\s*(?P<B>.*?)\s*\(C\)\s*(?P<C>.*?)\s*\(D\)\s*(?P<D>.*?)\s*\nA:(?P<worked>.*)",
+    re.DOTALL,
+)
+_DEV_ANSWER = re.compile(r"answer is \(([A-Z])\)")
+
+
+def from_folder(folder: Path, split: str) -> Iterator[Row]:
+    """The rows of `split` in a folder with the original CSV files or with Parquet files of the hub's layout.
+
+    Looked for, in this order: `<split>/<subject>_<split>.csv`, `<subject>_<split>.csv`, `<subject>.csv`; then
+    `<split>*.parquet` in the folder, in `all/`, in `data/`, in any subfolder; then all of the folder's Parquet files.
+
+    Raises:
+        TaskError: none of them is there.
+    """
+    short = _SPLITS.get(split, split)
+    csvs = sorted(folder.glob(f"{short}/*_{short}.csv")) or sorted(folder.glob(f"*_{short}.csv"))
+    if not csvs:
+        csvs = [p for p in sorted(folder.glob("*.csv")) if p.stem.rpartition("_")[2] not in _SPLITS.values()]
+    if csvs:
+        return numbered(row for p in csvs for row in read_csv(p, p.stem.removesuffix(f"_{short}")))
+    for pattern in (f"{split}*.parquet", f"all/{split}*.parquet", f"data/{split}*.parquet", f"*/{split}*.parquet"):
+        if parquets := sorted(folder.glob(pattern)):
+            return numbered(row for p in parquets for row in read_rows(p))
+    named = tuple(_SPLITS)
+    if parquets := [p for p in sorted(folder.glob("*.parquet")) if not p.stem.startswith(named)]:
+        return numbered(row for p in parquets for row in read_rows(p))
+    raise TaskError(
+        folder,
+        expected=f"MMLU's CSV files ({short}/<subject>_{short}.csv) or Parquet files ({split}-*.parquet)",
+        came="a folder without them",
+        do="give the folder that holds them, or one file",
+    )
+
+
+def from_hub(name: str, split: str) -> Iterator[Row]:
+    """The rows of a dataset on the hub. The only place where questions are fetched over the network.
+
+    Raises:
+        TaskError: it cannot be had; the message says why.
+    """
+    import datasets  # heavy, and needed here only
+    from huggingface_hub import HfApi, constants
+
+    try:
+        if not constants.HF_HUB_OFFLINE:  # one request: the client below would try for half a minute
+            HfApi().dataset_info(name, timeout=_PATIENCE)
+        table = datasets.load_dataset(name, HUB_CONFIG if name == HUB_ID else None, split=split)
+    except Exception as e:  # whatever the hub's client stumbles over: no network, no such dataset, no such split
+        raise TaskError(
+            name,
+            expected=f"a file, a folder, or a dataset on the hub with the split {split!r}",
+            came=f"{type(e).__name__}: {e}"[:90],
+            do="without a network give a folder or file, or set HF_HUB_OFFLINE=1 to use a copy fetched before",
+        ) from e
+    rows = (Row(f"row {i + 1} of {name}", fields) for i, fields in enumerate(table))
+    return numbered(rows) if "subject" in (table.column_names or ()) else rows
+
+
+def from_harness() -> tuple[list[Row], list[str]]:
+    """The dev questions in the installed lm-evaluation-harness, and those of them without a usable answer.
+
+    They are five or fewer a subject, with worked answers for chain-of-thought prompts; 282 of them, one of which
+    answers with a letter that is not among its choices.
+
+    Raises:
+        TaskError: the package or its file is not there.
+    """
+    path = _harness() / _DEV_FILE
+    try:
+        prompts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise TaskError(path, expected="MMLU's dev questions in the installed lm_eval package", came=e) from e
+    rows: list[Row] = []
+    dropped: list[str] = []
+    for subject, prompt in prompts.items():
+        blocks = re.split(r"^Q:\s*", prompt, flags=re.MULTILINE)[1:]
+        for position, block in enumerate(blocks):
+            where = f"{subject}/{position}"
+            fields = _dev_question(block)
+            if isinstance(fields, str):
+                dropped.append(f"{where}: {fields}")
+            else:
+                rows.append(Row(f"question {where} of {path}", {"id": where, "subject": subject, **fields}))
+    return rows, dropped
+
+
+def numbered(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, with `subject/position in that subject` as id where they have none."""
+    seen: Counter[object] = Counter()
+    for row in rows:
+        subject = row.fields.get("subject")
+        own = {} if row.fields.get("id") is not None or subject is None else {"id": f"{subject}/{seen[subject]}"}
+        seen[subject] += 1
+        yield Row(row.where, {**row.fields, **own})
+
+
+def _dev_question(block: str) -> dict[str, object] | str:
+    """Question, choices and answer of one worked example; or the reason why it has none."""
+    match = _DEV_QUESTION.fullmatch(block.strip())
+    if match is None:
+        return "not a question with choices A to D"
+    answers = _DEV_ANSWER.findall(match["worked"])
+    if not answers or answers[-1] not in "ABCD":
+        return f"answers {answers[-1] if answers else 'nothing'}, not A to D"
+    choices = [match[letter] for letter in "ABCD"]
+    return {"question": match["question"].strip(), "choices": choices, "answer": answers[-1]}
+
+
+def _harness() -> Path:
+    """The folder of lm_eval, found without importing it (it imports torch)."""
+    spec = importlib.util.find_spec("lm_eval")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    if not places:
+        raise TaskError("mmlu-dev", expected="the package lm-eval", came="not installed", do="pip install lm-eval")
+    return Path(places[0])
