@@ -1,5 +1,7 @@
 """Which domain each sample of a trace belongs to. Shape suffixes: S samples, D domains."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,3 +36,7 @@ class Domains:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the names and of each sample's place."""
+        return hashlib.sha256(json.dumps([self.names, self.label_S.tolist()]).encode()).hexdigest()

@@ -107,7 +107,8 @@ def _kept(specific: list[dict[str, float] | None], domains: Domains, least: floa
 def _overall_without(found: Measured, domain_map: str) -> dict[str, object]:
     return {
         name: _measures_without(found, name)
-        for name in _SHOWN_WITHOUT.get(domain_map, ())
+        for part in domain_map.split("+")
+        for name in _SHOWN_WITHOUT.get(part, ())
         if name in found.kept_names and len(found.kept) > 1
     }
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Audit:
 
     _content: Mapping[str, Any]
     path: Path | None = None
-    _keeps: object = field(default=None)  # a temporary folder lives as long as the result that reads its tables
 
     @property
     def layers(self) -> tuple[LayerAudit, ...]:
@@ -125,7 +124,13 @@ class Audit:
         tasks = self.tasks
         asked = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
         head = f"Audit of {self.model['id']} on {asked} (kind {self.kind}, scope {self.scope})"
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+        with pl.Config(
+            tbl_rows=-1,
+            tbl_cols=-1,
+            tbl_hide_dataframe_shape=True,
+            tbl_hide_column_data_types=True,
+            tbl_width_chars=160,
+        ):
             return f"{head}\n{self.frame().select('layer', 'committee', 'fallback', *MEASURES)}"
 
 

@@ -1,0 +1,77 @@
+"""From prompts to a stored trace: batches through the model, shard by shard, each shard once."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from turnout.auditing.config import AuditConfig
+from turnout.auditing.prompts import Prompts
+from turnout.errors import ModelError
+from turnout.models.anatomy import MoE
+from turnout.models.capture import BatchTrace, RoutingError, capture, plan_batches
+from turnout.progress import Progress
+from turnout.runs import RunFolder, Sample, TraceLayer, rows
+from turnout.tasks.question import TaskSet
+
+_BATCHES_A_SHARD = 8  # a kill costs at most these batches' work
+
+
+def gather(
+    moe: MoE,
+    tasks: TaskSet,
+    prompts: Prompts,
+    run: RunFolder,
+    config: AuditConfig,
+    progress: Progress,
+    note: Callable[[str], None],
+) -> dict[str, float | int]:
+    """Write every shard of the run's trace that is not yet there and sound.
+
+    Which questions share a batch and a shard depends on the prompts' lengths and the token budget alone, so that a run
+    that was killed goes on to the same bytes.
+
+    Returns:
+        `capture_seconds` and `capture_tokens` of the forward passes alone, over every process that worked on the run.
+
+    Raises:
+        ModelError: a router's scores are not finite: layer and question are named.
+    """
+    layers = [TraceLayer(x.layer, x.n_experts, x.top_k, x.n_shared) for x in moe.layers]
+    lengths = prompts.lengths
+    plan = plan_batches(lengths, config.token_budget)
+    shards = [plan[i : i + _BATCHES_A_SHARD] for i in range(0, len(plan), _BATCHES_A_SHARD)]
+    writer = run.trace_writer(layers, len(shards), warn=note)
+    finished, total = writer.done(), sum(lengths)
+    done = sum(lengths[i] for shard in finished for batch in shards[shard] for i in batch)
+    progress("reading routers", done, total, "tokens")
+    for number, batches in enumerate(shards):
+        if number in finished:
+            continue
+        parts, seconds = [], 0.0
+        for batch in batches:
+            started = time.perf_counter()
+            captured = _capture(moe, tasks, prompts, batch, config)
+            seconds += time.perf_counter() - started
+            parts.append(rows(_samples(tasks, prompts, batch), captured, layers))
+            done += sum(lengths[i] for i in batch)
+            progress("reading routers", done, total, "tokens")
+        writer.write(number, pa.concat_tables(parts), seconds=seconds)
+    tokens, seconds = writer.totals()
+    return {"capture_seconds": seconds, "capture_tokens": tokens}
+
+
+def _capture(moe: MoE, tasks: TaskSet, prompts: Prompts, batch: Sequence[int], config: AuditConfig) -> BatchTrace:
+    letters = None if prompts.letters is None else [prompts.letters[i] for i in batch]
+    try:
+        return capture(moe, [prompts.ids[i] for i in batch], letters=letters, padding=config.padding)
+    except RoutingError as error:
+        if error.sample is None:
+            raise
+        where = f"layer {error.layer}, question {tasks.questions[batch[error.sample]].id}"
+        raise ModelError(where, expected=error.expected, came=error.came) from error
+
+
+def _samples(tasks: TaskSet, prompts: Prompts, batch: Sequence[int]) -> list[Sample]:
+    questions = [(i, tasks.questions[i]) for i in batch]
+    return [Sample(i, q.id, q.subject, q.domain, prompts.ids[i], q.answer) for i, q in questions]

@@ -1,0 +1,90 @@
+"""A stored run measured again, without its model: another reading, another scope, another domain map."""
+
+from pathlib import Path
+from typing import Any
+
+from turnout.auditing.config import AuditConfig
+from turnout.auditing.domains import Domains
+from turnout.auditing.measure import measure
+from turnout.auditing.result import AUDIT_FILE, Audit
+from turnout.auditing.storing import Note, log_note, stored, write_result
+from turnout.errors import RecipeError
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder, Trace
+from turnout.tasks.domains import load_map
+from turnout.tasks.question import Question, TaskSet
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run's folder, finished or not."""
+    return any((path / name).is_file() for name in ("manifest.json", "inputs.json"))
+
+
+def remeasure(
+    run: Path | str,
+    out: Path | str | None = None,
+    *,
+    domains: str | Path | None = None,
+    progress: Progress = silent,
+    note: Note = log_note,
+    **options: object,
+) -> Audit:
+    """Measure the trace of a complete run again.
+
+    Args:
+        run: the run's folder.
+        out: a folder for the new result, which holds no trace of its own; None: nothing stays on disk.
+        domains: a domain map (name or file) by which the stored subjects are placed anew; None keeps their domains.
+        progress: told of each layer.
+        note: told in one line when `out` is complete already.
+        **options: fields of `AuditConfig`; those left out are as in the stored run.
+
+    Raises:
+        RecipeError: an option that only the model could answer: `answers`, `shots`, `token_budget`, `padding`.
+        RunError: no complete run, or one without a sound trace.
+        TaskError: a subject that the domain map does not place.
+    """
+    source = RunFolder.read(run)
+    audit = source.read_json(AUDIT_FILE)
+    before = AuditConfig.of(**_object(audit, "config"))
+    config = before.with_options(**options)
+    for name, value in before.captured().items():
+        if config.captured()[name] != value:
+            do = "audit the model again"
+            raise RecipeError(name, expected=f"{value}, as the stored run", came=config.captured()[name], do=do)
+    trace = source.trace()
+    tasks, placed = _placed(trace, _object(audit, "tasks"), domains)
+    inputs = {
+        "verb": "audit",
+        "trace_of": source.identity,
+        "domains": {"map": tasks["domain_map"], "names": placed.names, "placed": placed.digest()},
+        "config": config.describe(),
+    }
+
+    def work(folder: RunFolder) -> None:
+        found = measure(trace, placed, config, progress)
+        write_result(folder, found, _object(audit, "model"), tasks, trace_of=source.identity, timings={})
+
+    return stored(out, inputs, work, note)
+
+
+def _placed(trace: Trace, tasks: dict[str, Any], domains: str | Path | None) -> tuple[dict[str, Any], Domains]:
+    """What audit.json says of the questions, and each sample's domain, under the map `domains`."""
+    samples = trace.samples()
+    if domains is None:
+        return tasks, Domains.of(samples["domain"].to_list(), list(tasks["domains"]))
+    chosen = load_map(domains)
+    names = [chosen.place(subject, f"question {name}") for name, subject in samples.select("id", "subject").rows()]
+    questions = (
+        Question(name, subject, domain, "")
+        for (name, subject), domain in zip(samples.select("id", "subject").rows(), names, strict=True)
+    )
+    described = TaskSet.of(tasks["name"], questions, domain_map=chosen.name, order=chosen.domains).describe()
+    new = {key: described[key] for key in ("domain_map", "domains", "subjects", "one_sample_domains")}
+    return tasks | new, Domains.of(names, list(new["domains"]))  # type: ignore[call-overload]
+
+
+def _object(audit: dict[str, object], key: str) -> dict[str, Any]:
+    value = audit[key]
+    assert isinstance(value, dict)
+    return value

@@ -1,0 +1,111 @@
+"""`audit`: a model and questions, or a stored run, in; figures out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from turnout.auditing.config import AuditConfig
+from turnout.auditing.domains import Domains
+from turnout.auditing.gather import gather
+from turnout.auditing.measure import measure
+from turnout.auditing.prompts import encode_all
+from turnout.auditing.remeasure import is_run, remeasure
+from turnout.auditing.result import Audit
+from turnout.auditing.storing import Note, log_note, stored, write_result
+from turnout.errors import RunError
+from turnout.models.anatomy import MoE, read
+from turnout.models.load import load
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder
+from turnout.tasks.load import load_tasks
+from turnout.tasks.question import Question, TaskSet
+
+DEFAULT_TASKS = "mmlu-dev"
+
+
+def audit(
+    model: MoE | PreTrainedModel | str | Path,
+    tasks: TaskSet | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    domains: str | Path | None = None,
+    limit: int | None = None,
+    config: AuditConfig | None = None,
+    progress: Progress = silent,
+    note: Note = log_note,
+    **options: object,
+) -> Audit:
+    """Ask a MoE questions and measure, layer by layer, which of its experts do the routing (arXiv 2601.03425).
+
+    A run that was killed is taken up where it stopped; a complete one is read, not computed again.
+
+    Args:
+        model: a MoE, a live transformers model, a checkpoint's folder or hub id; or the folder of a complete run,
+            which is measured again from its trace.
+        tasks: "mmlu", "mmlu-dev" (the default), "worlds", a folder, a JSONL or Parquet file, or a TaskSet.
+        out: the run's folder; None: a temporary one that goes with the result.
+        tokenizer: for a live model; a MoE brings its own.
+        domains: "mmlu-9", "mmlu-4", "subject" or a map's file; None as the questions say, else mmlu-9.
+        limit: at most so many questions of each subject.
+        config: how to read and what to measure.
+        progress: told how far it is.
+        note: told, in one line each, of shards that must be computed again and of a run that is complete already.
+        **options: fields of `AuditConfig`, over `config`: kind, scope, presence, answers, shots, …
+
+    Raises:
+        TurnoutError: one line that says what could not be: the model, the questions, the options or the folder.
+    """
+    if isinstance(model, str | Path) and is_run(Path(model)):
+        if tasks is not None or limit is not None or tokenizer is not None:
+            raise RunError(model, expected="no tasks, limit or tokenizer: the run keeps its own", came="one of them")
+        given = config.describe() if config else {}
+        return remeasure(model, out, domains=domains, progress=progress, note=note, **(given | options))
+    config = (config or AuditConfig()).with_options(**options)
+    task_set = tasks if isinstance(tasks, TaskSet) else load_tasks(tasks or DEFAULT_TASKS, domains=domains, limit=limit)
+    dev = _dev(tasks or DEFAULT_TASKS, domains) if config.shots else None
+    return _audit(_moe(model, tokenizer), task_set, dev, out, config, progress, note)
+
+
+def _audit(
+    moe: MoE,
+    tasks: TaskSet,
+    dev: Sequence[Question] | None,
+    out: str | Path | None,
+    config: AuditConfig,
+    progress: Progress,
+    note: Note,
+) -> Audit:
+    prompts = encode_all(moe, tasks, config, dev)
+    described = moe.describe()
+    weights = {key: value for key, value in described.items() if key not in ("id", "revision")}  # not where it lies
+    inputs = {
+        "verb": "audit",
+        "model": weights,
+        "tasks": {"digest": tasks.digest, "questions": len(tasks.questions), "domain_map": tasks.domain_map},
+        "prompts": prompts.digest(),
+        "config": config.describe(),
+    }
+
+    def work(run: RunFolder) -> None:
+        timings = gather(moe, tasks, prompts, run, config, progress, note)
+        trace = run.trace()
+        domains = Domains.of(trace.samples()["domain"].to_list(), tasks.domains)
+        found = measure(trace, domains, config, progress)
+        write_result(run, found, described, tasks.describe(), timings=timings)
+
+    return stored(out, inputs, work, note)
+
+
+def _moe(model: MoE | PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase | None) -> MoE:
+    if isinstance(model, MoE):
+        return model
+    return load(model) if isinstance(model, str | Path) else read(model, tokenizer)
+
+
+def _dev(tasks: TaskSet | str | Path, domains: str | Path | None) -> Sequence[Question] | None:
+    """Where a question's solved examples come from; None: from the questions themselves, never a question its own."""
+    if isinstance(tasks, TaskSet) or tasks == DEFAULT_TASKS or Path(tasks).is_file():
+        return None
+    return load_tasks(tasks, domains=domains, split="train" if tasks == "worlds" else "dev").questions

@@ -1,0 +1,61 @@
+"""Where an audit's result comes to lie: a run's folder, or a temporary one that goes with the result."""
+
+import logging
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from turnout.auditing.measure import Measured, content
+from turnout.auditing.result import AUDIT_FILE, Audit
+from turnout.auditing.tables import tables
+from turnout.runs import RunFolder
+
+Note = Callable[[str], None]
+
+
+def log_note(line: str) -> None:
+    """Say one line to who runs a script: a warning of the logger "turnout"."""
+    logging.getLogger("turnout").warning(line)
+
+
+def stored(
+    out: Path | str | None, inputs: Mapping[str, object], work: Callable[[RunFolder], None], note: Note
+) -> Audit:
+    """Let `work` finish the run of `inputs` in `out`, unless it is complete already, and read the result from there.
+
+    With `out` None the folder is a temporary one: removed with the result, or at once if `work` fails.
+
+    Raises:
+        RunError: `out` holds another run or something else, is in use, or cannot be written.
+    """
+    if out is not None:
+        return _run(Path(out), inputs, work, note)
+    path = Path(tempfile.mkdtemp(prefix="turnout-"))
+    try:
+        result = _run(path, inputs, work, note)
+    except BaseException:
+        shutil.rmtree(path)
+        raise
+    weakref.finalize(result, shutil.rmtree, path, ignore_errors=True)
+    return result
+
+
+def write_result(
+    run: RunFolder, found: Measured, model: dict[str, object], tasks: dict[str, object], **manifest: object
+) -> None:
+    """Write the tables, audit.json and, last, the manifest."""
+    for name, table in tables(found).items():
+        run.write_table(name, table)
+    run.write_json(AUDIT_FILE, content(found, model, tasks))
+    run.finish(model=model, tasks=tasks, config=found.config.describe(), **manifest)
+
+
+def _run(path: Path, inputs: Mapping[str, object], work: Callable[[RunFolder], None], note: Note) -> Audit:
+    with RunFolder.open(path, inputs) as run:
+        if run.complete:
+            note(f"{path}: this run is complete; nothing is computed again")
+        else:
+            work(run)
+    return Audit.load(path)
