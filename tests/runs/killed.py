@@ -10,14 +10,15 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import pyarrow as pa  # noqa: E402
-from runs.routed import LAYERS, table  # noqa: E402
+import pyarrow as pa
+from runs.routed import LAYERS, table
 
-from turnout.runs import RunFolder, verify  # noqa: E402
+from turnout.runs import RunFolder, verify
 
 INPUTS = {"model": {"id": "m", "digest": "0" * 64}, "tasks": {"name": "t"}}
 SHARDS = [table(3, first=3 * i) for i in range(4)]
@@ -114,7 +115,7 @@ def kill_at_each_step(folder, unbroken):
     seen, steps = [], 0
     while True:
         path = folder / f"step-{steps + 1}"
-        outcome = ended(child(path, lambda: die_at(steps + 1)))
+        outcome = ended(child(path, partial(die_at, steps + 1)))
         if outcome == "done":
             return {"kills": steps, "problems": seen}
         steps += 1
