@@ -38,8 +38,8 @@ def mean_silhouette(
 ) -> Float[Tensor, "R D"]:
     """Mean silhouette of each domain in each of R resamples that hold sample s `counts_RS[r, s]` times.
 
-    A sample's own copies are left out of its a (ours): they are no neighbours. With counts of 1 the mean over a domain of
-    `silhouette`.
+    A sample's own copies are left out of its a (ours): they are no neighbours. With counts of 1 the mean over a domain
+    of `silhouette`.
 
     Args:
         scores_SE: one row a sample, none of length 0.
@@ -96,8 +96,9 @@ def _distance(unit_nE: Tensor, half_n: Tensor, mean_RE: Tensor, half_R: Tensor) 
     """[R, n]: mean cosine distance from each of n samples to a domain's samples, itself included."""
     scale_Rn = half_R[:, None] + half_n
     distance_Rn = scale_Rn - mean_RE @ unit_nE.T
-    # What rounding leaves of a difference of equals is no distance.
-    return distance_Rn.where(distance_Rn > 64 * torch.finfo(unit_nE.dtype).eps * scale_Rn, 0)
+    # What rounding leaves of a difference of equals is no distance; nor what it left of the unit vectors themselves.
+    eps = torch.finfo(unit_nE.dtype).eps
+    return distance_Rn.where(distance_Rn > (64 * eps * scale_Rn).clamp(min=(16 * eps) ** 2), 0)
 
 
 def _values(own_Rn: Tensor, nearest_Rn: Tensor, size_R1: Tensor, counts_Rn: Tensor) -> Tensor:

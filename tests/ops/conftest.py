@@ -1,0 +1,16 @@
+"""The formulas with their annotations enforced: shapes and dtypes, of what goes in and of what comes out."""
+
+from types import SimpleNamespace
+
+import pytest
+from beartype import beartype
+from jaxtyping import jaxtyped
+
+from turnout import ops as plain
+
+
+@pytest.fixture(scope="session")
+def ops() -> SimpleNamespace:
+    """`turnout.ops`, every function checked by jaxtyping and beartype."""
+    functions = {name: getattr(plain, name) for name in plain.__all__ if name != "Committee"}
+    return SimpleNamespace(**{name: jaxtyped(typechecker=beartype)(function) for name, function in functions.items()})
