@@ -1,0 +1,158 @@
+"""Every figure of the page as data: a stored run in, plain dicts of lists out, undefined figures None.
+
+What is drawn is what these return; tests assert on it, and any plotting library can draw it.
+Shape suffixes: L MoE layers, E experts of the widest layer, D domains.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.report.stored import StoredRun
+
+MEAN = None  # the domain that stands for the mean over all domains
+
+Figure = dict[str, Any]
+Layer = dict[str, Any]
+
+MEASURES = ("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean", "influence_ratio")
+
+
+def floor(layer: Layer, measure: str) -> float | None:
+    """What a router without any structure shows of `measure` in a layer; None for a measure without a floor."""
+    return layer["nulls"].get("floors", {}).get(measure)
+
+
+def layer_table(layers: list[Layer]) -> list[Figure]:
+    """One row a layer: audit.json's figures, each measure as {"value", "floor"}."""
+    plain = ("layer", "experts", "top_k", "shared", "committee", "candidates", "fallback")
+    return [
+        {name: layer[name] for name in plain}
+        | {name: {"value": layer[name], "floor": floor(layer, name)} for name in MEASURES}
+        for layer in layers
+    ]
+
+
+def overview(audit: Mapping[str, Any]) -> list[Figure]:
+    """Each measure's mean, least and largest value over layers, its floors' mean, and its mean without some domains."""
+    return [
+        {
+            "measure": measure,
+            **{name: audit["overall"][measure][name] for name in ("mean", "min", "max")},
+            "floor": _mean([floor(layer, measure) for layer in audit["layers"]]),
+            "without": [[name, other[measure]["mean"]] for name, other in audit["overall_without"].items()],
+        }
+        for measure in MEASURES
+    ]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def depth_profile(layers: list[Layer], measure: str) -> Figure:
+    """One measure along depth: layer numbers, values and floors (None where there is none)."""
+    return {
+        "layer": [layer["layer"] for layer in layers],
+        "value": [layer[measure] for layer in layers],
+        "floor": [floor(layer, measure) for layer in layers],
+    }
+
+
+def heat_map(run: StoredRun, kind: str, domain: str | None = MEAN) -> Figure:
+    """Contribution of every expert in every layer: `values[row][expert]`, row a position in `layers`.
+
+    Args:
+        run: the stored run.
+        kind: gate, frequency, weight or released.
+        domain: a domain's name, or None for the mean over domains.
+
+    Returns:
+        layers, experts, values [L][E] (None beyond a layer's experts), and `members` and `candidates` (those that
+        are no members), each a list of [row, expert]. Both are of the audit's own kind, whatever `kind` is drawn.
+    """
+    grid_LE = run.mean_contribution(kind) if domain is MEAN else run.contribution(kind)[run.domains.index(domain)]
+    return {
+        "layers": run.layer_numbers,
+        "experts": list(range(run.widest)),
+        "values": _lists(grid_LE),
+        **marks(run.layers),
+    }
+
+
+def marks(layers: list[Layer]) -> Figure:
+    """Committee members, and candidates that are none, as [row, expert] pairs."""
+    members = [[row, expert] for row, layer in enumerate(layers) for expert in layer["committee"]]
+    candidates = [
+        [row, expert]
+        for row, layer in enumerate(layers)
+        for expert in layer["candidates"]
+        if expert not in layer["committee"]
+    ]
+    return {"members": members, "candidates": candidates}
+
+
+def start(layers: list[Layer]) -> Figure:
+    """Where the page opens: the layer of greatest coverage (the first, if none is defined) and its first member."""
+    row = max(range(len(layers)), key=lambda place: (layers[place]["coverage"] or 0.0, -place))
+    return {"row": row, "expert": layers[row]["committee"][0]}
+
+
+def rank_plane(run: StoredRun, layer: int) -> Figure:
+    """Mean and population variance of rank of each expert of one layer, and its role: member, candidate or neither."""
+    row = run.layer_numbers.index(layer)
+    stored = run.layers[row]
+    experts = list(range(stored["experts"]))
+    role = [
+        "member" if expert in stored["committee"] else "candidate" if expert in stored["candidates"] else "other"
+        for expert in experts
+    ]
+    return {
+        "expert": experts,
+        "mean_rank": _lists(run.expert_column("mean_rank")[row, experts]),
+        "rank_variance": _lists(run.expert_column("rank_variance")[row, experts]),
+        "presence": _lists(run.expert_column("presence")[row, experts]),
+        "role": role,
+    }
+
+
+def lorenz_curve(run: StoredRun, layer: int) -> Figure:
+    """Cumulated share of contribution against share of experts, poorest first, 0 to 1; empty where none has any."""
+    table = run.tables["lorenz"]
+    share = table.filter(table["layer"] == layer).sort("position")["share"].to_list()
+    return {"experts": [position / (len(share) - 1) for position in range(len(share))], "share": share}
+
+
+def jaccard_matrix(run: StoredRun, layer: int) -> Figure:
+    """Overlap of every two domains' first-K sets in one layer: `values[a][b]`, 1 on the diagonal."""
+    return {"domains": run.domains, "values": _lists(run.jaccard[run.layer_numbers.index(layer)])}
+
+
+def specificity(run: StoredRun) -> Figure:
+    """Mean silhouette of each domain's samples in each layer: `values[row][domain]`, None where it is undefined."""
+    values = [[(layer["specificity"] or {}).get(domain) for domain in run.domains] for layer in run.layers]
+    return {"layers": run.layer_numbers, "domains": run.domains, "values": values}
+
+
+def expert_card(run: StoredRun, layer: int, expert: int, kind: str) -> Figure:
+    """One expert of one layer: its contribution and rank in each domain, and its row of the experts table."""
+    row = run.layer_numbers.index(layer)
+    columns = ("mean_rank", "rank_variance", "presence", "share")
+    return {
+        "layer": layer,
+        "expert": expert,
+        "domains": run.domains,
+        "contribution": _lists(run.contribution(kind)[:, row, expert]),
+        "rank": _lists(run.ranks[:, row, expert]),
+        **{column: _lists(run.expert_column(column)[row, expert]) for column in columns},
+    }
+
+
+def _lists(array: NDArray[np.float64]) -> Any:
+    """`array` as a number or nested lists, with None for NaN."""
+    filled = np.array(array, dtype=object)
+    filled[np.isnan(array)] = None
+    return filled.tolist()

@@ -1,0 +1,133 @@
+"""One self-contained page from a stored run: data, style and scripts inlined, nothing loaded, nothing interpreted.
+
+What comes from the run stands in one JSON block, escaped so that it can close no tag, and reaches the page as text
+only. The page's policy lets run no script but the two whose digests it names, and lets nothing connect anywhere.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.report import figures, words
+from turnout.report.stored import KINDS, StoredRun, read_run
+from turnout.runs import RunFolder
+
+_ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
+
+
+def render(run_path: str | Path) -> str:
+    """The page of a finished run as HTML; RunError if the run is unfinished or damaged."""
+    return render_run(read_run(run_path))
+
+
+def write_report(run_path: str | Path) -> Path:
+    """Write a finished run's report.html, whole or not at all, and say where it is."""
+    folder = RunFolder.read(run_path)
+    folder.write_page(render(run_path))
+    return folder.path / "report.html"
+
+
+def render_run(run: StoredRun) -> str:
+    """The page of a run that is already read."""
+    script = _asset("charts.js") + _asset("page.js")
+    parts = {
+        "policy": _policy(script, _plotly()),
+        "style": _asset("page.css"),
+        "data": escaped_json(page_data(run)),
+        "script": script,
+        "plotly": _plotly(),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda hole: parts[hole[1]], _asset("page.html"))
+
+
+def page_data(run: StoredRun) -> dict[str, Any]:
+    """All that the page's script draws and says, ready for JSON."""
+    layers = run.layers
+    return {
+        "title": words.title(run),
+        "words": words.sentences(run),
+        "caveat": words.CAVEAT,
+        "lead": words.lead(run),
+        "marks_note": words.marks_note(run),
+        "facts": words.facts(run),
+        "terms": words.terms(run),
+        "names": words.NAMES,
+        "questions": words.questions(run),
+        "domains": run.domains,
+        "kind": run.audit["kind"],
+        "kinds": list(KINDS),
+        "kind_names": words.KIND_NAMES,
+        "overall": figures.overview(run.audit),
+        "layers": figures.layer_table(layers),
+        "profiles": {measure: figures.depth_profile(layers, measure) for measure in figures.MEASURES},
+        "marks": figures.marks(layers),
+        "start": figures.start(layers),
+        "specificity": figures.specificity(run)["values"],
+        **_packed_figures(run),
+    }
+
+
+def _packed_figures(run: StoredRun) -> dict[str, Any]:
+    """The large figures, packed: contribution, ranks, columns of the experts, Lorenz curves, Jaccard matrices."""
+    columns = ("mean_rank", "rank_variance", "presence", "share")
+    lorenz = [figures.lorenz_curve(run, layer)["share"] for layer in run.layer_numbers]
+    return {
+        "contribution": [_contribution(run, kind) for kind in KINDS],
+        "ranks": packed(run.ranks),
+        "experts": {column: packed(run.expert_column(column)) for column in columns},
+        "jaccard": packed(run.jaccard),
+        "lorenz": [packed(np.array([share], dtype=np.float64).reshape(1, -1)) for share in lorenz],
+    }
+
+
+def _contribution(run: StoredRun, kind: str) -> dict[str, Any]:
+    """One kind's map of every domain, the mean over domains first, and the largest value of them all."""
+    cube_DLE = run.contribution(kind)
+    drawn = np.concatenate([run.mean_contribution(kind)[None], cube_DLE])
+    return packed(drawn) | {"most": float(np.nanmax(cube_DLE))}
+
+
+def packed(array: NDArray[np.float64]) -> dict[str, Any]:
+    """An array as its shape and base64 of its little-endian float32 bytes: small, and read at once."""
+    raw = np.ascontiguousarray(array, dtype="<f4").tobytes()
+    return {"shape": list(array.shape), "bytes": base64.b64encode(raw).decode("ascii")}
+
+
+def escaped_json(value: object) -> str:
+    """`value` as JSON that may stand inside a script element: <, >, & and line separators only as escapes."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.translate(_ESCAPES)
+
+
+def _policy(*scripts: str) -> str:
+    """What the page may do: run these scripts and no other, style itself, show images that it drew; load nothing."""
+    digests = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("turnout.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """plotly.js as the plotly package carries it, line ends as a browser reads them."""
+    source = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    assert "</script" not in source.lower(), "plotly.js would end its own script element"
+    return source.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,175 @@
+"""Finished runs of any size without a model: planted committees, figures by the formulas in NumPy.
+
+Shape suffixes: L layers, D domains, E experts, K chosen.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from turnout.runs import RunFolder
+
+MMLU_9 = (
+    "STEM-Math",
+    "STEM-Physics",
+    "STEM-Chemistry",
+    "STEM-BioMed",
+    "CS-Eng",
+    "SocSci",
+    "Humanities",
+    "Lang-Ling",
+    "Biz-Law",
+)
+
+
+def contribution(n_layers: int, n_experts: int, n_domains: int, seed: int = 0) -> np.ndarray:
+    """[L, D, E], each row summing to 1: a few experts strong everywhere, the more so in the middle, some by domain."""
+    draw = np.random.default_rng(seed)
+    logits = draw.normal(0, 0.7, (n_layers, 1, n_experts)) + draw.normal(0, 0.5, (n_layers, n_domains, n_experts))
+    for layer in range(n_layers):
+        depth = np.sin(np.pi * (layer + 0.5) / n_layers)
+        chosen = draw.choice(n_experts, size=draw.integers(1, 5), replace=False)
+        logits[layer, :, chosen] += 1 + 3 * depth * draw.random((len(chosen), 1))
+    shares = np.exp(logits)
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def gini(x: np.ndarray) -> float:
+    return float(np.abs(x[:, None] - x[None, :]).sum() / (2 * len(x) * x.sum()))
+
+
+def layer_tables(contribution_DE: np.ndarray, top_k: int) -> dict[str, object]:
+    """One layer's figures by METHODS' formulas."""
+    n_domains, n_experts = contribution_DE.shape
+    order = np.argsort(-contribution_DE, axis=1, kind="stable")
+    rank = np.full(contribution_DE.shape, top_k + 1)
+    np.put_along_axis(rank, order[:, :top_k], np.arange(1, top_k + 1)[None], axis=1)
+    first = rank <= top_k
+    presence = first.mean(0)
+    enough = first.sum(0) >= np.ceil(0.8 * n_domains)
+    fallback = not enough.any()
+    candidates = np.flatnonzero(enough if not fallback else presence == presence.max())
+    mean, variance = rank.mean(0), rank.var(0)
+
+    def better(a: int, b: int) -> bool:
+        different = (mean[a], variance[a]) != (mean[b], variance[b])
+        return different and mean[a] <= mean[b] and variance[a] <= variance[b]
+
+    members = [c for c in candidates if not any(better(other, c) for other in candidates)]
+    members.sort(key=lambda c: (mean[c], c))
+    mean_E = contribution_DE.mean(0)
+    cut_DE = np.where(first, contribution_DE, 0)
+    coverage = mean_E[members].sum() / mean_E.sum()
+    rest = n_experts - len(members)
+    jaccard = np.array([[(a & b).sum() / (a | b).sum() for b in first] for a in first])
+    pairs = jaccard[np.triu_indices(n_domains, 1)]
+    return {
+        "rank": rank, "presence": presence, "mean_rank": mean, "rank_variance": variance, "jaccard": jaccard,
+        "share": mean_E / mean_E.sum(), "lorenz": np.concatenate([[0], np.cumsum(np.sort(mean_E)) / mean_E.sum()]),
+        "members": [int(m) for m in members], "candidates": [int(c) for c in candidates], "fallback": bool(fallback),
+        "coverage": float(coverage), "coverage_topk": float(cut_DE.mean(0)[members].sum() / cut_DE.sum(1).mean()),
+        "gini": gini(mean_E), "gini_topk": float(np.mean([gini(row) for row in cut_DE])),
+        "jaccard_mean": float(pairs.mean()) if len(pairs) else None,
+        "influence_ratio": float((coverage / len(members)) / ((1 - coverage) / rest)) if rest else None,
+    }  # fmt: skip
+
+
+def write_run(
+    path: Path,
+    n_layers: int = 4,
+    n_experts: int | Sequence[int] = 8,
+    domains: Sequence[str] = MMLU_9,
+    top_k: int = 2,
+    *,
+    shared: int = 0,
+    first_layer: int = 0,
+    model_id: str = "synthetic/moe",
+    accuracy: bool = False,
+    seed: int = 0,
+    contribution_LDE: Sequence[np.ndarray] | None = None,
+) -> Path:
+    """Write a finished run to `path` (a folder that is not there yet); `n_experts` may differ by layer."""
+    widths = [n_experts] * n_layers if isinstance(n_experts, int) else list(n_experts)
+    cubes = contribution_LDE or [
+        contribution(n_layers, width, len(domains), seed)[at] for at, width in enumerate(widths)
+    ]
+    found = [layer_tables(cube, top_k) for cube in cubes]
+    numbers = range(first_layer, first_layer + len(cubes))
+    with RunFolder.open(path, {"model": model_id, "seed": seed}) as run:
+        run.write_json("audit.json", _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed))
+        for name, table in _tables(numbers, cubes, found, domains, top_k).items():
+            run.write_table(name, table)
+        run.finish(seed=seed, timings={"capture_seconds": 1.0, "capture_tokens": 1000})
+    return path
+
+
+def _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed):
+    draw = np.random.default_rng(seed + 1)
+    plain = ("fallback", "coverage", "coverage_topk", "influence_ratio", "gini", "gini_topk", "jaccard_mean")
+    layers = [
+        {
+            "layer": number, "experts": cube.shape[1], "top_k": top_k, "shared": shared, "committee": layer["members"],
+            "mean_rank": [float(layer["mean_rank"][m]) for m in layer["members"]],
+            "rank_variance": [float(layer["rank_variance"][m]) for m in layer["members"]],
+            "candidates": layer["candidates"], **{name: layer[name] for name in plain},
+            "specificity": {name: float(draw.normal(0.02, 0.05)) for name in domains} if len(domains) > 1 else None,
+            "intervals": {}, "claim": None, "nulls": {"floors": {
+                "coverage": len(layer["members"]) / cube.shape[1], "coverage_topk": len(layer["members"]) / top_k,
+                "gini_topk": 1 - top_k / cube.shape[1]}},
+        }
+        for number, cube, layer in zip(numbers, cubes, found, strict=True)
+    ]  # fmt: skip
+    counts = {name: int(draw.integers(5, 60)) for name in domains}
+    model = {
+        "id": model_id, "revision": None, "architecture": "OlmoeForCausalLM", "dtype": "bfloat16",
+        "parameters": 6_919_161_856, "layers": len(layers),
+        "experts": cubes[0].shape[1], "top_k": top_k, "shared": shared, "digest": "ab" * 32,
+    }  # fmt: skip
+    tasks = {
+        "name": "mmlu-dev", "domain_map": "mmlu-9", "questions": sum(counts.values()), "digest": "cd" * 32,
+        "domains": counts, "subjects": {},
+    }  # fmt: skip
+    share = {"accuracy": 0.4375, "correct": 7, "questions": 16, "interval": [0.23, 0.67]}
+    overall = {name: _spread([layer[name] for layer in layers]) for name in plain[1:]}
+    return {
+        "schema": 1, "model": model, "tasks": tasks, "kind": "gate", "scope": "last", "config": {"presence": 0.8},
+        "dropped_domains": [], "layers": layers, "overall": overall,
+        "overall_without": {"Lang-Ling": overall} if "Lang-Ling" in domains else {},
+        "accuracy": {"overall": share, "domains": dict.fromkeys(domains, share)} if accuracy else None,
+    }  # fmt: skip
+
+
+def _spread(values):
+    known = [value for value in values if value is not None]
+    if not known:
+        return {"mean": None, "min": None, "max": None, "undefined": len(values)}
+    return {
+        "mean": sum(known) / len(known),
+        "min": min(known),
+        "max": max(known),
+        "undefined": len(values) - len(known),
+    }
+
+
+def _tables(numbers, cubes, found, domains, top_k):
+    rows = {name: [] for name in ("contribution", "ranks", "experts", "jaccard", "lorenz")}
+    for number, cube, layer in zip(numbers, cubes, found, strict=True):
+        for d, domain in enumerate(domains):
+            for e in range(cube.shape[1]):
+                c, r = float(cube[d, e]), int(layer["rank"][d, e])
+                at = {"layer": number, "domain": domain, "expert": e}
+                readings = {"gate": c, "frequency": float(r <= top_k), "weight": c * (r <= top_k), "released": c * c}
+                rows["contribution"].append(at | readings)
+                rows["ranks"].append(at | {"rank": r})
+            rows["jaccard"] += [
+                {"layer": number, "domain_a": domain, "domain_b": other, "jaccard": float(layer["jaccard"][d, b])}
+                for b, other in enumerate(domains)
+            ]
+        for e in range(cube.shape[1]):
+            numbers_of = {name: float(layer[name][e]) for name in ("mean_rank", "rank_variance", "presence", "share")}
+            roles = {"candidate": e in layer["candidates"], "member": e in layer["members"]}
+            rows["experts"].append({"layer": number, "expert": e} | numbers_of | roles)
+        rows["lorenz"] += [{"layer": number, "position": p, "share": float(v)} for p, v in enumerate(layer["lorenz"])]
+    return {name: pa.Table.from_pylist(entries) for name, entries in rows.items()}
