@@ -89,7 +89,7 @@ def _chain(draw: Draw) -> Problem:
         f"All {other} are {b}.",
         f"All {c} are {b}.",
     ]
-    key = f"{a},{b},{c},{other}:{answer}"
+    key = f"chain:{a},{b},{c},{other}"  # the premises: what is asked of them is one problem
     return Problem(key, f"{' '.join(given)} What follows?", steps, answer.rstrip("."), [w.rstrip(".") for w in wrong])
 
 
@@ -107,7 +107,8 @@ def _rules(draw: Draw) -> Problem:
     answer = lamps[depth]
     text = f"{' '.join(given)} The {lamps[0]} lamp is on. Which other lamp is on for sure?"
     steps = "So " + ", so ".join(f"{lamp} is on" for lamp in lamps[1 : depth + 1]) + "."
-    return Problem(f"{','.join(lamps)}:{depth}", text, steps, answer, off)
+    chain = ",".join([*lamps[: depth + 1], lamps[4]])
+    return Problem(f"lamps:{chain}", text, steps, answer, off)
 
 
 def _turns(draw: Draw) -> Problem:
@@ -124,7 +125,8 @@ def _turns(draw: Draw) -> Problem:
     steps = f"The door is turned {doors} times, the window {len(turns) - doors} times."
     ways = [f"door {_open(door)}, window {_open(window)}" for door in (0, 1) for window in (0, 1)]
     answer = f"door {_open(states['door'])}, window {_open(states['window'])}"
-    return Problem(f"turns:{given}{told}", text, steps, answer, ways)
+    key = f"turns:{given}{sorted(turns)}"  # their order does not matter
+    return Problem(key, text, steps, answer, ways)
 
 
 def _open(state: int) -> str:

@@ -45,11 +45,9 @@ EDITS = {
 
 
 def _word(draw: Draw, length: int) -> str:
-    """Different letters, with at least one vowel between consonants."""
-    letters = draw.sample(_LETTERS, length)
-    letters[1] = draw.pick([v for v in "aeiou" if v not in letters[:1] + letters[2:]])
-    letters[0] = draw.pick([c for c in "bdklmnrst" if c not in letters[1:]])
-    return "".join(letters)
+    """Different letters: a consonant, a vowel, and whatever comes."""
+    start = draw.pick([c for c in _LETTERS if c not in _VOWELS]) + draw.pick(_VOWELS)
+    return start + "".join(draw.sample([c for c in _LETTERS if c not in start], length - 2))
 
 
 def _spaced(word: str) -> str:

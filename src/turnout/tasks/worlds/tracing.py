@@ -32,7 +32,7 @@ def _reassign(draw: Draw) -> Problem:
 
 def _swap(draw: Draw) -> Problem:
     a, b = draw.sample(_NAMES, 2)
-    x, y, z = draw.between(1, 30), draw.between(1, 30), draw.between(1, 9)
+    (x, y), z = draw.sample(range(1, 31), 2), draw.between(1, 9)
     shown = draw.pick((a, b))
     after = {a: y, b: x + z}
     lines = [f"{a} = {x}", f"{b} = {y}", f"{a}, {b} = {b}, {a}", f"{b} = {b} + {z}", f"print({shown})"]
