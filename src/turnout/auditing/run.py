@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,7 +14,7 @@ from turnout.auditing.prompts import encode_all
 from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
 from turnout.auditing.storing import Note, log_note, stored, write_result
-from turnout.errors import RunError
+from turnout.errors import RecipeError
 from turnout.models.anatomy import MoE, read
 from turnout.models.load import load
 from turnout.progress import Progress, silent
@@ -22,6 +23,7 @@ from turnout.tasks.load import load_tasks
 from turnout.tasks.question import Question, TaskSet
 
 DEFAULT_TASKS = "mmlu-dev"
+_LOADING = {"dtype", "device", "device_map", "revision", "trust_remote_code"}
 
 
 def audit(
@@ -52,20 +54,25 @@ def audit(
         config: how to read and what to measure.
         progress: told how far it is.
         note: told, in one line each, of shards that must be computed again and of a run that is complete already.
-        **options: fields of `AuditConfig`, over `config`: kind, scope, presence, answers, shots, …
+        **options: fields of `AuditConfig`, over `config`: kind, scope, presence, answers, shots, …; and, for a
+            checkpoint, what `turnout.load` takes: dtype, device ("auto" spreads the model), device_map, revision,
+            trust_remote_code. None is the default of each.
 
     Raises:
         TurnoutError: one line that says what could not be: the model, the questions, the options or the folder.
     """
+    given = {name: value for name, value in options.items() if value is not None}
+    loading = {name: given.pop(name) for name in _LOADING & given.keys()}
     if isinstance(model, str | Path) and is_run(Path(model)):
-        if tasks is not None or limit is not None or tokenizer is not None:
-            raise RunError(model, expected="no tasks, limit or tokenizer: the run keeps its own", came="one of them")
-        given = config.describe() if config else {}
-        return remeasure(model, out, domains=domains, progress=progress, note=note, **(given | options))
-    config = (config or AuditConfig()).with_options(**options)
+        for name, value in {"tasks": tasks, "limit": limit, "tokenizer": tokenizer, **loading}.items():
+            if value:
+                raise RecipeError(name, expected="none: a stored run is measured without its model", came=value)
+        measured = config.describe() if config else {}
+        return remeasure(model, out, domains=domains, progress=progress, note=note, **(measured | given))
+    config = (config or AuditConfig()).with_options(**given)
     task_set = tasks if isinstance(tasks, TaskSet) else load_tasks(tasks or DEFAULT_TASKS, domains=domains, limit=limit)
     dev = _dev(tasks or DEFAULT_TASKS, domains) if config.shots else None
-    return _audit(_moe(model, tokenizer), task_set, dev, out, config, progress, note)
+    return _audit(_moe(model, tokenizer, loading), task_set, dev, out, config, progress, note)
 
 
 def _audit(
@@ -83,8 +90,7 @@ def _audit(
     inputs = {
         "verb": "audit",
         "model": weights,
-        "tasks": {"digest": tasks.digest, "questions": len(tasks.questions), "domain_map": tasks.domain_map},
-        "prompts": prompts.digest(),
+        "tasks": {"digest": tasks.digest, "questions": len(tasks.questions), "prompts": prompts.digest()},
         "config": config.describe(),
     }
 
@@ -98,10 +104,15 @@ def _audit(
     return stored(out, inputs, work, note)
 
 
-def _moe(model: MoE | PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase | None) -> MoE:
-    if isinstance(model, MoE):
-        return model
-    return load(model) if isinstance(model, str | Path) else read(model, tokenizer)
+def _moe(
+    model: MoE | PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase | None, loading: dict[str, Any]
+) -> MoE:
+    if isinstance(model, str | Path):
+        spread = {"device_map": loading.pop("device")} if loading.get("device") == "auto" else {}
+        return load(model, **loading, **spread)
+    if any(loading.values()):
+        raise RecipeError(min(loading), expected="none: the model is loaded already", came=loading[min(loading)])
+    return model if isinstance(model, MoE) else read(model, tokenizer)
 
 
 def _dev(tasks: TaskSet | str | Path, domains: str | Path | None) -> Sequence[Question] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from turnout.auditing.measure import Measured, content
 from turnout.auditing.result import AUDIT_FILE, Audit
 from turnout.auditing.tables import tables
+from turnout.errors import TurnoutError
 from turnout.runs import RunFolder
 
 Note = Callable[[str], None]
@@ -53,9 +54,26 @@ def write_result(
 
 
 def _run(path: Path, inputs: Mapping[str, object], work: Callable[[RunFolder], None], note: Note) -> Audit:
+    made = not path.exists()
     with RunFolder.open(path, inputs) as run:
         if run.complete:
             note(f"{path}: this run is complete; nothing is computed again")
-        else:
+            return Audit.load(path)
+        try:
             work(run)
+        except TurnoutError:
+            _take_back(path, made)
+            raise
     return Audit.load(path)
+
+
+def _take_back(path: Path, made: bool) -> None:
+    """Remove a run that failed before it had anything to go on with; one that has a finished shard stays."""
+    if any((path / "trace").glob("part-*")):
+        return
+    for name in ("trace", "tables"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in (AUDIT_FILE, "inputs.json", ".lock"):
+        (path / name).unlink(missing_ok=True)
+    if made:
+        path.rmdir()
