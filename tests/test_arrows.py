@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "report": BOTTOM | {"runs"},
     "api": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "report"},
     "cli": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "report", "api"},
+    "__main__": {"cli"},
     "__init__": {"api", "models", "ops", "errors"},
 }
 

@@ -1,4 +1,4 @@
-"""What a user sees when something cannot be done: one line that says where, what was expected, what came, what to do."""
+"""What a user sees when something cannot be done: one line with where, what was expected, what came and what to do."""
 
 _LONGEST = 200
 
@@ -15,7 +15,8 @@ class TurnoutError(Exception):
 
     def __init__(self, where: object, *, expected: str, came: object, do: str | None = None) -> None:
         self.where, self.expected, self.came, self.do = _line(where), _line(expected), _line(came), do and _line(do)
-        super().__init__(f"{self.where}: expected {self.expected}, got {self.came}" + (f"; {self.do}" if self.do else ""))
+        advice = f"; {self.do}" if self.do else ""
+        super().__init__(f"{self.where}: expected {self.expected}, got {self.came}{advice}")
 
 
 class ModelError(TurnoutError):

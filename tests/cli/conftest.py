@@ -58,7 +58,7 @@ def questions(n_subjects: int = 4, n_each: int = 3) -> list[dict]:
     """Rows of a task file: two domains, each subject in one."""
     return [
         {
-            "question": f"What is {s} + {i}" + " again" * (i * s) + "?",
+            "question": f"What is {s} + {i}" + " again" * (i * s % 7) + "?",
             "choices": [str(s + i + shift) for shift in range(4)],
             "answer": LETTERS[0],
             "subject": f"sums {s}",

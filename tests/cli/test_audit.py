@@ -9,9 +9,8 @@ import time
 
 import polars as pl
 import pytest
-from tiny import tiny_model
-
 from cli.conftest import questions, write_jsonl
+from tiny import tiny_model
 
 FAMILIES = ["olmoe", "qwen2_moe", "qwen3_moe", "deepseek_v2", "mixtral", "gpt_oss"]
 
@@ -53,7 +52,7 @@ def test_answers_give_an_accuracy(turnout, checkpoint, tasks, tmp_path):
     audit = turnout(
         "audit", checkpoint("olmoe"), "--tasks", tasks, "--answers", "--out", tmp_path / "run", "--json"
     ).json()
-    assert 0 <= audit["accuracy"]["overall"]["value"] <= 1
+    assert 0 <= audit["accuracy"]["overall"]["accuracy"] <= 1
 
 
 @pytest.mark.parametrize("scope", ["last", "all"])
@@ -92,7 +91,7 @@ def test_a_domain_of_one_question_is_no_error(turnout, checkpoint, tmp_path):
     tasks = write_jsonl(tmp_path / "tasks.jsonl", rows)
     ran = turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run", "--json")
     assert ran.code == 0, ran.err
-    assert ran.json()["tasks"]["one_sample"] == ["alone"]
+    assert ran.json()["tasks"]["one_sample_domains"] == ["alone"]
     assert ran.json()["layers"][0]["specificity"]["alone"] == 0
 
 
@@ -142,7 +141,7 @@ def test_compare_shows_runs_side_by_side(turnout, checkpoint, tasks, tmp_path):
 def test_killed_anywhere_it_resumes_to_the_same_tables(turnout, turnout_process, tmp_path):
     model = tiny_model("olmoe", tmp_path / "model", hidden_size=64)
     tasks = write_jsonl(tmp_path / "tasks.jsonl", questions(12, 20))
-    words = ["audit", model, "--tasks", tasks, "--token-budget", "64", "--shard-samples", "8"]
+    words = ["audit", model, "--tasks", tasks, "--token-budget", "64"]
     turnout(*words, "--out", tmp_path / "whole")
     command = [sys.executable, "-m", "turnout", *map(str, words), "--out", str(tmp_path / "killed")]
     for shards in (1, 5):  # killed while the trace grows

@@ -8,10 +8,9 @@ import time
 
 import pytest
 import torch
+from cli.conftest import questions, write_jsonl
 from safetensors.torch import load_file, save_file
 from tiny import tiny_model
-
-from cli.conftest import questions, write_jsonl
 
 
 def refused(ran, *words):
@@ -134,22 +133,32 @@ def test_prompt_longer_than_the_context(turnout, checkpoint, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_nan_in_router_scores_names_layer_and_sample(turnout, tasks, tmp_path):
+def test_nan_in_router_scores_names_layer_and_sample(turnout, tmp_path):
+    model = tiny_model("olmoe", tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.embed_tokens.weight"][ord("#") - ord("!")] = torch.nan  # byte-level ids begin at "!"
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    tasks = write_jsonl(tmp_path / "tasks.jsonl", [row(), row(id="sharp", question="What is C#?")])
+    refused(turnout("audit", model, "--tasks", tasks, "--out", tmp_path / "run"), "layer 0", "question sharp", "nan")
+    assert not (tmp_path / "run").exists()
+
+
+def test_nan_in_a_router_names_the_layer(turnout, tasks, tmp_path):
     model = tiny_model("olmoe", tmp_path / "model")
     tensors = load_file(model / "model.safetensors")
     name = next(name for name in tensors if "layers.1." in name and name.endswith("gate.weight"))
     tensors[name][0, 0] = torch.nan
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-    ran = turnout("audit", model, "--tasks", tasks, "--out", tmp_path / "run")
-    refused(ran, "layer 1", "tasks.jsonl" if "tasks.jsonl" in ran.err else "question")
-    assert not (tmp_path / "run").exists()
+    refused(turnout("audit", model, "--tasks", tasks, "--out", tmp_path / "run"), "layer 1", "finite")
 
 
 def test_folder_of_another_run(turnout, checkpoint, tasks, tmp_path):
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     before = (tmp_path / "run/audit.json").read_bytes()
     refused(turnout("audit", checkpoint("mixtral"), "--tasks", tasks, "--out", tmp_path / "run"), "run", "model")
-    refused(turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run", "--scope", "all"), "scope")
+    refused(
+        turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run", "--scope", "all"), "scope"
+    )
     other = write_jsonl(tmp_path / "other.jsonl", questions(3))
     refused(turnout("audit", checkpoint("olmoe"), "--tasks", other, "--out", tmp_path / "run"), "tasks")
     assert (tmp_path / "run/audit.json").read_bytes() == before
@@ -179,7 +188,7 @@ def test_full_disk_mid_shard(checkpoint, tasks, tmp_path):
 def test_ctrl_c_says_how_to_go_on(turnout, tmp_path):
     model = tiny_model("olmoe", tmp_path / "model")
     tasks = write_jsonl(tmp_path / "tasks.jsonl", questions(12, 20))
-    words = ["audit", model, "--tasks", tasks, "--token-budget", 64, "--shard-samples", 8, "--out", tmp_path / "run"]
+    words = ["audit", model, "--tasks", tasks, "--token-budget", 64, "--out", tmp_path / "run"]
     command = [sys.executable, "-m", "turnout", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     index = tmp_path / "run/trace/index.jsonl"

@@ -35,25 +35,37 @@ def audit(
         str | None,
         typer.Argument(help="Checkpoint folder, hub id, or a run to measure again. [default: the embedded model]"),
     ] = None,
-    tasks: Annotated[str, typer.Option(help="mmlu, mmlu-dev, worlds, a folder, or a JSONL/Parquet file.")] = "mmlu-dev",
+    tasks: Annotated[
+        str | None, typer.Option(help="mmlu, mmlu-dev, worlds, a folder, a JSONL/Parquet file. [default: mmlu-dev]")
+    ] = None,
     domains: Annotated[
         str | None, typer.Option(help="mmlu-9, mmlu-4, subject, or a JSON/CSV file of subject and domain.")
     ] = None,
     scope: Annotated[Scope, typer.Option(help="Read the routing at the last token or over all tokens.")] = Scope.last,
     kind: Annotated[Kind, typer.Option(help="What counts as an expert's contribution.")] = Kind.gate,
     limit: Annotated[int | None, typer.Option(help="At most this many questions of a subject.", min=1)] = None,
-    shots: Annotated[int, typer.Option(help="Worked examples before each question.", min=0)] = 0,
-    answers: Annotated[bool, typer.Option("--answers", help="Also read the answer: log-probabilities, accuracy.")] = False,
+    shots: Annotated[int | None, typer.Option(help="Solved examples before each question. [default: 0]", min=0)] = None,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Also read the answer: log-probabilities, accuracy.")
+    ] = False,
+    token_budget: Annotated[
+        int | None, typer.Option(help="Most tokens of a batch, padding included. [default: 4096]", min=1)
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, … [default: the checkpoint's]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (spread). [default: cpu]")] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own code.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own code.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. [default: runs/MODEL-TASKS]")] = None,
     json: Json = False,
 ) -> None:
     """Read a model's routing on real questions: committees, coverage, Gini, Jaccard. Writes a run and its page."""
     from turnout import api
 
-    folder = out or Path("runs") / f"{Path(model).name if model else 'embedded'}-{Path(tasks).stem}"
+    folder = out or Path("runs") / f"{Path(model).name if model else 'embedded'}-{Path(tasks or 'mmlu-dev').stem}"
+    # Left out unless given: a run that is measured again keeps what it was captured with.
+    given = {"shots": shots, "answers": answers or None, "token_budget": token_budget}
+    captured = {name: value for name, value in given.items() if value is not None}
     with Bars() as bars:
         result = api.audit(
             model,
@@ -63,8 +75,7 @@ def audit(
             scope=scope.value,
             kind=kind.value,
             limit=limit,
-            shots=shots,
-            answers=answers,
+            **captured,
             dtype=dtype,
             device=device,
             trust_remote_code=trust_remote_code,

@@ -12,7 +12,9 @@ from turnout.errors import RunError
 
 @verb
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more runs' folders; the first is what others differ from.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more runs' folders; the first is what others differ from.")
+    ],
     json: Json = False,
 ) -> None:
     """Show the figures of two or more audits side by side, layer by layer."""

@@ -5,7 +5,16 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -41,7 +50,7 @@ class Bars:
             disable=not sys.stderr.isatty(),
         )
         self._started: dict[str, float] = {}
-        self._shown: dict[str, int] = {}
+        self._shown: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Bars":
         self._bars.start()

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 
 from turnout.cli.console import print_table
 from turnout.cli.verb import Json, print_json, verb
@@ -22,7 +23,7 @@ _NEEDS = {
 @verb
 def doctor(json: Json = False) -> None:
     """Say what is installed, which devices there are, and which verbs can run."""
-    result = {"versions": _versions(), "device": _devices(), "verbs": _verbs()}
+    result: dict[str, Mapping[str, object]] = {"versions": _versions(), "device": _devices(), "verbs": _verbs()}
     if json:
         print_json(result)
         return

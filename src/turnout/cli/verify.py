@@ -1,4 +1,4 @@
-"""`turnout verify RUN`: is everything in the run's folder what was written there?"""
+"""`turnout verify RUN`: whether a run is still what was written."""
 
 from pathlib import Path
 from typing import Annotated

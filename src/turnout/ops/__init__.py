@@ -15,6 +15,7 @@ from turnout.ops.influence_ratio import influence_ratio
 from turnout.ops.jaccard import jaccard
 from turnout.ops.lorenz import lorenz
 from turnout.ops.membership import membership
+from turnout.ops.mutual_information import mutual_information
 from turnout.ops.ranks import ranks
 from turnout.ops.released import released
 from turnout.ops.silhouette import mean_silhouette, silhouette
@@ -32,6 +33,7 @@ __all__ = [
     "lorenz",
     "mean_silhouette",
     "membership",
+    "mutual_information",
     "ranks",
     "released",
     "silhouette",

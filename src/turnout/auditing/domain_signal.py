@@ -1,0 +1,108 @@
+"""Does the domain matter at all? Figures of a layer against those of permuted domain labels.
+
+Permuting labels leaves the mean contribution where it is: it is no null for coverage or Gini. For Jaccard it is the
+*ceiling*: what domains would share if they did not differ, which is below 1 in a finite sample.
+
+Shapes: S samples, D domains, E experts, P permutations.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from turnout import ops
+from turnout.auditing.resampling import Clusters, Level
+from turnout.auditing.uncertainty import jaccard_means
+
+PERMUTATIONS = 199
+_AT_ONCE = 16  # permutations whose one-hot labels are in memory together
+
+
+def domain_signal(
+    values_SE: Tensor,
+    scores_SE: Tensor,
+    frequency_SE: Tensor,
+    clusters: Clusters,
+    k: int,
+    *,
+    seed: int,
+    n: int = PERMUTATIONS,
+) -> dict[str, Any] | None:
+    """Test of mutual information between domain and chosen expert and of the mean silhouette; the ceiling for Jaccard.
+
+    Args:
+        values_SE: what the contributions are means of.
+        scores_SE: p, for the silhouette.
+        frequency_SE: how often each sample chose each expert.
+        clusters: the samples' domains and subjects.
+        k: the layer's K.
+        seed: of the permutations.
+        n: permutations.
+
+    Returns:
+        `mutual_information` (bits) and `silhouette`, each with value, null_mean, null_q95 and p (one-sided);
+        `jaccard_ceiling`, and `jaccard_ratio`, the Jaccard mean over it; `permuted` ("subjects" or "samples"); `draws`.
+        None where there is one domain only.
+    """
+    if clusters.n_domains < 2:
+        return None
+    labels_PS, permuted = permutations(clusters, n, np.random.default_rng(seed))
+    labels_PS = np.concatenate([clusters.domain_S[None], labels_PS])  # the true labels first
+    chosen_PDE = _domain_sums(frequency_SE, labels_PS, clusters.n_domains)
+    size_PD1 = torch.from_numpy(_sizes(labels_PS, clusters.n_domains))[:, :, None]
+    jaccard_P = jaccard_means(_domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1, k)
+    silhouette_P = torch.stack([ops.silhouette(scores_SE, torch.from_numpy(labels)).mean() for labels in labels_PS])
+    ceiling = jaccard_P[1:].mean().item()
+    return {
+        "mutual_information": _test(ops.mutual_information(chosen_PDE)),
+        "silhouette": _test(silhouette_P),
+        "jaccard_ceiling": ceiling,
+        "jaccard_ratio": jaccard_P[0].item() / ceiling if ceiling > 0 else None,
+        "permuted": permuted,
+        "draws": n,
+    }
+
+
+def permutations(clusters: Clusters, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Level]:
+    """[P, S] permuted domain labels, and what was permuted.
+
+    Whole subjects change domain, each domain keeping its number of subjects, for questions of a subject are no
+    independent witnesses. Where a domain has one subject only that would move whole domains: samples are permuted.
+    """
+    subjects = [clusters.subjects(d) for d in range(clusters.n_domains)]
+    if min(map(len, subjects)) < 2:
+        return np.stack([rng.permutation(clusters.domain_S) for _ in range(n)]), "samples"
+    blocks = [rows for of_domain in subjects for rows in of_domain]
+    domain_J = np.repeat(np.arange(clusters.n_domains), [len(of_domain) for of_domain in subjects])
+    block_S = np.empty(len(clusters.domain_S), np.int64)
+    for j, rows in enumerate(blocks):
+        block_S[rows] = j
+    return np.stack([rng.permutation(domain_J)[block_S] for _ in range(n)]), "subjects"
+
+
+def _sizes(labels_PS: NDArray[np.int64], n_domains: int) -> NDArray[np.int64]:
+    return np.stack([np.bincount(labels, minlength=n_domains) for labels in labels_PS])
+
+
+def _domain_sums(values_SE: Tensor, labels_PS: NDArray[np.int64], n_domains: int) -> Tensor:
+    """[P, D, E]: the sum over each permuted domain's samples."""
+    sums = []
+    for start in range(0, len(labels_PS), _AT_ONCE):
+        labels = torch.from_numpy(labels_PS[start : start + _AT_ONCE])
+        member_PDS = torch.nn.functional.one_hot(labels, n_domains).mT.to(values_SE.dtype)
+        sums.append(member_PDS @ values_SE)
+    return torch.cat(sums)
+
+
+def _test(value_P: Tensor) -> dict[str, float]:
+    """The true labels' value, first, against the permuted ones."""
+    value, null_P = value_P[0].item(), value_P[1:].double()
+    return {
+        "value": value,
+        "null_mean": null_P.mean().item(),
+        "null_q95": torch.quantile(null_P, 0.95).item(),
+        "p": (1 + int((null_P >= value).sum())) / (1 + len(null_P)),
+    }

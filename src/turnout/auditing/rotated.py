@@ -1,0 +1,121 @@
+"""The rotated router: what a router of equal strength but without training would show on the same inputs.
+
+One layer at a time, on that layer's true inputs at the last token: R → R·Q with Q a random rotation keeps every row's
+norm and all angles between rows; the logits are scaled so that the mean entropy of p equals the trained router's.
+
+Shapes: S samples, H hidden size, E experts, D domains, P draws.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from turnout import ops
+from turnout.auditing.resampling import Clusters
+from turnout.auditing.uncertainty import jaccard_means
+
+DRAWS = 199
+_ENTROPY_SAMPLES = 2048  # enough to know a mean entropy to a thousandth
+_STEPS = 30  # of bisection, on a scale between 2⁻¹⁰ and 2¹⁰
+
+Scoring = Callable[[Tensor], Tensor]
+
+
+def rotated_contributions(
+    inputs_SH: Tensor,
+    router_EH: Tensor,
+    bias_E: Tensor | None,
+    scoring: Scoring,
+    clusters: Clusters,
+    *,
+    seed: int,
+    n: int = DRAWS,
+) -> Tensor:
+    """[P, D, E]: each domain's mean p under `n` rotated routers.
+
+    Args:
+        inputs_SH: what the router was given at each sample's last token.
+        router_EH: its rows.
+        bias_E: its bias, if it has one.
+        scoring: logits [S, E] → p [S, E], the model's own.
+        clusters: the samples' domains.
+        seed: of the rotations.
+        n: draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    domain_S = torch.from_numpy(clusters.domain_S)
+    inputs_SH, router_EH = inputs_SH.float(), router_EH.float()
+    few = torch.randperm(len(inputs_SH), generator=generator)[:_ENTROPY_SAMPLES]
+    target = _entropy(scoring(_logits(inputs_SH[few], router_EH, bias_E)))
+    draws = []
+    for _ in range(n):
+        logits_SE = _logits(inputs_SH, rotated(router_EH, generator), bias_E)
+        scale = _matching_scale(logits_SE[few], scoring, target)
+        draws.append(ops.contribution(scoring(logits_SE * scale), domain_S, clusters.n_domains))
+    return torch.stack(draws)
+
+
+def rotated(router_EH: Tensor, generator: torch.Generator) -> Tensor:
+    """R·Q for a random rotation Q, without ever making the H×H matrix.
+
+    R = U·Σ·Vᵀ: the min(E, H) orthonormal rows of Vᵀ·Q are random ones, whatever V was.
+    """
+    left, singular, _ = torch.linalg.svd(router_EH, full_matrices=False)
+    gaussian = torch.randn(router_EH.shape[1], len(singular), generator=generator, dtype=router_EH.dtype)
+    q, r = torch.linalg.qr(gaussian)
+    return (left * singular) @ (q * r.diagonal().sign()).T  # the signs make QR's factor uniformly distributed
+
+
+def summary(rotated_PDE: Tensor, k: int) -> dict[str, Any]:
+    """Mean and 95 % quantile of the figures that a rotated router shows; `coverage_of_largest` [E] by size."""
+    largest_PE = largest_coverage(rotated_PDE)
+    figures = {"gini": ops.gini(rotated_PDE.mean(1)), "gini_topk": ops.gini_topk(rotated_PDE, k)}
+    if rotated_PDE.shape[1] > 1:
+        figures["jaccard_mean"] = jaccard_means(rotated_PDE, k)
+    return {
+        "draws": len(rotated_PDE),
+        **{
+            name: {"mean": x.mean().item(), "q95": torch.quantile(x.double(), 0.95).item()}
+            for name, x in figures.items()
+        },
+        "coverage_of_largest_q95": quantile_by_size(largest_PE).tolist(),
+    }
+
+
+def largest_coverage(rotated_PDE: Tensor) -> Tensor:
+    """[P, E]: what a draw's m experts of largest mean contribution cover, for m = 1…E.
+
+    No set of m experts covers more, so a core set of m that covers more than this is not the rotated router's doing.
+    """
+    mean_PE = rotated_PDE.mean(1)
+    return (mean_PE.sort(dim=1, descending=True).values.cumsum(1) / mean_PE.sum(1, keepdim=True)).clamp(max=1)
+
+
+def quantile_by_size(largest_PE: Tensor) -> NDArray[np.float64]:
+    """[E]: the 95 % quantile over draws for each size."""
+    return torch.quantile(largest_PE.double(), 0.95, dim=0).numpy()
+
+
+def _logits(inputs_SH: Tensor, router_EH: Tensor, bias_E: Tensor | None) -> Tensor:
+    return torch.nn.functional.linear(inputs_SH, router_EH, None if bias_E is None else bias_E.float())
+
+
+def _entropy(p_SE: Tensor) -> float:
+    """Mean entropy in nats."""
+    return torch.special.entr(p_SE).sum(1).mean().item()
+
+
+def _matching_scale(logits_SE: Tensor, scoring: Scoring, target: float) -> float:
+    """The factor on the logits at which the mean entropy is `target`; entropy falls as the factor grows."""
+    low, high = -10.0, 10.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if _entropy(scoring(logits_SE * 2**middle)) > target:
+            low = middle
+        else:
+            high = middle
+    return 2.0**low

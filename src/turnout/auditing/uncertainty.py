@@ -1,0 +1,136 @@
+"""Intervals of a layer's figures and stability of its experts, from bootstrap resamples.
+
+Shapes: S samples, D domains, E experts, R resamples.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from turnout import ops
+from turnout.auditing.resampling import Clusters, resample, resampled_means
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """The same resamples for every layer, so that layers and runs on the same questions stay paired.
+
+    `counts_RS` holds how often each sample was drawn.
+    """
+
+    clusters: Clusters
+    counts_RS: NDArray[np.int32]
+
+    @classmethod
+    def draw(cls, clusters: Clusters, seed: int, n: int = RESAMPLES) -> "Resamples":
+        """`n` resamples of the clusters, the same for the same seed."""
+        return cls(clusters, resample(clusters, n, np.random.default_rng(seed)))
+
+    def means(self, values_SE: Tensor) -> Tensor:
+        """[R, D, E]: the domains' means of `values_SE` in each resample."""
+        return resampled_means(values_SE, self.counts_RS, self.clusters)
+
+
+def intervals(contribution_DE: Tensor, resampled_RDE: Tensor, k: int, members: Tensor, level: str) -> dict[str, Any]:
+    """95 % intervals of a layer's figures for a fixed committee.
+
+    Percentiles of the resamples; those of Gini and Jaccard less twice the resamples' bias (noise adds to Gini and takes
+    from Jaccard, in the sample as again in the resample).
+
+    Args:
+        contribution_DE: the figures' own contributions.
+        resampled_RDE: the contributions in each resample.
+        k: the layer's K.
+        members: the committee, int64 [M].
+        level: what the resamples draw, "subjects" or "samples".
+
+    Returns:
+        measure → [low, high], or None where the measure is undefined; and `level`.
+    """
+    n_domains, n_experts = contribution_DE.shape
+    found: dict[str, Any] = dict.fromkeys(("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean"))
+    if bool((contribution_DE.sum(1) > 0).all()):
+        both = torch.cat([contribution_DE[None].to(resampled_RDE), resampled_RDE])
+        covered_R = ops.coverage(both, members)
+        found["coverage"] = percentile_interval(covered_R[1:])
+        found["coverage_topk"] = percentile_interval(ops.coverage_topk(both, members, k)[1:])
+        found["gini"] = debiased_interval(*_parted(ops.gini(both.mean(-2))), least=0.0, most=1.0)
+        found["gini_topk"] = debiased_interval(*_parted(ops.gini_topk(both, k)), least=0.0, most=1.0)
+        if n_domains > 1:
+            found["jaccard_mean"] = debiased_interval(*_parted(jaccard_means(both, k)), least=0.0, most=1.0)
+    found["influence_ratio"] = _ratio_interval(found["coverage"], len(members), n_experts)
+    return {**found, "level": level}
+
+
+def specificity_intervals(
+    scores_SE: Tensor, specificity: dict[str, float], resamples: Resamples, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Each domain's interval of mean silhouette, and what it rests on."""
+    clusters = resamples.clusters
+    counts_RS = torch.from_numpy(resamples.counts_RS).to(scores_SE.dtype)
+    drawn_RD = ops.mean_silhouette(scores_SE, torch.from_numpy(clusters.domain_S), clusters.n_domains, counts_RS)
+    return {
+        name: {
+            "interval": debiased_interval(specificity[name], drawn_RD[:, d], least=-1.0, most=1.0),
+            "level": clusters.level(d),
+        }
+        for d, name in enumerate(names)
+    }
+
+
+def stability(resampled_RDE: Tensor, k: int, presence: float) -> tuple[Tensor, Tensor]:
+    """For each expert the share of resamples in which it is candidate, [E], and member of the Pareto set, [E].
+
+    Stability, not confidence: a steadily chosen expert may be chosen steadily by mistake. A resample without any
+    qualified expert (fallback) counts as holding no candidate.
+    """
+    candidate_RE, member_RE, fallback_R = ops.membership(resampled_RDE, k, presence)
+    sound_R1 = ~fallback_R[:, None]
+    return (candidate_RE & sound_R1).double().mean(0), (member_RE & sound_R1).double().mean(0)
+
+
+def jaccard_means(contribution_RDE: Tensor, k: int) -> Tensor:
+    """[R]: mean Jaccard similarity over the pairs of different domains."""
+    n_domains = contribution_RDE.shape[-2]
+    jaccard_RDD = ops.jaccard(contribution_RDE, k)
+    return (jaccard_RDD.sum((-2, -1)) - n_domains) / (n_domains * (n_domains - 1))
+
+
+def percentile_interval(values_R: Tensor) -> Interval:
+    """The middle 95 % of the resamples."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = torch.quantile(values_R.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def debiased_interval(estimate: float, values_R: Tensor, least: float, most: float) -> Interval:
+    """The middle 95 % of the resamples less twice their bias, kept within the figure's range.
+
+    A resample differs from the sample as the sample from the truth: it carries the bias twice.
+    """
+    low, high = percentile_interval(values_R)
+    bias = values_R.double().mean().item() - estimate
+    return min(max(low - 2 * bias, least), most), min(max(high - 2 * bias, least), most)
+
+
+def _parted(both: Tensor) -> tuple[float, Tensor]:
+    """The figure itself, and in each resample."""
+    return both[0].item(), both[1:]
+
+
+def _ratio_interval(coverage: Interval | None, size: int, n_experts: int) -> Interval | None:
+    """Of the influence ratio, which rises with coverage alone."""
+    if coverage is None or size == n_experts:
+        return None
+    low, high = (ops.influence_ratio(min(share, 1.0), size, n_experts).item() for share in coverage)
+    return (low, high) if math.isfinite(high) else None
