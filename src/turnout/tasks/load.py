@@ -97,9 +97,9 @@ def _source(spec: str | Path, split: str) -> _Source:
     path = Path(spec)
     if name == "mmlu":
         return _Source(name, mmlu.from_hub(mmlu.HUB_ID, split))
-    if path.is_dir():
+    if name and path.is_dir():
         return _Source(path.resolve().name, mmlu.from_folder(path, split))
-    if path.exists():
+    if name and path.exists():
         return _Source(path.name, read_rows(path))
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix.lower() not in _SUFFIXES:
         return _Source(spec, mmlu.from_hub(spec, split))

@@ -5,6 +5,7 @@ but what a chat template itself adds. The tokenizer is passed in; this file impo
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from string import ascii_uppercase
 from typing import Any
 
@@ -38,7 +39,8 @@ def choose_shots(question: Question, dev: Sequence[Question], n: int) -> tuple[Q
         TaskError: `dev` holds fewer than `n` of them.
     """
     asked = (question.text, question.choices)
-    fit = [q for q in dev if q.subject == question.subject and q.answer is not None and (q.text, q.choices) != asked]
+    solved = (q for q in dev if q.subject == question.subject and q.choices and q.answer is not None)
+    fit = tuple(islice((q for q in solved if (q.text, q.choices) != asked), n))
     if len(fit) < n:
         raise TaskError(
             f"question {question.id}",
@@ -46,7 +48,7 @@ def choose_shots(question: Question, dev: Sequence[Question], n: int) -> tuple[Q
             came=len(fit),
             do="ask for fewer shots or give a larger dev split",
         )
-    return tuple(fit[:n])
+    return fit
 
 
 def encode(

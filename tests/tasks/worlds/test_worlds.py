@@ -129,12 +129,6 @@ def test_one_in_thirteen_statements_four_of_them_people():
     assert sum(any(n in text for n in names) for text in told) == 40
 
 
-def test_exercises_are_the_questions_with_their_answers():
-    for q, text in zip(ask("train", 90), worlds.exercises("train", 90), strict=True):
-        assert text.startswith(f"Question: {q.text}\nChoices:\nA. {q.choices[0]}\n")
-        assert text.endswith(f"Answer: {'ABCD'[q.answer]}")
-
-
 def test_names_are_unique_at_the_largest_size():
     w = world(MOST_PEOPLE, MOST_PLACES)
     assert len({p.name for p in w.people}) == MOST_PEOPLE
@@ -169,7 +163,7 @@ def test_near_keeps_its_bounds():
         ({"places": 5000}, "50 to 512"),
     ],
 )
-@pytest.mark.parametrize("make", [worlds.questions, worlds.statements, worlds.exercises])
+@pytest.mark.parametrize("make", [worlds.questions, worlds.statements])
 def test_bad_arguments_are_refused_at_once(make, wrong, says):
     with pytest.raises(TaskError, match=says):
         make(**{"split": "train", "n": 5} | wrong)

@@ -6,10 +6,8 @@ ever asked or told in the train split, for any seed. Item i of a domain is the s
 """
 
 from collections.abc import Iterator, Sequence
-from string import ascii_uppercase
 
 from turnout.errors import TaskError
-from turnout.tasks.prompts import plain_prompt
 from turnout.tasks.question import Question
 from turnout.tasks.worlds.arithmetic import ARITHMETIC
 from turnout.tasks.worlds.dates import DATES
@@ -84,20 +82,6 @@ def statements(
     """
     made = _domains(split, n, domains, people, places)
     return _tell(made, _split(split), n, seed)
-
-
-def exercises(
-    split: str,
-    n: int,
-    seed: int = 0,
-    domains: Sequence[str] | None = None,
-    *,
-    people: int = PEOPLE,
-    places: int = PLACES,
-) -> Iterator[str]:
-    """The `questions` as text with the answer behind the prompt, to learn the form of a question from."""
-    asked = questions(split, n, seed, domains, people=people, places=places)
-    return (f"{plain_prompt(q)} {ascii_uppercase[q.answer or 0]}" for q in asked)
 
 
 def _tell(made: dict[str, Domain], split: Split, n: int, seed: int) -> Iterator[str]:

@@ -1,0 +1,114 @@
+"""Prompts: the exact text, chat templates, letters, shots, and a prompt that does not fit."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from turnout.errors import TaskError
+from turnout.tasks import Question, choose_shots, encode, letter_ids, plain_prompt
+
+Q = Question("q1", "sums", "maths", "What is 1 + 1?", ("1", "2", "3", "4"), 1)
+SHOT = Question("q0", "sums", "maths", "What is 0 + 1?", ("0", "1", "2", "3"), 1)
+TEXT = Question("t1", "prose", "en", "Once upon a time")
+PLAIN = "Question: What is 1 + 1?\nChoices:\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:"
+TEMPLATE = (
+    "{{ '<s>' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def byte_tokenizer(extra=(), template=None):
+    """Every byte is a token, `extra` are tokens too; <s> goes in front by default."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["<s>", "</s>", *alphabet, *extra]
+    merges = [(word[0], word[1]) for word in extra]
+    core = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    made = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    made.chat_template = template
+    return made
+
+
+def test_the_plain_prompt():
+    assert plain_prompt(Q) == PLAIN
+    assert plain_prompt(Q, [SHOT]).startswith(
+        "Question: What is 0 + 1?\nChoices:\nA. 0\nB. 1\nC. 2\nD. 3\nAnswer: B\n\n"
+    )
+    assert plain_prompt(Q, [SHOT]).endswith("\n\n" + PLAIN)
+    assert plain_prompt(TEXT, [SHOT]) == "Once upon a time"
+
+
+def test_plain_tokens_have_the_tokenizers_own_special_tokens():
+    tokenizer = byte_tokenizer()
+    ids = encode(tokenizer, Q)
+    assert tokenizer.decode(ids) == "<s>" + PLAIN
+    assert ids.count(0) == 1
+
+
+def test_a_chat_template_is_one_user_turn_and_adds_nothing_after():
+    tokenizer = byte_tokenizer(template=TEMPLATE)
+    ids = encode(tokenizer, Q)
+    assert tokenizer.decode(ids) == f"<s>[user]{PLAIN}[assistant]"
+    assert ids.count(0) == 1, "the template's <s> and no second one"
+    with_shot = encode(tokenizer, Q, shots=[SHOT])
+    assert tokenizer.decode(with_shot) == f"<s>[user]{plain_prompt(Q, [SHOT])}[assistant]"
+
+
+def test_a_text_row_is_read_as_it_is():
+    tokenizer = byte_tokenizer(template=TEMPLATE)
+    assert tokenizer.decode(encode(tokenizer, TEXT)) == "<s>Once upon a time"
+
+
+def test_letters_with_a_space_where_all_of_them_are_tokens():
+    spaced = byte_tokenizer(extra=[f"Ġ{c}" for c in "ABCD"])
+    assert spaced.convert_ids_to_tokens(letter_ids(spaced, 4)) == ["ĠA", "ĠB", "ĠC", "ĠD"]
+    assert spaced.convert_ids_to_tokens(letter_ids(spaced, 5)) == list("ABCDE"), "one form for all"
+    bare = byte_tokenizer()
+    assert bare.convert_ids_to_tokens(letter_ids(bare, 26)) == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@pytest.mark.parametrize("n", [0, 1, 27])
+def test_two_to_26_letters(n):
+    with pytest.raises(TaskError, match="2 to 26"):
+        letter_ids(byte_tokenizer(), n)
+
+
+def test_a_tokenizer_that_does_not_know_the_letters():
+    core = Tokenizer(models.WordLevel({"[UNK]": 0, "A": 1}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]")
+    with pytest.raises(TaskError, match="each answer letter A to D"):
+        letter_ids(tokenizer, 4)
+
+
+def test_a_prompt_longer_than_the_context():
+    tokenizer = byte_tokenizer()
+    n = len(encode(tokenizer, Q))
+    assert len(encode(tokenizer, Q, max_length=n)) == n
+    with pytest.raises(TaskError, match=rf"question q1: .*at most {n - 1} tokens.*got {n} tokens; shorten"):
+        encode(tokenizer, Q, max_length=n - 1)
+
+
+def test_a_prompt_without_tokens():
+    core = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    with pytest.raises(TaskError, match="at least one token"):
+        encode(PreTrainedTokenizerFast(tokenizer_object=core), Question("t", "s", "d", "  "))
+
+
+def test_shots_are_of_the_same_subject_and_never_the_question():
+    same_words = Question("other id", "sums", "maths", Q.text, Q.choices, 1)
+    other = Question("x", "law", "law", "Who?", ("I", "you"), 0)
+    unsolved = Question("y", "sums", "maths", "2?", ("1", "2"), None)
+    dev = [Q, same_words, other, unsolved, TEXT, SHOT]
+    assert choose_shots(Q, dev, 1) == (SHOT,)
+    assert choose_shots(Q, dev, 0) == ()
+    with pytest.raises(TaskError, match="question q1: expected 2 solved examples of its subject 'sums', got 1"):
+        choose_shots(Q, dev, 2)
+
+
+def test_a_shot_needs_an_answer():
+    with pytest.raises(TaskError, match="shot t1"):
+        plain_prompt(Q, [TEXT])
