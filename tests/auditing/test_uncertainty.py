@@ -1,0 +1,118 @@
+"""Resamples, intervals and stability against plain loops and known truth."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turnout import ops
+from turnout.auditing import planted
+from turnout.auditing.resampling import FEWEST_SUBJECTS, Clusters, resample, resampled_means
+from turnout.auditing.uncertainty import Resamples, debiased_interval, intervals, jaccard_means, stability
+
+
+@st.composite
+def clusters(draw):
+    n_domains = draw(st.integers(1, 3))
+    sizes = [draw(st.lists(st.integers(1, 4), min_size=1, max_size=13)) for _ in range(n_domains)]
+    domain = [d for d, of_domain in enumerate(sizes) for size in of_domain for _ in range(size)]
+    subject = [j for of_domain in sizes for j, size in enumerate(of_domain) for _ in range(size)]
+    return Clusters(np.array(domain), np.array(subject), n_domains)
+
+
+@settings(deadline=None, max_examples=40)
+@given(clusters(), st.integers(0, 2**32 - 1))
+def test_a_resample_keeps_what_it_must(found, seed):
+    counts = resample(found, 7, np.random.default_rng(seed))
+    for d in range(found.n_domains):
+        groups = found.subjects(d)
+        drawn = counts[:, found.domain_S == d]
+        if len(groups) < FEWEST_SUBJECTS:
+            assert found.level(d) == "samples"
+            assert (drawn.sum(1) == sum(map(len, groups))).all()
+        else:
+            assert found.level(d) == "subjects"
+            times = np.stack([counts[:, rows].sum(1) / len(rows) for rows in groups])
+            assert (times == times.round()).all(), "a subject came with more or fewer than all its samples"
+            assert (times.sum(0) == len(groups)).all()
+
+
+def test_subjects_vary_together():
+    """With subjects that differ and samples that do not, the spread is that of the subjects."""
+    n_subjects, n_samples = 20, 30
+    subject = np.repeat(np.arange(n_subjects), n_samples)
+    found = Clusters(np.zeros(n_subjects * n_samples, np.int64), subject, 1)
+    value = torch.from_numpy(np.random.default_rng(0).standard_normal(n_subjects)[subject])[:, None]
+    means = resampled_means(value, resample(found, 4000, np.random.default_rng(1)), found)[:, 0, 0]
+    assert means.std().item() == pytest.approx(value.std(correction=0).item() / n_subjects**0.5, rel=0.05)
+
+
+def test_resampled_means_are_contributions_of_the_copies():
+    found = Clusters(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1]), 2)
+    values = torch.rand(5, 4, dtype=torch.float64)
+    counts = resample(found, 6, np.random.default_rng(0))
+    for row, means in zip(counts, resampled_means(values, counts, found), strict=True):
+        copies = np.repeat(np.arange(5), row)
+        plain = ops.contribution(values[copies], torch.from_numpy(found.domain_S[copies]), 2)
+        torch.testing.assert_close(means, plain)
+
+
+def test_debiased_interval_takes_the_bias_off_twice():
+    values = torch.linspace(0.3, 0.5, 1001)
+    low, high = debiased_interval(0.3, values, 0.0, 1.0)
+    assert (low, high) == pytest.approx((0.305 - 0.2, 0.495 - 0.2), abs=1e-3)
+    assert debiased_interval(0.0, values, 0.0, 1.0)[0] == 0.0
+
+
+def test_jaccard_means_of_many_are_those_of_each():
+    many = torch.rand(5, 4, 16, dtype=torch.float64)
+    apart = ~torch.eye(4, dtype=torch.bool)
+    plain = torch.stack([ops.jaccard(one, 3)[apart].mean() for one in many])
+    torch.testing.assert_close(jaccard_means(many, 3), plain)
+
+
+def test_stability_counts_resamples():
+    many = torch.rand(50, 5, 12, dtype=torch.float64)
+    candidate, member = stability(many, 4, 0.6)
+    found = [ops.committee(one, 4, 0.6) for one in many]
+    for expert in range(12):
+        held = sum(expert in c.candidates.tolist() and not c.fallback for c in found)
+        assert candidate[expert].item() == pytest.approx(held / 50)
+        held = sum(expert in c.members.tolist() and not c.fallback for c in found)
+        assert member[expert].item() == pytest.approx(held / 50)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    """95 % intervals of each figure on planted traces: the share that holds the truth, over 120 draws."""
+    design = planted.Design(domains=4, subjects=15, samples=6, experts=16)
+    rng = np.random.default_rng(0)
+    structure = planted.noisy_members(0.3, design, rng)
+    true = planted.truth(structure, design)
+    members = torch.tensor(structure.members)
+    figures = {
+        "coverage": ops.coverage(true, members).item(),
+        "gini": ops.gini(true.mean(0)).item(),
+        "gini_topk": ops.gini_topk(true, design.top_k).item(),
+    }
+    held = dict.fromkeys(figures, 0)
+    for seed in range(120):
+        scores = planted.draw(structure, design, rng)
+        found = design.clusters()
+        drawn = Resamples.draw(found, seed, 300)
+        own = ops.contribution(scores, torch.from_numpy(found.domain_S), found.n_domains)
+        bounds = intervals(own, drawn.means(scores), design.top_k, members, "subjects")
+        for name, value in figures.items():
+            low, high = bounds[name]
+            held[name] += low <= value <= high
+    for name, times in held.items():
+        assert times / 120 >= 0.88, f"{name}: {times} of 120"
+
+
+def test_undefined_figures_have_no_interval():
+    nothing = torch.zeros(2, 4, dtype=torch.float64)
+    bounds = intervals(nothing, nothing.expand(5, 2, 4), 2, torch.tensor([0]), "samples")
+    assert bounds == {
+        **dict.fromkeys(("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean", "influence_ratio")),
+        "level": "samples",
+    }
