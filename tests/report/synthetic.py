@@ -40,12 +40,17 @@ def gini(x: np.ndarray) -> float:
     return float(np.abs(x[:, None] - x[None, :]).sum() / (2 * len(x) * x.sum()))
 
 
-def layer_tables(contribution_DE: np.ndarray, top_k: int) -> dict[str, object]:
-    """One layer's figures by METHODS' formulas."""
-    n_domains, n_experts = contribution_DE.shape
+def ranks(contribution_DE: np.ndarray, top_k: int) -> np.ndarray:
     order = np.argsort(-contribution_DE, axis=1, kind="stable")
     rank = np.full(contribution_DE.shape, top_k + 1)
     np.put_along_axis(rank, order[:, :top_k], np.arange(1, top_k + 1)[None], axis=1)
+    return rank
+
+
+def layer_tables(contribution_DE: np.ndarray, top_k: int) -> dict[str, object]:
+    """One layer's figures by METHODS' formulas."""
+    n_domains, n_experts = contribution_DE.shape
+    rank = ranks(contribution_DE, top_k)
     first = rank <= top_k
     presence = first.mean(0)
     enough = first.sum(0) >= np.ceil(0.8 * n_domains)
@@ -89,17 +94,21 @@ def write_run(
     accuracy: bool = False,
     seed: int = 0,
     contribution_LDE: Sequence[np.ndarray] | None = None,
+    numbers: Sequence[int] | None = None,
+    dropped: Sequence[str] = (),
 ) -> Path:
     """Write a finished run to `path` (a folder that is not there yet); `n_experts` may differ by layer."""
     widths = [n_experts] * n_layers if isinstance(n_experts, int) else list(n_experts)
     cubes = contribution_LDE or [
         contribution(n_layers, width, len(domains), seed)[at] for at, width in enumerate(widths)
     ]
-    found = [layer_tables(cube, top_k) for cube in cubes]
-    numbers = range(first_layer, first_layer + len(cubes))
+    kept = [place for place, name in enumerate(domains) if name not in dropped]
+    found = [layer_tables(cube[kept], top_k) for cube in cubes]
+    numbers = numbers or range(first_layer, first_layer + len(cubes))
     with RunFolder.open(path, {"model": model_id, "seed": seed}) as run:
-        run.write_json("audit.json", _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed))
-        for name, table in _tables(numbers, cubes, found, domains, top_k).items():
+        audit = _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed)
+        run.write_json("audit.json", audit | {"dropped_domains": list(dropped)})
+        for name, table in _tables(numbers, cubes, found, domains, kept, top_k).items():
             run.write_table(name, table)
         run.finish(seed=seed, timings={"capture_seconds": 1.0, "capture_tokens": 1000})
     return path
@@ -153,23 +162,36 @@ def _spread(values):
     }
 
 
-def _tables(numbers, cubes, found, domains, top_k):
+def _tables(numbers, cubes, found, domains, kept, top_k):
     rows = {name: [] for name in ("contribution", "ranks", "experts", "jaccard", "lorenz")}
+    names = [domains[place] for place in kept]
     for number, cube, layer in zip(numbers, cubes, found, strict=True):
-        for d, domain in enumerate(domains):
-            for e in range(cube.shape[1]):
-                c, r = float(cube[d, e]), int(layer["rank"][d, e])
-                at = {"layer": number, "domain": domain, "expert": e}
-                readings = {"gate": c, "frequency": float(r <= top_k), "weight": c * (r <= top_k), "released": c * c}
-                rows["contribution"].append(at | readings)
-                rows["ranks"].append(at | {"rank": r})
-            rows["jaccard"] += [
-                {"layer": number, "domain_a": domain, "domain_b": other, "jaccard": float(layer["jaccard"][d, b])}
-                for b, other in enumerate(domains)
-            ]
-        for e in range(cube.shape[1]):
-            numbers_of = {name: float(layer[name][e]) for name in ("mean_rank", "rank_variance", "presence", "share")}
-            roles = {"candidate": e in layer["candidates"], "member": e in layer["members"]}
-            rows["experts"].append({"layer": number, "expert": e} | numbers_of | roles)
+        experts, first = range(cube.shape[1]), ranks(cube, top_k) <= top_k
+        rows["contribution"] += [
+            {"layer": number, "domain": domain, "expert": e} | _readings(float(cube[d, e]), bool(first[d, e]))
+            for d, domain in enumerate(domains)
+            for e in experts
+        ]
+        rows["ranks"] += [
+            {"layer": number, "domain": domain, "expert": e, "rank": int(layer["rank"][d, e])}
+            for d, domain in enumerate(names)
+            for e in experts
+        ]
+        rows["jaccard"] += [
+            {"layer": number, "domain_a": a, "domain_b": b, "jaccard": float(layer["jaccard"][i, j])}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
+        rows["experts"] += [{"layer": number} | _expert(layer, e) for e in experts]
         rows["lorenz"] += [{"layer": number, "position": p, "share": float(v)} for p, v in enumerate(layer["lorenz"])]
     return {name: pa.Table.from_pylist(entries) for name, entries in rows.items()}
+
+
+def _readings(share, chosen):
+    return {"gate": share, "frequency": float(chosen), "weight": share * chosen, "released": share**2}
+
+
+def _expert(layer, expert):
+    columns = ("mean_rank", "rank_variance", "presence", "share")
+    roles = {"candidate": expert in layer["candidates"], "member": expert in layer["members"]}
+    return {"expert": expert, **{name: float(layer[name][expert]) for name in columns}, **roles}

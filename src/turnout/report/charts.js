@@ -88,7 +88,7 @@ function mapFigure(run, chosen, colour, cell) {
   const names = run.layers.map((layer) => String(layer.layer));
   const rows = names.map((_, row) => run.map[chosen.kind].row(chosen.domain, row));
   const log = chosen.scale === "log";
-  const most = run.most[chosen.kind]; // of all domains: the colours stay when the domain changes
+  const most = run.most[chosen.kind] || 1; // of all domains: the colours stay when the domain changes
   const z = log ? rows.map((row) => Array.from(row, (value) => (value > 0 ? Math.log10(value) : NaN))) : rows;
   const mark = (pairs, name, marker) => ({
     type: "scatter", mode: "markers", name, x: pairs.map((pair) => pair[1]), y: pairs.map((pair) => names[pair[0]]), marker, hoverinfo: "skip",
@@ -167,8 +167,7 @@ function lorenzFigure(run, chosen, colour) {
   };
 }
 
-function domainAxis(run, longest) {
-  const shown = run.domains.length <= 30;
+function domainAxis(run, longest, shown = true) {
   const names = run.domains.map((name) => plain(name, longest));
   return { tickvals: names.map((_, index) => index), ticktext: names, showticklabels: shown, showgrid: false, zeroline: false };
 }
@@ -187,8 +186,8 @@ function jaccardFigure(run, chosen, colour, narrow) {
     }],
     layout: frame(colour, {
       margin: { l: 20, r: 8, t: 8, b: 20 },
-      xaxis: { ...domainAxis(run, longest), tickangle: -45 },
-      yaxis: { ...domainAxis(run, longest), autorange: "reversed" },
+      xaxis: { ...domainAxis(run, longest, run.domains.length <= 30), tickangle: -45 },
+      yaxis: { ...domainAxis(run, longest, run.domains.length <= 30), autorange: "reversed" },
     }),
   };
 }
@@ -203,7 +202,7 @@ function specificityFigure(run, colour, narrow) {
     traces: [{
       type: "heatmap", z, x: layers, y: names.map((_, index) => index), zmin: -largest, zmax: largest, colorscale: SIGNED, xgap: 1, ygap: 1,
       hoverongaps: false, text: names.map((name) => layers.map(() => name)), hovertemplate: "layer %{x}, %{text}: %{z:.3f}" + HOVER,
-      colorbar: colourBar(colour, "silhouette"),
+      colorbar: colourBar(colour, ""),
     }],
     layout: frame(colour, {
       margin: { l: 20, r: 8, t: 8, b: 40 },

@@ -56,8 +56,11 @@ function writeTiles() {
     make("div", { className: "tile" }, make("span", { className: "name" }, name), make("span", { className: "number" }, number),
       ...ranges.map((range) => make("span", { className: "range" }, range)));
   find("tiles").append(...run.overall.map((entry) =>
-    tile(run.names[entry.measure], show(entry.mean), `${show(entry.min)} to ${show(entry.max)}`, ...(entry.floor === null ? [] : [`floor ${show(entry.floor)}`]),
-      ...entry.without.map(([name, mean]) => `${show(mean)} without ${label(name)}`))));
+    tile(run.names[entry.measure], show(entry.mean), `${show(entry.min)} to ${show(entry.max)}`, ...(entry.floor === null ? [] : [`floor ${show(entry.floor)}`]))));
+  run.overall[0].without.forEach(([domain], index) => {
+    const means = run.overall.map((entry) => `${run.names[entry.measure]} ${show(entry.without[index][1])}`);
+    find("tiles").after(make("p", {}, "Without ", named(domain), `: ${means.join(", ")}.`));
+  });
 }
 
 function writeQuestions() {
@@ -66,7 +69,7 @@ function writeQuestions() {
   find("questions").append(
     make("thead", {}, make("tr", {}, ...head.map((name, index) => make("th", { scope: "col", className: index ? "" : "left" }, name)))),
     make("tbody", {}, ...run.questions.map((row) =>
-      make("tr", {}, make("td", { className: "left" }, named(row.domain), row.dropped ? " (left out)" : ""), make("td", {}, String(row.questions)),
+      make("tr", {}, make("td", { className: "left name" }, named(row.domain), row.dropped ? " (left out)" : ""), make("td", {}, String(row.questions)),
         ...(counted ? [make("td", {}, show(row.accuracy))] : [])))),
   );
 }
@@ -162,7 +165,7 @@ function writeExperts() {
     const button = make("button", { type: "button", "aria-label": `Look at expert ${expert}` }, String(expert));
     button.addEventListener("click", () => { chooseExpert(chosen.row, expert); find("card").scrollIntoView({ block: "nearest" }); });
     const numbers = [value("mean_rank", expert).toFixed(2), value("rank_variance", expert).toFixed(2), `${Math.round(100 * value("presence", expert))} %`, show(value("share", expert))];
-    return make("tr", { className: expert === chosen.expert ? "chosen" : "" }, make("td", {}, button), make("td", { className: "left" }, roleOf(layer, expert)), ...numbers.map((text) => make("td", {}, text)));
+    return make("tr", { className: `${roleOf(layer, expert)} ${expert === chosen.expert ? "chosen" : ""}` }, make("td", {}, button), make("td", { className: "left" }, roleOf(layer, expert)), ...numbers.map((text) => make("td", {}, text)));
   });
   find("experts").replaceChildren(make("thead", {}, make("tr", {}, ...head.map((name, index) => make("th", { scope: "col", className: index === 1 ? "left" : "" }, name)))), make("tbody", {}, ...rows));
 }
@@ -175,7 +178,7 @@ function writeDetail() {
   find("next").disabled = chosen.row === run.layers.length - 1;
   const size = layer.committee.length;
   find("detail-words").textContent =
-    `${size === 1 ? "One expert" : `${size} experts`} of ${layer.experts} in the committee (${list(layer.committee)}), ${layer.candidates.length} among the candidates. ` +
+    `${size === 1 ? "One expert" : `${size} experts`} of ${layer.experts} in the committee (${list(layer.committee)}), out of ${layer.candidates.length} ${layer.candidates.length === 1 ? "candidate" : "candidates"}. ` +
     `Coverage ${show(layer.coverage.value)} against ${show(layer.coverage.floor)} at equal contributions.` +
     (layer.fallback ? " No expert is present in enough domains: this is the fallback, which supports no claim." : "");
 }
@@ -183,13 +186,14 @@ function writeDetail() {
 function writeCard() {
   const layer = run.layers[chosen.row];
   const value = (column) => run.experts[column].row(chosen.row)[chosen.expert];
+  const kept = run.questions.filter((row) => !row.dropped).length;
   find("card-title").textContent = `Layer ${layer.layer}, expert ${chosen.expert}: ${roleOf(layer, chosen.expert)}`;
   pairs("card-facts", [
-    ["Contribution here", show(run.map[chosen.kind].row(chosen.domain, chosen.row)[chosen.expert])],
+    [chosen.domain === 0 ? "Mean contribution" : `Contribution in ${label(run.domains[chosen.domain - 1])}`, show(run.map[chosen.kind].row(chosen.domain, chosen.row)[chosen.expert])],
     ["Share of the layer", show(value("share"))],
     ["Mean rank", show(value("mean_rank"))],
     ["Variance of rank", show(value("rank_variance"))],
-    ["In the first K of", `${Math.round(value("presence") * run.domains.length)} of ${run.domains.length} domains`],
+    ["In the first K of", `${Math.round(value("presence") * kept)} of ${kept} domains`],
   ]);
 }
 
@@ -213,6 +217,7 @@ function draw(id) {
   const { traces, layout } = entry.build(colours());
   Plotly.react(node, traces, layout, { displayModeBar: false, responsive: true });
   if (!node.dataset.drawn && entry.click) node.on("plotly_click", (event) => entry.click(event.points[0]));
+  if (!performance.getEntriesByName("drawn").length) performance.mark("drawn"); // how soon the first figure stood
   node.dataset.drawn = String(Number(node.dataset.drawn ?? 0) + 1);
 }
 
@@ -236,8 +241,9 @@ function setUpFigures() {
   const wide = Math.max(...run.layers.map((layer) => layer.experts));
   const height = Math.max(220, Math.min(760, 18 * run.layers.length + 60));
   find("map").style.height = `${height}px`;
-  find("specificity").style.height = `${Math.min(900, 26 * run.domains.length + 60)}px`;
-  find("card-figure").style.height = `${Math.min(900, 22 * run.domains.length + 50)}px`;
+  find("specificity").style.height = `${(run.domains.length > 20 ? 16 : 26) * run.domains.length + 60}px`;
+  find("specificity").style.minWidth = `${10 * run.layers.length + 180}px`;
+  find("card-figure").style.height = `${(run.domains.length > 20 ? 16 : 22) * run.domains.length + 50}px`;
   figure("map", ["layer", "expert", "domain", "kind", "scale"], (colour) => {
     find("map").style.minWidth = printing() ? "0" : `${6 * wide + 120}px`;
     const across = (find("map").clientWidth - 130) / wide;

@@ -74,7 +74,7 @@ class StoredRun:
 
     @cached_property
     def ranks(self) -> Floats:
-        """Ranks in every domain, [D, L, E], 1…K and K+1; NaN in a dropped domain or where a layer has no such expert."""
+        """Ranks in every domain, [D, L, E], 1…K and K+1; NaN in a dropped domain or where there is no such expert."""
         return self._cube("ranks", "rank")
 
     def expert_column(self, column: str) -> Floats:

@@ -53,8 +53,8 @@ def lead(run: StoredRun) -> str:
     note = f" In {fallbacks} of {len(run.layers)} layers it is only a fallback." if fallbacks else ""
     sizes = [len(layer["committee"]) for layer in run.layers]
     return (
-        f"Means over layers, from the least layer to the greatest; dashed lines are floors, the ring marks the layer "
-        f"chosen below. Committees have {_range(sizes)} {'expert' if max(sizes) == 1 else 'experts'}.{note}"
+        f"Means over layers, with the least and the greatest; dashed lines are floors, the ring marks the layer chosen "
+        f"below. Committees have {_range(sizes)} {'expert' if max(sizes) == 1 else 'experts'}.{note}"
     )
 
 

@@ -1,0 +1,59 @@
+"""Runs and a browser that the report's tests share."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from report.synthetic import write_run
+
+from turnout.report import write_report
+
+HOSTILE = (
+    "<script>window.__pwned=1</script>",
+    '"><img src=x onerror="window.__pwned=1">',
+    '<a href="javascript:window.__pwned=1">click</a>',
+    "</script><svg onload=window.__pwned=1>",
+    "<b>bold</b> &lt;i&gt; %{x} $x^2$ {{plotly}}",
+    "مرحبا بالعالم שלום עולם",
+    "\u202eright-to-left override \u2028 \x00 \x1b[31m",
+    "x" * 10_000,
+    "__proto__",
+)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 48 layers × 128 experts × 9 domains, with its page."""
+    return _reported(write_run(tmp_path_factory.mktemp("large") / "run", 48, 128, top_k=8, accuracy=True))
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose every name wants to be markup, with its page."""
+    path = tmp_path_factory.mktemp("hostile") / "run"
+    return _reported(write_run(path, 3, 8, HOSTILE, shared=1, first_layer=1, model_id=HOSTILE[0]))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium as found on PATH; the test is skipped where there is none, unless it is demanded."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        reason = "no chromium on PATH"
+        if os.environ.get("TURNOUT_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{reason}, and TURNOUT_REQUIRE_BROWSER=1 demands it")
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield started
+        started.close()
+
+
+def _reported(path: Path) -> Path:
+    write_report(path)
+    return path

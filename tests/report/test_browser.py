@@ -1,0 +1,226 @@
+"""The page in headless Chromium, from disk: what is drawn, what a click does, what hostile names cannot do."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report.conftest import HOSTILE
+from report.synthetic import MMLU_9
+
+from turnout.report import figures, read_run
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def complaints() -> list[str]:
+    """What any page said on the console or asked of the network."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _quiet(complaints: list[str]) -> Iterator[None]:
+    yield
+    found = complaints.copy()
+    complaints.clear()
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, complaints: list[str]) -> Iterator[Open]:
+    """Open a run's page from disk, or go on with it if it is open."""
+    pages: dict[tuple[Path, int, str], Any] = {}
+
+    def open_page(run: Path, width: int = 1280, scheme: str = "light") -> Any:
+        key = (run, width, scheme)
+        if key not in pages:
+            pages[key] = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            _visit(pages[key], (run / "report.html").as_uri(), complaints)
+        return pages[key]
+
+    yield open_page
+    for page in pages.values():
+        page.close()
+
+
+def _visit(page: Any, address: str, complaints: list[str]) -> None:
+    page.set_default_timeout(20_000)
+    page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: complaints.append(request.url) if request.url != address else None)
+    page.goto(address)
+    page.wait_for_function("window.Plotly && document.querySelector('#profiles figure')")
+
+
+def see(page: Any, figure: str) -> Any:
+    """Scroll to a figure and wait until it is drawn."""
+    node = page.locator(f"#{figure}")
+    node.scroll_into_view_if_needed()
+    page.wait_for_selector(f"#{figure}[data-drawn]")
+    return node
+
+
+def drawn(page: Any, figure: str, trace: int, key: str) -> np.ndarray:
+    """What Plotly holds of a trace; None and NaN as NaN."""
+    script = """([id, at, key]) => JSON.stringify(document.getElementById(id).data[at][key],
+        (_, value) => ArrayBuffer.isView(value) ? Array.from(value) : value)"""
+    return np.array(json.loads(page.evaluate(script, [figure, trace, key])), dtype=float)
+
+
+def test_map_draws_the_stored_contributions_of_the_chosen_domain(opened: Open, large: Path) -> None:
+    page, run = opened(large), read_run(large)
+    see(page, "map")
+    np.testing.assert_allclose(drawn(page, "map", 0, "z"), figures.heat_map(run, "gate")["values"], rtol=1e-6)
+    for place, domain in ((1, MMLU_9[0]), (9, MMLU_9[8])):
+        before = page.get_attribute("#map", "data-drawn")
+        page.select_option("#domain", str(place))
+        page.wait_for_function("before => document.getElementById('map').dataset.drawn !== before", arg=before)
+        expected = figures.heat_map(run, "gate", domain)["values"]
+        np.testing.assert_allclose(drawn(page, "map", 0, "z"), expected, rtol=1e-6)
+    page.select_option("#kind", "frequency")
+    expected = figures.heat_map(run, "frequency", MMLU_9[8])["values"]
+    np.testing.assert_array_equal(drawn(page, "map", 0, "z"), expected)
+    page.select_option("#kind", "gate")
+    page.select_option("#domain", "0")
+
+
+def test_marks_are_the_committee_and_the_other_candidates(opened: Open, large: Path) -> None:
+    page, expected = opened(large), figures.marks(read_run(large).layers)
+    see(page, "map")
+    for trace, kind in ((1, "candidates"), (2, "members")):
+        at = np.stack([drawn(page, "map", trace, "y"), drawn(page, "map", trace, "x")], axis=1)
+        np.testing.assert_array_equal(at, expected[kind])
+
+
+def test_a_click_on_the_map_shows_that_expert(opened: Open, large: Path) -> None:
+    page, run = opened(large), read_run(large)
+    node = see(page, "map")
+    place = page.evaluate(
+        """() => { const gd = document.getElementById('map'), l = gd._fullLayout;
+        return {x: l._size.l + l.xaxis.d2p(70), y: l._size.t + l.yaxis.d2p('12')}; }"""
+    )
+    node.click(position=place)
+    page.wait_for_function("document.getElementById('card-title').textContent.startsWith('Layer 12, expert 70')")
+    see(page, "card-figure")
+    expected = figures.expert_card(run, 12, 70, "gate")
+    np.testing.assert_allclose(drawn(page, "card-figure", 0, "x"), expected["contribution"], rtol=1e-6)
+    assert page.text_content("#detail-title") == "Layer 12"
+
+
+def test_arrow_keys_move_the_chosen_expert(opened: Open, large: Path) -> None:
+    page = opened(large)
+    page.select_option("#layer", "0")
+    expert = read_run(large).layers[0]["committee"][0]
+    see(page, "map").focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight" if expert < 127 else "ArrowLeft")
+    wanted = expert + 1 if expert < 127 else expert - 1
+    assert (page.text_content("#card-title") or "").startswith(f"Layer 1, expert {wanted}:")
+
+
+def test_figures_of_one_layer(opened: Open, large: Path) -> None:
+    page, run = opened(large), read_run(large)
+    page.select_option("#layer", "7")
+    see(page, "plane")
+    plane = figures.rank_plane(run, 7)
+    for trace, role in enumerate(("other", "candidate", "member")):
+        experts = [e for e in plane["expert"] if plane["role"][e] == role]
+        assert sorted(drawn(page, "plane", trace, "customdata")) == experts
+    see(page, "lorenz")
+    np.testing.assert_allclose(drawn(page, "lorenz", 2, "y"), figures.lorenz_curve(run, 7)["share"], atol=1e-6)
+    see(page, "jaccard")
+    np.testing.assert_allclose(drawn(page, "jaccard", 0, "z"), figures.jaccard_matrix(run, 7)["values"], rtol=1e-6)
+    see(page, "specificity")
+    values = np.array(figures.specificity(run)["values"], dtype=float).T
+    np.testing.assert_allclose(drawn(page, "specificity", 0, "z"), values)
+
+
+def test_table_sorts_by_any_heading(opened: Open, large: Path) -> None:
+    page, layers = opened(large), read_run(large).layers
+    page.get_by_role("button", name="Coverage", exact=True).click()
+    shown = [int(text) for text in page.locator("#table tbody td:first-child").all_text_contents()]
+    assert shown == [layer["layer"] for layer in sorted(layers, key=lambda one: -one["coverage"])]
+    assert page.locator("#table th[aria-sort=descending]").text_content().startswith("Coverage")
+    page.keyboard.press("Enter")  # the heading keeps the focus: once more turns the order round
+    assert page.locator("#table tbody td:first-child").first.text_content() == str(shown[-1])
+
+
+def test_a_layer_of_the_table_is_shown_below(opened: Open, large: Path) -> None:
+    page = opened(large)
+    page.get_by_role("button", name="Look at layer 5", exact=True).click()
+    assert page.text_content("#detail-title") == "Layer 5"
+    assert page.locator("#table tr.chosen td").first.text_content() == "5"
+
+
+def test_theme_follows_the_system_and_the_button(opened: Open, large: Path) -> None:
+    page = opened(large, scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_policy_stops_what_a_name_might_smuggle_in(opened: Open, hostile: Path, complaints: list[str]) -> None:
+    page = opened(hostile)
+    page.evaluate(
+        """() => { const script = document.createElement('script'); script.textContent = 'window.__pwned = 1';
+        document.body.append(script); const image = document.createElement('img'); image.src = 'https://turnout.invalid/';
+        document.body.append(image); }"""
+    )
+    assert page.evaluate("fetch('https://turnout.invalid/').catch(() => 'refused')") == "refused"
+    assert page.evaluate("window.__pwned") is None
+    page.evaluate("document.querySelectorAll('body > img').forEach((image) => image.remove())")
+    assert all("Content Security Policy" in line or "turnout.invalid" in line for line in complaints)
+    complaints.clear()
+
+
+def test_nothing_is_wider_than_a_narrow_window(opened: Open, hostile: Path) -> None:
+    page = opened(hostile, width=400)
+    for figure in ("map", "plane", "jaccard", "specificity"):
+        see(page, figure)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_printing_draws_every_figure(opened: Open, large: Path) -> None:
+    page = opened(large, scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("figure:not([data-drawn])").count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_hostile_names_stay_text(opened: Open, hostile: Path) -> None:
+    page = opened(hostile)
+    for figure in ("map", "card-figure", "jaccard", "specificity"):
+        see(page, figure)
+    for place in range(len(HOSTILE) + 1):
+        page.select_option("#domain", str(place))
+    box = page.locator("#jaccard .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)  # the hover text holds two names
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.__pwned") is None
+    assert page.locator("main img, main b b, figure a, figure b, svg script, main script").count() == 0
+    labels = page.locator("#specificity .ytick text").all_text_contents()
+    assert "<script>window.__pwned=1</s…" in labels[0]
+    assert "<b>bold</b>" in labels[4]
+    assert page.locator("#questions bdi").first.text_content() == HOSTILE[0]
+    assert page.locator("#title").text_content() == HOSTILE[0]
+    lengths = "Array.from(document.querySelectorAll('bdi, option, text'), (node) => node.textContent.length)"
+    longest = max(page.evaluate(lengths))
+    assert longest <= 300
+
+
+def test_large_page_opens_soon(opened: Open, large: Path) -> None:
+    page = opened(large)
+    see(page, "profile-coverage")
+    assert page.evaluate("performance.getEntriesByName('drawn')[0].startTime") < 20_000  # ms; a slow machine's bound
