@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import embedding_bag
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 
@@ -84,49 +84,84 @@ def fast_experts(model: PreTrainedModel) -> Iterator[None]:
 def sorted_experts(experts: FusedExperts, hidden_TH: Tensor, index_TK: Tensor, weight_TK: Tensor) -> Tensor:
     """Output [T, H] of fused `experts` for tokens [T, H]: Σ_k weight[t, k] · expert[index[t, k]](hidden[t]).
 
-    An index outside 0…E−1 stands for no expert. Differentiable in hidden states, weights and every parameter.
+    An index of E stands for no expert. Differentiable in hidden states, weights and every parameter.
     """
     if hidden_TH.device.type != "cpu":
         return grouped_mm_experts_forward(experts, hidden_TH, index_TK, weight_TK)
-    n_experts, top_k = experts.num_experts, index_TK.shape[-1]
-    expert_R, order_R = torch.sort(_without_padding(index_TK, n_experts).reshape(-1), stable=True)
-    ends_E = torch.searchsorted(expert_R, torch.arange(n_experts, device=expert_R.device), right=True).tolist()
-    order_R = order_R[: ends_E[-1]]
-    inner_RI = _activate(experts, _products(experts, "up", hidden_TH.index_select(0, order_R // top_k), ends_E))
-    out_RH = _products(experts, "down", inner_RI, ends_E)
-    if experts.has_post_expert_norm:
-        out_RH = experts.post_expert_norm(out_RH)
-    out_RH = out_RH * weight_TK.reshape(-1, 1).index_select(0, order_R)
-    rows = out_RH.new_zeros(index_TK.numel(), out_RH.shape[-1]).index_copy(0, order_R, out_RH)
-    return rows.view(*index_TK.shape, -1).sum(1).to(hidden_TH.dtype)
-
-
-def _without_padding(index_TK: Tensor, n_experts: int) -> Tensor:
-    """The indices, those of padding replaced by E (no expert)."""
     real_T = _real_tokens.get()
-    if real_T is None or real_T.numel() != index_TK.shape[0]:
-        return index_TK
-    return index_TK.masked_fill(~real_T.reshape(-1, 1), n_experts)
+    if real_T is None or real_T.numel() != len(hidden_TH):
+        return _sorted_experts(experts, hidden_TH, index_TK, weight_TK)
+    row = real_T.nonzero().squeeze(1)
+    out = _sorted_experts(experts, *(x.index_select(0, row) for x in (hidden_TH, index_TK, weight_TK)))
+    return torch.zeros_like(hidden_TH).index_copy(0, row, out)
 
 
-def _activate(experts: FusedExperts, up_RI: Tensor) -> Tensor:
-    return experts._apply_gate(up_RI) if experts.has_gate else experts.act_fn(up_RI)
+def _sorted_experts(experts: FusedExperts, hidden_TH: Tensor, index_TK: Tensor, weight_TK: Tensor) -> Tensor:
+    expert_R, order_R = torch.sort(index_TK.reshape(-1), stable=True)
+    ends_E = torch.searchsorted(expert_R, torch.arange(experts.num_experts), right=True).tolist()
+    plain = ends_E[-1] == len(order_R) and not experts.has_post_expert_norm and not torch.is_autocast_enabled("cpu")
+    if torch.is_grad_enabled() or not plain:
+        return _recorded(experts, hidden_TH, order_R[: ends_E[-1]], ends_E, weight_TK)
+    return _in_place(experts, hidden_TH, order_R, ends_E, weight_TK)
 
 
-def _products(experts: FusedExperts, which: str, rows: Tensor, ends_E: list[int]) -> Tensor:
-    """Each expert's rows (those before its end and after the expert before it) times that expert's matrix."""
+def _in_place(
+    experts: FusedExperts, hidden_TH: Tensor, order_R: Tensor, ends_E: list[int], weight_TK: Tensor
+) -> Tensor:
+    """For inference: an expert's rows stay in cache from its first product to its last, which writes where it belongs.
+
+    The weighted sum of a token's K rows is an embedding bag: one pass over the rows, adding up in float32.
+    """
+    token_R, top_k = order_R // weight_TK.shape[1], weight_TK.shape[1]
+    up, down = _matrices(experts, "up"), _matrices(experts, "down")
+    out_RH = hidden_TH.new_empty(len(order_R), hidden_TH.shape[1])
+    for expert, start, end in _spans(ends_E):
+        inner = _activate(experts, _product(hidden_TH.index_select(0, token_R[start:end]), *up[expert]))
+        _product(inner, *down[expert], out=out_RH[start:end])
+    place_R = torch.empty_like(order_R)
+    place_R[order_R] = torch.arange(len(order_R))
+    weight_TK = weight_TK.to(out_RH.dtype)
+    return embedding_bag(place_R.view(-1, top_k), out_RH, mode="sum", per_sample_weights=weight_TK)
+
+
+def _recorded(
+    experts: FusedExperts, hidden_TH: Tensor, order_R: Tensor, ends_E: list[int], weight_TK: Tensor
+) -> Tensor:
+    """For training: whole operations between the products, so that few of them are recorded."""
+    rows = hidden_TH.index_select(0, order_R // weight_TK.shape[1])
+    for which in ("up", "down"):
+        matrices = _matrices(experts, which)
+        products = [_product(rows[start:end], *matrices[expert]) for expert, start, end in _spans(ends_E)]
+        width = matrices[0][0].shape[1]
+        rows = torch.cat(products) if products else rows.new_zeros(0, width)
+        rows = _activate(experts, rows) if which == "up" else rows
+    if experts.has_post_expert_norm:
+        rows = experts.post_expert_norm(rows)
+    rows = rows * weight_TK.reshape(-1, 1).index_select(0, order_R)
+    out = rows.new_zeros(weight_TK.numel(), rows.shape[-1]).index_copy(0, order_R, rows)
+    return out.view(*weight_TK.shape, -1).sum(1).to(hidden_TH.dtype)
+
+
+def _spans(ends_E: list[int]) -> list[tuple[int, int, int]]:
+    """(expert, first row, one past its last row) for every expert that has rows."""
+    return [(e, start, end) for e, (start, end) in enumerate(pairwise([0, *ends_E])) if end > start]
+
+
+def _matrices(experts: FusedExperts, which: str) -> list[tuple[Tensor, Tensor | None]]:
+    """Each expert's matrix, [in, out], and bias."""
     name = "down_proj" if which == "down" else "gate_up_proj" if experts.has_gate else "up_proj"
     # unbind, not [e]: the gradient of an index is a tensor as large as all experts, once an expert
     matrices = getattr(experts, name).unbind(0)
     biases = getattr(experts, f"{name}_bias").unbind(0) if experts.has_bias else [None] * len(matrices)
-    spans = [(e, start, end) for e, (start, end) in enumerate(pairwise([0, *ends_E])) if end > start]
-    outs = []
-    for e, start, end in spans:
-        matrix = matrices[e].t() if experts.is_transposed else matrices[e]
-        outs.append(linear(rows[start:end], matrix, biases[e]))
-    if not outs:
-        return rows.new_zeros(0, matrices[0].shape[1 if experts.is_transposed else 0])
-    return torch.cat(outs)
+    return [(m if experts.is_transposed else m.t(), b) for m, b in zip(matrices, biases, strict=True)]
+
+
+def _product(rows: Tensor, matrix: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    return torch.mm(rows, matrix, out=out) if bias is None else torch.addmm(bias, rows, matrix, out=out)
+
+
+def _activate(experts: FusedExperts, up_R: Tensor) -> Tensor:
+    return experts._apply_gate(up_R) if experts.has_gate else experts.act_fn(up_R)
 
 
 def _on_cpu(model: PreTrainedModel) -> bool:
