@@ -35,7 +35,7 @@ def compare(runs: Sequence[StoredRun | str | Path]) -> Comparison:
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """A comparison for a terminal: one table a measure, a column a run, and how far each run is from the first."""
-    runs = [name(run["run"], 24) for run in comparison["runs"]]
+    runs = [name(run["run"], 16) for run in comparison["runs"]]
     columns = ("layer", *runs, *(f"{run} − first" for run in runs[1:]))
     tables = [
         Table(measure, columns, tuple(_row(str(layer["layer"]), layer[measure]) for layer in comparison["layers"]))

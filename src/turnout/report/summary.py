@@ -7,19 +7,18 @@ from turnout.report.figures import floor, overview
 from turnout.report.terminal import Table, against, experts, name, number
 
 _COLUMNS = {
-    "coverage": "coverage (|C|/E)",
-    "coverage_topk": "top-K (|C|/K)",
+    "coverage": "coverage",
+    "coverage_topk": "top-K",
     "gini": "Gini",
-    "gini_topk": "top-K (1−K/E)",
+    "gini_topk": "top-K",
     "jaccard_mean": "Jaccard",
-    "influence_ratio": "ratio",
 }
 
 
 def summary(audit: Mapping[str, Any]) -> list[Table]:
     """Tables of an audit (audit.json's object): figures by layer with their floors, then domains.
 
-    Floors stand in parentheses; a committee marked * is a fallback.
+    Floors (|C|/E, |C|/K, 1−K/E) stand in parentheses; a committee marked * is a fallback; `cand` counts candidates.
     """
     return [_layers(audit), _domains(audit)]
 
@@ -31,9 +30,9 @@ def _layers(audit: Mapping[str, Any]) -> Table:
     ]
     means = {entry["measure"]: against(entry["mean"], entry["floor"]) for entry in overview(audit)}
     rows.append(("mean", "", "", *(means[measure] for measure in _COLUMNS)))
-    mark = "; * fallback: no expert is in enough domains" if any(layer["fallback"] for layer in layers) else ""
+    mark = "; * fallback" if any(layer["fallback"] for layer in layers) else ""
     title = f"{name(audit['model'].get('id'))}, {audit['kind']} at {audit['scope']}; floors in parentheses{mark}"
-    return Table(title, ("layer", "committee", "candidates", *_COLUMNS.values()), tuple(rows))
+    return Table(title, ("layer", "committee", "cand", *_COLUMNS.values()), tuple(rows))
 
 
 def _committee(layer: Mapping[str, Any]) -> str:

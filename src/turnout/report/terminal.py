@@ -27,11 +27,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def against(value: float | None, floor: float | None) -> str:
-    """A figure with its floor in parentheses."""
-    return number(value) if floor is None else f"{number(value)} ({number(floor)})"
+    """A figure with its floor in parentheses, short enough that a row of them fits 80 columns."""
+    return number(value, 2) if floor is None else f"{number(value, 2)} ({number(floor, 2).removeprefix('0')})"
 
 
-def experts(indices: Sequence[int], longest: int = 5) -> str:
+def experts(indices: Sequence[int], longest: int = 3) -> str:
     """Expert indices, the first `longest` of them and how many more."""
     more = len(indices) - longest
     return ", ".join(str(index) for index in indices[:longest]) + (f" +{more}" if more > 0 else "")
