@@ -1,0 +1,113 @@
+"""What an audit returns: audit.json as an object, and its schema."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from auditing.planted import describe, domains_of, samples, write_trace
+
+from turnout.auditing.config import KINDS, AuditConfig
+from turnout.auditing.figures import MEASURES
+from turnout.auditing.measure import content, measure
+from turnout.auditing.result import Audit
+from turnout.errors import RunError
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text())
+MODEL = {
+    "id": "planted",
+    "revision": None,
+    "architecture": "None",
+    "dtype": "float32",
+    "parameters": 0,
+    "layers": [1, 4],
+    "experts": [8, 12],
+    "top_k": [2, 3],
+    "shared": [1, 0],
+    "max_length": None,
+    "digest": "0" * 64,
+}
+
+
+def result(path, found, answers=None, **options):
+    trace = write_trace(path, found, answers=answers)
+    return Audit(content(measure(trace, domains_of(found), AuditConfig.of(**options)), MODEL, describe(found)))
+
+
+@pytest.fixture
+def found(tmp_path):
+    return result(tmp_path / "run", samples())
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("counts", [{"a": 5, "b": 4}, {"only": 3}, {"a": 1, "b": 1}], ids=str)
+def test_every_audit_keeps_the_schema(tmp_path, kind, counts):
+    asked = samples(counts)
+    answers = [(0, [-0.1, -3.0]) for _ in asked]
+    found = result(tmp_path / "run", asked, answers, kind=kind)
+    jsonschema.validate(json.loads(json.dumps(found.to_dict(), allow_nan=False)), SCHEMA)
+
+
+def test_saved_and_loaded(found, tmp_path):
+    found.save(tmp_path / "audit.json")
+    assert Audit.load(tmp_path / "audit.json").to_dict() == found.to_dict()
+    again = tmp_path / "again.json"
+    Audit.load(tmp_path / "audit.json").save(again)
+    assert again.read_bytes() == (tmp_path / "audit.json").read_bytes()
+
+
+def test_what_is_changed_outside_stays_outside(found):
+    found.to_dict()["layers"].clear()
+    assert len(found.layers) == 2
+    with pytest.raises(AttributeError):
+        found.path = "elsewhere"
+
+
+def test_frame_has_one_row_a_layer(found):
+    frame = found.frame()
+    assert frame["layer"].to_list() == [1, 4]
+    for name in ("committee", "candidates", "fallback", *MEASURES):
+        assert frame[name].to_list() == [layer[name] for layer in found.layers]
+    means = [sum(layer["specificity"].values()) / 4 for layer in found.layers]
+    assert frame["specificity"].to_list() == pytest.approx(means)
+
+
+def test_frame_of_undefined_figures(tmp_path):
+    frame = result(tmp_path / "run", samples({"only": 1}), kind="released").frame()
+    assert frame["gini"].to_list() == [None, None]
+    assert frame["specificity"].to_list() == [None, None]
+    assert frame.schema["gini"] == frame.schema["coverage"]
+
+
+def test_repr_is_for_people(found):
+    lines = repr(found).splitlines()
+    assert lines[0] == "Audit of planted on 27 questions of planted in 4 domains (kind gate, scope last)"
+    assert any("[5]" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no JSON"),
+        ("[]", "expected an audit of schema 1, got list"),
+        ('{"schema": 2}', "got 2"),
+        (None, "No such"),
+    ],
+    ids=["broken", "list", "schema", "missing"],
+)
+def test_what_is_no_audit(tmp_path, text, message):
+    path = tmp_path / "audit.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RunError, match=message):
+        Audit.load(path)
+
+
+def test_a_bare_file_has_no_tables(found, tmp_path):
+    found.save(tmp_path / "audit.json")
+    with pytest.raises(RunError, match=r"bare audit\.json"):
+        Audit.load(tmp_path / "audit.json").table("experts")
