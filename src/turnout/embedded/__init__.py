@@ -1,0 +1,9 @@
+"""The default model, made by this project: its text, its recipe, and where it lies. Importing this loads no torch."""
+
+from importlib import resources
+from pathlib import Path
+
+
+def model_path() -> Path:
+    """The embedded model's folder: config, safetensors and tokenizer, as transformers' `from_pretrained` reads them."""
+    return Path(str(resources.files(__name__))) / "model"

@@ -1,0 +1,74 @@
+"""Which checkpoints of a run are whole: a mark with every file's size and digest is written into each, last of all."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+MARK = "complete.json"
+
+
+class MarkComplete(TrainerCallback):  # type: ignore[misc]  # Any: transformers ships no types
+    """Marks each checkpoint that the Trainer has finished writing. The Trainer must keep at least two."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
+        """Called once all files of the checkpoint are written."""
+        mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        return control
+
+
+def mark(checkpoint: Path) -> None:
+    """Flush the checkpoint's files to disk and mark it as whole."""
+    content = {}
+    for file in _files(checkpoint):
+        _flush(file)
+        content[file.name] = [file.stat().st_size, _digest(file)]
+    part = checkpoint / f"part-{MARK}"
+    part.write_text(json.dumps(content))
+    _flush(part)
+    part.replace(checkpoint / MARK)
+    _flush(checkpoint)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """The last whole checkpoint of `folder`, None if there is none. Those that are not whole are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda f: int(f.name.partition("-")[2]), reverse=True)
+    for checkpoint in found:
+        if is_complete(checkpoint):
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether the mark is there and every file is as it was when it was marked."""
+    try:
+        content: dict[str, list[object]] = json.loads((checkpoint / MARK).read_text())
+    except (OSError, ValueError):
+        return False
+    files = {file.name: file for file in _files(checkpoint)}
+    if set(files) != set(content):
+        return False
+    return all([file.stat().st_size, _digest(file)] == content[name] for name, file in files.items())
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(f for f in checkpoint.iterdir() if f.is_file() and f.name not in {MARK, f"part-{MARK}"})
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,66 @@
+"""A recipe's model section as a transformers config and model, in any MoE family that transformers knows."""
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from turnout.errors import RecipeError
+from turnout.training.recipe import ModelRecipe
+
+
+def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The transformers config of `recipe`, with the tokenizer's vocabulary and special tokens.
+
+    Raises:
+        RecipeError: transformers has no such architecture, it is no MoE, or it does not know a key of `options`.
+    """
+    try:
+        known = AutoConfig.for_model(recipe.architecture)
+    except ValueError as error:
+        do = "give a model_type such as olmoe, qwen3_moe or mixtral"
+        expected = "an architecture that transformers knows"
+        raise RecipeError("model.architecture", expected=expected, came=recipe.architecture, do=do) from error
+    unknown = [key for key in recipe.options if not hasattr(known, key)]
+    if unknown:
+        expected = f"keys of {type(known).__name__}"
+        raise RecipeError("model.options", expected=expected, came=", ".join(unknown))
+    try:
+        return AutoConfig.for_model(recipe.architecture, **(_common(recipe, known, tokenizer) | recipe.options))
+    except (ValueError, TypeError) as error:
+        raise RecipeError("model", expected=f"values that {type(known).__name__} takes", came=error) from error
+
+
+def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A freshly initialised float32 causal language model; the same seed gives the same weights."""
+    config = build_config(recipe, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _common(recipe: ModelRecipe, known: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """Our names in the family's: experts are counted under different names, and some have a width of their own."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    experts = next((name for name in names if hasattr(known, name)), None)
+    if experts is None or not hasattr(known, "num_experts_per_tok"):
+        expected = "a Mixture-of-Experts architecture"
+        raise RecipeError("model.architecture", expected=expected, came=f"{recipe.architecture}, which has no experts")
+    width = "moe_intermediate_size" if hasattr(known, "moe_intermediate_size") else "intermediate_size"
+    common: dict[str, object] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": recipe.hidden_size,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.heads,
+        experts: recipe.experts,
+        "num_experts_per_tok": recipe.top_k,
+        width: recipe.expert_width,
+        "max_position_embeddings": recipe.context,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "router_aux_loss_coef": recipe.balancing,
+        "output_router_logits": recipe.balancing > 0,
+    }
+    if getattr(known, "head_dim", None):
+        common["head_dim"] = recipe.hidden_size // recipe.heads
+    return common

@@ -1,0 +1,176 @@
+"""What a training run is made of: a YAML file, read into frozen objects; unknown keys are refused.
+
+Paths in a recipe are relative to the directory that the command runs in.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from turnout.errors import RecipeError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelRecipe(_Section):
+    """The architecture, in names that every MoE family of transformers shares; `options` are that family's own keys.
+
+    Args:
+        architecture: a transformers `model_type`: olmoe, qwen3_moe, mixtral, …
+        hidden_size: H, the width of the residual stream.
+        layers: decoder layers, each with a MoE block.
+        heads: attention heads; key-value heads are as many unless `options` say otherwise.
+        experts: E, routed experts a layer.
+        top_k: K, experts chosen a token.
+        expert_width: I, the inner width of one expert.
+        context: the most positions that the model takes (`max_position_embeddings`).
+        balancing: weight of the load-balancing loss (`router_aux_loss_coef`); 0 turns it off.
+        options: further keys of the transformers config.
+    """
+
+    architecture: str = "olmoe"
+    hidden_size: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    experts: int = Field(gt=1)
+    top_k: int = Field(gt=0)
+    expert_width: int = Field(gt=0)
+    context: int = Field(default=2048, gt=1)
+    balancing: float = Field(default=0.01, ge=0)
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k must be at most experts ({self.experts})")
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size must be a multiple of heads ({self.heads})")
+        return self
+
+
+class Source(_Section):
+    """Where text comes from: `path` (a file, or a folder of .txt and .jsonl files) or our own generated `worlds`.
+
+    Args:
+        name: what the metrics call it.
+        path: a .txt file is one document; a .jsonl row is one document, under the key `text`.
+        worlds: "statements" (text that states facts and works problems out) or "questions" (prompts with answers).
+        samples: how many statements or questions of the train split to generate.
+        weight: this source's share of the training tokens, relative to the other sources' weights.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    path: Path | None = None
+    worlds: Literal["statements", "questions"] | None = None
+    samples: int = Field(default=10_000, gt=0)
+    weight: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.path is None) == (self.worlds is None):
+            raise ValueError("give either path or worlds")
+        return self
+
+
+class DataRecipe(_Section):
+    """The text and how it is cut.
+
+    Args:
+        tokenizer: folder of a transformers tokenizer.
+        sources: where the text comes from.
+        sequence_length: T, tokens of a training sequence.
+        held_out: share of each source's documents kept for evaluation, chosen by the documents' digests.
+        evaluation_tokens: at most so many held-out tokens of each source are scored during training.
+    """
+
+    tokenizer: Path
+    sources: tuple[Source, ...] = Field(min_length=1)
+    sequence_length: int = Field(gt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=1)
+    evaluation_tokens: int = Field(default=65_536, gt=0)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"sources need names of their own, got {names}")
+        return self
+
+
+class Schedule(_Section):
+    """How long, how fast and how often.
+
+    Args:
+        tokens: training tokens in all; rounded down to whole steps.
+        batch_size: sequences a step.
+        learning_rate: its peak.
+        warmup: share of the steps until the peak; then a cosine down to a tenth of it.
+        weight_decay: of AdamW, on matrices only.
+        precision: "float32", or "bfloat16" for autocast over float32 weights.
+        evaluate_every: steps between evaluations; one more comes at the end.
+        save_every: steps between checkpoints.
+    """
+
+    tokens: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(default=0.02, ge=0, lt=1)
+    weight_decay: float = Field(default=0.1, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    evaluate_every: int = Field(default=500, gt=0)
+    save_every: int = Field(default=500, gt=0)
+
+
+class TrainRecipe(_Section):
+    """A whole training run: model, data, schedule and seed."""
+
+    model: ModelRecipe
+    data: DataRecipe
+    schedule: Schedule
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_step_at_least(self) -> Self:
+        if self.steps == 0:
+            raise ValueError("schedule.tokens is less than one step (batch_size x sequence_length)")
+        if self.data.sequence_length > self.model.context:
+            raise ValueError(f"data.sequence_length must be at most model.context ({self.model.context})")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.schedule.tokens // (self.schedule.batch_size * self.data.sequence_length)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a recipe from a YAML file.
+
+        Raises:
+            RecipeError: no such file, no YAML, or a key (named) that is unknown, missing or of the wrong kind.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(path, expected="a readable YAML file", came=getattr(error, "strerror", error)) from error
+        except yaml.YAMLError as error:
+            raise RecipeError(path, expected="YAML", came=error) from error
+        if not isinstance(content, dict):
+            raise RecipeError(path, expected="a mapping with model, data and schedule", came=type(content).__name__)
+        return cls.parse(content, where=path)
+
+    @classmethod
+    def parse(cls, content: dict[str, Any], where: str | Path = "recipe") -> Self:
+        """A recipe from the mapping that its YAML holds; RecipeError, with `where` and the key, if it does not fit."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "the recipe"
+            expected = {"extra_forbidden": "no such key", "missing": "a value"}.get(first["type"], first["msg"])
+            came = "none" if first["type"] == "missing" else repr(first["input"])
+            raise RecipeError(f"{where}: {key}", expected=expected, came=came) from error

@@ -1,0 +1,268 @@
+"""Next-token training of a MoE from a recipe, through transformers' Trainer.
+
+The out folder is a run's folder (see `turnout.runs`): inputs first, manifest last. Inside it `model/` holds the trained
+model and its tokenizer, `tables/metrics.parquet` what was measured while training; tokens and checkpoints lie in hidden
+folders, and the checkpoints go when the run is complete.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch.utils.data import Dataset
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from turnout.models.experts import set_fast_experts
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder
+from turnout.runs.digest import sha256
+from turnout.training.bfloat16 import set_fast_bfloat16
+from turnout.training.checkpoints import MarkComplete, newest_complete
+from turnout.training.data import Mixture, Tokens, load_tokenizer, prepare, windows
+from turnout.training.model import build_model
+from turnout.training.recipe import TrainRecipe
+
+MODEL, CHECKPOINTS, TOKENS = "model", ".checkpoints", ".tokens"
+_LOG_STEPS = 10
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run left behind.
+
+    Attributes:
+        path: the run's folder.
+        model: the folder of the trained model.
+        steps: optimiser steps of the whole run.
+        tokens: training tokens of the whole run.
+        losses: held-out loss by source at the end, nats a token.
+        already_complete: the folder held this run, finished; nothing was computed.
+        resumed_at: the step that this call went on from; 0 if it began the run.
+    """
+
+    path: Path
+    model: Path
+    steps: int
+    tokens: int
+    losses: dict[str, float]
+    already_complete: bool = False
+    resumed_at: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON values only."""
+        return {
+            "path": str(self.path),
+            "model": str(self.model),
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "held_out_loss": self.losses,
+            "already_complete": self.already_complete,
+            "resumed_at": self.resumed_at,
+        }
+
+
+def train(
+    recipe: TrainRecipe,
+    out: str | Path,
+    progress: Progress = silent,
+    *,
+    model: PreTrainedModel | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainResult:
+    """Train the model of `recipe` into the folder `out`.
+
+    A run that was killed goes on from its last whole checkpoint and, on one machine, ends with the same weights as one
+    that was not. A folder that holds this run complete is left as it is.
+
+    Args:
+        recipe: what to train on what.
+        out: the run's folder; new, empty, or this run's.
+        progress: hears of tokens trained.
+        model: to train instead of a freshly initialised one; it must fit the recipe's tokenizer.
+        callbacks: further Trainer callbacks.
+
+    Raises:
+        RecipeError: the recipe does not fit its files or architecture.
+        RunError: `out` holds another run or something that is no run.
+    """
+    tokenizer = load_tokenizer(recipe.data.tokenizer)
+    with RunFolder.open(out, _inputs(recipe)) as run:
+        if run.complete:
+            return _finished(run, already_complete=True)
+        model = model or build_model(recipe.model, tokenizer, recipe.seed)
+        tokens = prepare(recipe.data, run.path / TOKENS, recipe.seed, progress)
+        trainer = _trainer(recipe, run.path, model, tokens, [Announce(recipe, progress), *callbacks])
+        start = time.monotonic()
+        checkpoint = newest_complete(run.path / CHECKPOINTS)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        resumed_at = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+        _save(run, recipe, model, tokenizer, trainer, tokens)
+        run.finish(seed=recipe.seed, timings={"seconds": time.monotonic() - start, "from_step": resumed_at})
+        shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+        return _finished(run, resumed_at=resumed_at)
+
+
+class Announce(TrainerCallback):  # type: ignore[misc]  # Any: transformers ships no types
+    """Tells `progress` how many training tokens are done."""
+
+    def __init__(self, recipe: TrainRecipe, progress: Progress) -> None:
+        self._progress, self._total = progress, recipe.steps
+        self._per_step = recipe.schedule.batch_size * recipe.data.sequence_length
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002  the Trainer's names
+        state: TrainerState,
+        control: TrainerControl,
+        **_: object,
+    ) -> TrainerControl:
+        """Called after each optimiser step."""
+        self._progress("training", state.global_step * self._per_step, self._total * self._per_step, "tokens")
+        return control
+
+
+class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no types
+    """Scores held-out text alone, without the load-balancing term; autocast on a CPU is bfloat16's where asked.
+
+    accelerate's own autocast copies all logits to float32, though nobody reads them.
+    """
+
+    cpu_autocast = False
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The Trainer's own, with losses in nats a token."""
+        config = self.model.config
+        balancing, config.output_router_logits = config.output_router_logits, False
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            config.output_router_logits = balancing
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[None]:
+        """Entered around each forward pass, training or evaluation."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.cpu_autocast, cache_enabled=cache_enabled)
+
+
+def _inputs(recipe: TrainRecipe) -> dict[str, object]:
+    """What makes this run this run: the recipe, and the bytes of every file that it names."""
+    paths = [recipe.data.tokenizer / "tokenizer.json", *(s.path for s in recipe.data.sources if s.path is not None)]
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return {
+        "verb": "train",
+        "recipe": recipe.model_dump(mode="json"),
+        "files": {str(file): sha256(file) for file in files if file.is_file()},
+    }
+
+
+def _trainer(
+    recipe: TrainRecipe,
+    folder: Path,
+    model: PreTrainedModel,
+    tokens: dict[str, dict[str, Tokens]],
+    callbacks: Sequence[TrainerCallback],
+) -> Trainer:
+    cpu_autocast = recipe.schedule.precision == "bfloat16" and not torch.accelerator.is_available()
+    set_fast_experts(model)
+    if cpu_autocast:
+        set_fast_bfloat16(model)
+    weights = {source.name: source.weight for source in recipe.data.sources}
+    length, sequences = recipe.data.sequence_length, recipe.steps * recipe.schedule.batch_size
+    trainer = _TextTrainer(
+        model=model,
+        args=_arguments(recipe, folder, bf16=recipe.schedule.precision == "bfloat16" and not cpu_autocast),
+        train_dataset=Mixture(tokens["train"], weights, length, sequences, recipe.seed),
+        eval_dataset=_evaluation(recipe, tokens["held_out"]),
+        callbacks=[MarkComplete(), *callbacks],
+    )
+    trainer.cpu_autocast = cpu_autocast
+    return trainer
+
+
+def _evaluation(recipe: TrainRecipe, held_out: dict[str, Tokens]) -> dict[str, Dataset[dict[str, torch.Tensor]]]:
+    length, most = recipe.data.sequence_length, recipe.data.evaluation_tokens
+    return {name: windows(tokens, length, most) for name, tokens in held_out.items()}
+
+
+def _arguments(recipe: TrainRecipe, folder: Path, bf16: bool) -> TrainingArguments:
+    schedule = recipe.schedule
+    return TrainingArguments(
+        output_dir=str(folder / CHECKPOINTS),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=schedule.batch_size,
+        per_device_eval_batch_size=schedule.batch_size,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        warmup_steps=round(schedule.warmup * recipe.steps),
+        weight_decay=schedule.weight_decay,
+        adam_beta2=0.95,
+        optim="adamw_torch_fused",
+        max_grad_norm=1.0,
+        bf16=bf16,
+        seed=recipe.seed,
+        train_sampling_strategy="sequential",  # the mixture is in random order already, the same after a resume
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        prediction_loss_only=True,
+        eval_strategy="steps",
+        eval_steps=schedule.evaluate_every,
+        save_strategy="steps",
+        save_steps=schedule.save_every,
+        save_total_limit=2,  # the one being written, and the last one that is whole
+        logging_steps=_LOG_STEPS,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        log_level="error",
+    )
+
+
+def _save(
+    run: RunFolder,
+    recipe: TrainRecipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    trainer: Trainer,
+    tokens: dict[str, dict[str, Tokens]],
+) -> None:
+    """Score the held-out text once more, then write weights, tokenizer and metrics."""
+    losses = trainer.evaluate(_evaluation(recipe, tokens["held_out"]))
+    by_source = {name: losses[f"eval_{name}_loss"] for name in tokens["held_out"]}
+    model.save_pretrained(run.path / MODEL)
+    tokenizer.save_pretrained(run.path / MODEL)
+    run.write_table("metrics", _metrics(trainer.state.log_history, list(by_source)).to_arrow())
+    steps = recipe.steps
+    per_step = recipe.schedule.batch_size * recipe.data.sequence_length
+    run.write_json("train.json", {"schema": 1, "steps": steps, "tokens": steps * per_step, "held_out_loss": by_source})
+
+
+def _metrics(history: Sequence[dict[str, float]], sources: Sequence[str]) -> pl.DataFrame:
+    """Tidy: one row a (step, metric, source); `source` is null for what concerns the training text."""
+    keys: dict[str, tuple[str, str | None]]
+    keys = {"loss": ("loss", None), "learning_rate": ("learning_rate", None), "grad_norm": ("grad_norm", None)}
+    keys |= {f"eval_{source}_loss": ("held_out_loss", source) for source in sources}
+    rows = {(entry["step"], *keys[key]): float(entry[key]) for entry in history for key in entry if key in keys}
+    names = {"step": pl.Int64, "metric": pl.String, "source": pl.String, "value": pl.Float64}
+    return pl.DataFrame([(*where, value) for where, value in rows.items()], schema=names, orient="row")
+
+
+def _finished(run: RunFolder, *, already_complete: bool = False, resumed_at: int = 0) -> TrainResult:
+    stored = run.read_json("train.json")
+    losses = stored["held_out_loss"]
+    assert isinstance(losses, dict)
+    steps, tokens = int(str(stored["steps"])), int(str(stored["tokens"]))
+    return TrainResult(run.path, run.path / MODEL, steps, tokens, losses, already_complete, resumed_at)
