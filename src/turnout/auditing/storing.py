@@ -55,6 +55,7 @@ def write_result(
 
 def _run(path: Path, inputs: Mapping[str, object], work: Callable[[RunFolder], None], note: Note) -> Audit:
     made = not path.exists()
+    fresh = made or (path.is_dir() and not any(path.iterdir()))
     with RunFolder.open(path, inputs) as run:
         if run.complete:
             note(f"{path}: this run is complete; nothing is computed again")
@@ -62,18 +63,14 @@ def _run(path: Path, inputs: Mapping[str, object], work: Callable[[RunFolder], N
         try:
             work(run)
         except TurnoutError:
-            _take_back(path, made)
+            if fresh and not any((path / "trace").glob("part-*")):  # it failed before there was anything to go on with
+                _take_back(path, made)
             raise
     return Audit.load(path)
 
 
 def _take_back(path: Path, made: bool) -> None:
-    """Remove a run that failed before it had anything to go on with; one that has a finished shard stays."""
-    if any((path / "trace").glob("part-*")):
-        return
-    for name in ("trace", "tables"):
-        shutil.rmtree(path / name, ignore_errors=True)
-    for name in (AUDIT_FILE, "inputs.json", ".lock"):
-        (path / name).unlink(missing_ok=True)
+    for entry in path.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     if made:
         path.rmdir()
