@@ -5,6 +5,7 @@ Float32 and float64 keep their dtype; half precision is computed in float32 and 
 a sample) is a ValueError of one line. Shape suffixes: S samples, E routed experts, K chosen ones, D domains, M members.
 """
 
+from turnout.ops.benjamini_hochberg import benjamini_hochberg
 from turnout.ops.committee import Committee, committee
 from turnout.ops.contribution import contribution
 from turnout.ops.coverage import coverage
@@ -13,15 +14,18 @@ from turnout.ops.gini import gini
 from turnout.ops.gini_topk import gini_topk
 from turnout.ops.influence_ratio import influence_ratio
 from turnout.ops.jaccard import jaccard
+from turnout.ops.joint_inclusion import joint_inclusion
+from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
 from turnout.ops.membership import membership
 from turnout.ops.mutual_information import mutual_information
 from turnout.ops.ranks import ranks
-from turnout.ops.released import released
+from turnout.ops.released import min_max_scaled, released
 from turnout.ops.silhouette import mean_silhouette, silhouette
 
 __all__ = [
     "Committee",
+    "benjamini_hochberg",
     "committee",
     "contribution",
     "coverage",
@@ -30,9 +34,12 @@ __all__ = [
     "gini_topk",
     "influence_ratio",
     "jaccard",
+    "joint_inclusion",
+    "log_odds",
     "lorenz",
     "mean_silhouette",
     "membership",
+    "min_max_scaled",
     "mutual_information",
     "ranks",
     "released",
