@@ -15,6 +15,7 @@ from turnout.report import figures, read_run
 pytestmark = pytest.mark.browser
 
 Open = Callable[..., Any]
+_PATIENCE = 90_000  # milliseconds; other tests may have the machine
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def opened(browser: Any, complaints: list[str]) -> Iterator[Open]:
 
 
 def _visit(page: Any, address: str, complaints: list[str]) -> None:
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(_PATIENCE)
     page.on("console", lambda message: complaints.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
     page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
@@ -220,7 +221,14 @@ def test_hostile_names_stay_text(opened: Open, hostile: Path) -> None:
     assert longest <= 300
 
 
-def test_large_page_opens_soon(opened: Open, large: Path) -> None:
-    page = opened(large)
-    see(page, "profile-coverage")
-    assert page.evaluate("performance.getEntriesByName('drawn')[0].startTime") < 20_000  # ms; a slow machine's bound
+def test_large_page_opens_soon(browser: Any, large: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(_PATIENCE)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto((large / "report.html").as_uri())
+    page.wait_for_selector("#profile-coverage[data-drawn]")
+    spent = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
+    page.close()
+    # Seconds of the page's own thread, so that a busy machine changes little; being watched alone costs half a second.
+    assert 0 < spent["TaskDuration"] < 4

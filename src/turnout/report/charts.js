@@ -125,7 +125,7 @@ function planeFigure(run, chosen, colour) {
     type: "scatter", mode: "markers", name, x: experts.map((expert) => mean[expert]), y: experts.map((expert) => variance[expert]),
     text: experts.map(String), customdata: experts, hovertemplate: `expert %{text}, ${name}<br>mean rank %{x:.2f}, variance %{y:.2f}` + HOVER, ...more,
   });
-  const highest = Math.max(1, ...variance.filter((value) => !Number.isNaN(value)));
+  const highest = Math.max(...variance.filter((value) => !Number.isNaN(value))) || 1;
   const ordered = [...members].sort((one, other) => mean[one] - mean[other] || variance[other] - variance[one]);
   return {
     traces: [

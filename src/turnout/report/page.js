@@ -217,7 +217,6 @@ function draw(id) {
   const { traces, layout } = entry.build(colours());
   Plotly.react(node, traces, layout, { displayModeBar: false, responsive: true });
   if (!node.dataset.drawn && entry.click) node.on("plotly_click", (event) => entry.click(event.points[0]));
-  if (!performance.getEntriesByName("drawn").length) performance.mark("drawn"); // how soon the first figure stood
   node.dataset.drawn = String(Number(node.dataset.drawn ?? 0) + 1);
 }
 

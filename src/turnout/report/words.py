@@ -134,7 +134,7 @@ def _model(run: StoredRun) -> str:
 
 def _tasks(run: StoredRun) -> str:
     tasks = run.audit["tasks"]
-    by = f" by the map {tasks['domain_map']}" if tasks.get("domain_map") else ""
+    by = " as its rows name them" if tasks["domain_map"] == "file" else f" by the map {tasks['domain_map']}"
     without = run.audit["dropped_domains"]
     left = f"; the figures leave out {_count(len(without), 'domain')} of low specificity" if without else ""
     asked = _count(tasks["questions"], "question")
