@@ -1,11 +1,14 @@
 """Fixtures that more than one room's tests use. `tests/` itself is importable: `from tiny import tiny_model`."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+# One thread a process, and in the processes that tests start: two test workers fill two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 

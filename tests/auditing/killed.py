@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from auditing.asked import task_set
+from auditing.few import few_draws
 from tiny import random_model, tiny_tokenizer
 
 from turnout.auditing import audit
@@ -49,6 +50,7 @@ def figures(path):
 
 def main(folder):
     torch.set_num_threads(1)
+    few_draws(setattr)
     moe, tasks = read(random_model("olmoe"), tiny_tokenizer(), "tiny"), task_set(48, longest=4)
     started = time.perf_counter()
     assert ended(child(moe, tasks, folder / "unbroken")) == "done"

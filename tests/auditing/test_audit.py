@@ -19,6 +19,7 @@ from turnout.models.anatomy import read
 from turnout.tasks.question import Question, TaskSet
 
 TASKS = task_set()
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def moe():
 
 
 @pytest.fixture(scope="module")
-def run(moe, tmp_path_factory):
+def run(moe, few_draws, tmp_path_factory):
     """A finished run of TASKS with answers."""
     out = tmp_path_factory.mktemp("audit") / "run"
     audit(moe, TASKS, out, answers=True, token_budget=512)

@@ -19,6 +19,7 @@ from turnout.runs.tables import frame, parquet_bytes
 
 FIGURES = ("committee", "mean_rank", "rank_variance", "presence", "candidates", "fallback", *MEASURES)
 MODEL = {"id": "planted"}
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")

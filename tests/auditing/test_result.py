@@ -14,6 +14,7 @@ from turnout.auditing.result import Audit
 from turnout.errors import RunError
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text())
+pytestmark = pytest.mark.usefixtures("few_draws")
 MODEL = {
     "id": "planted",
     "revision": None,
@@ -31,7 +32,8 @@ MODEL = {
 
 def result(path, found, answers=None, **options):
     trace = write_trace(path, found, answers=answers)
-    return Audit(content(measure(trace, domains_of(found), AuditConfig.of(**options)), MODEL, describe(found)))
+    made = content(measure(trace, domains_of(found), AuditConfig.of(**options)), MODEL, describe(found))
+    return Audit(json.loads(json.dumps(made, allow_nan=False)))
 
 
 @pytest.fixture

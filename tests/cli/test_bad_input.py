@@ -59,6 +59,7 @@ def pickled(path):
 
 def remote_code(path):
     config = json.loads((path / "config.json").read_text())
+    config |= {"model_type": "own", "architectures": ["Own"]}
     config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.Own"}
     (path / "config.json").write_text(json.dumps(config))
     (path / "modeling_own.py").write_text("raise SystemExit('remote code ran')")
@@ -90,9 +91,7 @@ def test_missing_checkpoint(turnout, tasks, tmp_path):
 
 
 def test_dense_model(turnout, tasks, tmp_path):
-    refused(
-        turnout("audit", tiny_model("llama", tmp_path / "m"), "--tasks", tasks, "--out", tmp_path / "run"), "router"
-    )
+    refused(turnout("audit", tiny_model("llama", tmp_path / "m"), "--tasks", tasks, "--out", tmp_path / "run"), "dense")
     assert not (tmp_path / "run").exists()
 
 
@@ -139,7 +138,7 @@ def test_nan_in_router_scores_names_layer_and_sample(turnout, tmp_path):
     tensors["model.embed_tokens.weight"][ord("#") - ord("!")] = torch.nan  # byte-level ids begin at "!"
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
     tasks = write_jsonl(tmp_path / "tasks.jsonl", [row(), row(id="sharp", question="What is C#?")])
-    refused(turnout("audit", model, "--tasks", tasks, "--out", tmp_path / "run"), "layer 0", "question sharp", "nan")
+    refused(turnout("audit", model, "--tasks", tasks, "--out", tmp_path / "run"), "layer 0", "question sharp", "NaN")
     assert not (tmp_path / "run").exists()
 
 

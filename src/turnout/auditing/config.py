@@ -34,6 +34,8 @@ class AuditConfig:
     """Also read the log-probabilities of the answer's letters, for accuracy."""
     shots: int = 0
     """Solved examples of the same subject before each question."""
+    seed: int = 0
+    """Of the resamples, permutations, rotations and halves behind intervals, nulls and claim."""
     token_budget: int = 4096
     """Most tokens of a batch, padding included; a longer prompt is a batch alone."""
     padding: Padding = "right"

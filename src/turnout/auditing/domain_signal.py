@@ -54,7 +54,7 @@ def domain_signal(
     chosen_PDE = _domain_sums(frequency_SE, labels_PS, clusters.n_domains)
     size_PD1 = torch.from_numpy(_sizes(labels_PS, clusters.n_domains))[:, :, None]
     jaccard_P = jaccard_means(_domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1, k)
-    silhouette_P = torch.stack([ops.silhouette(scores_SE, torch.from_numpy(labels)).mean() for labels in labels_PS])
+    silhouette_P = _silhouettes(scores_SE, labels_PS, clusters.n_domains)
     ceiling = jaccard_P[1:].mean().item()
     return {
         "mutual_information": _test(ops.mutual_information(chosen_PDE)),
@@ -95,6 +95,12 @@ def _domain_sums(values_SE: Tensor, labels_PS: NDArray[np.int64], n_domains: int
         member_PDS = torch.nn.functional.one_hot(labels, n_domains).mT.to(values_SE.dtype)
         sums.append(member_PDS @ values_SE)
     return torch.cat(sums)
+
+
+def _silhouettes(scores_SE: Tensor, labels_PS: NDArray[np.int64], n_domains: int) -> Tensor:
+    """[P]: the mean silhouette of all samples under each labelling."""
+    parts = torch.from_numpy(labels_PS).split(_AT_ONCE)
+    return torch.cat([ops.labelled_silhouette(scores_SE, labels, n_domains).mean(1) for labels in parts])
 
 
 def _test(value_P: Tensor) -> dict[str, float]:

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.prompts import Prompts
+from turnout.auditing.routers import store_routers
 from turnout.errors import ModelError
-from turnout.models.anatomy import MoE
+from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.capture import BatchTrace, RoutingError, capture, plan_batches
 from turnout.progress import Progress
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
@@ -37,7 +38,8 @@ def gather(
     Raises:
         ModelError: a router's scores are not finite: layer and question are named.
     """
-    layers = [TraceLayer(x.layer, x.n_experts, x.top_k, x.n_shared) for x in moe.layers]
+    layers = [TraceLayer(x.layer, x.n_experts, x.top_k, x.n_shared, _width(x)) for x in moe.layers]
+    store_routers(moe, run)
     lengths = prompts.lengths
     plan = plan_batches(lengths, config.token_budget)
     shards = [plan[i : i + _BATCHES_A_SHARD] for i in range(0, len(plan), _BATCHES_A_SHARD)]
@@ -64,7 +66,7 @@ def gather(
 def _capture(moe: MoE, tasks: TaskSet, prompts: Prompts, batch: Sequence[int], config: AuditConfig) -> BatchTrace:
     letters = None if prompts.letters is None else [prompts.letters[i] for i in batch]
     try:
-        return capture(moe, [prompts.ids[i] for i in batch], letters=letters, padding=config.padding)
+        return capture(moe, [prompts.ids[i] for i in batch], letters=letters, padding=config.padding, inputs=True)
     except RoutingError as error:
         if error.sample is None:
             raise
@@ -75,3 +77,9 @@ def _capture(moe: MoE, tasks: TaskSet, prompts: Prompts, batch: Sequence[int], c
 def _samples(tasks: TaskSet, prompts: Prompts, batch: Sequence[int]) -> list[Sample]:
     questions = [(i, tasks.questions[i]) for i in batch]
     return [Sample(i, q.id, q.subject, q.domain, prompts.ids[i], q.answer) for i, q in questions]
+
+
+def _width(layer: MoELayer) -> int:
+    """The width of a router's inputs, which are stored where its rows are."""
+    rows = layer.rows()
+    return 0 if rows is None else rows[0].shape[1]

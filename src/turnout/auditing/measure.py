@@ -1,16 +1,25 @@
 """From a stored trace to every figure, without the model. Shape suffixes: E routed experts, D domains."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
 import polars as pl
+import torch
 from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.accuracy import accuracy, with_predictions
+from turnout.auditing.claim import model_claim
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
+from turnout.auditing.evidence import Evidence, layer_evidence
 from turnout.auditing.figures import MEASURES, LayerAudit, layer_figures, layer_measures, overall
-from turnout.auditing.reading import LayerReading, read_layer, specificity
+from turnout.auditing.reading import LayerReading, read_layer, read_values, specificity
+from turnout.auditing.resampling import Clusters
+from turnout.auditing.routers import Router
+from turnout.auditing.uncertainty import Resamples
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.runs import Trace
@@ -28,6 +37,7 @@ class Measured:
 
     readings: tuple[LayerReading, ...]
     layers: tuple[LayerAudit, ...]
+    evidence: tuple[Evidence, ...]
     domains: Domains
     kept: tuple[int, ...]
     samples: pl.DataFrame
@@ -43,7 +53,13 @@ class Measured:
         return reading.contribution[self.config.kind][list(self.kept)]
 
 
-def measure(trace: Trace, domains: Domains, config: AuditConfig, progress: Progress = silent) -> Measured:
+def measure(
+    trace: Trace,
+    domains: Domains,
+    config: AuditConfig,
+    progress: Progress = silent,
+    routers: Mapping[int, Router] = MappingProxyType({}),
+) -> Measured:
     """Every figure of `config` from `trace`, one layer's columns in memory at a time.
 
     Args:
@@ -51,6 +67,7 @@ def measure(trace: Trace, domains: Domains, config: AuditConfig, progress: Progr
         domains: each sample's domain, in the order of the trace's `index`.
         config: what to measure.
         progress: told of each layer.
+        routers: the routers' rows by layer, for the rotated-router null; without them it is not computed.
 
     Raises:
         RecipeError: `min_specificity` leaves no domain.
@@ -58,7 +75,7 @@ def measure(trace: Trace, domains: Domains, config: AuditConfig, progress: Progr
     readings = []
     for done, layer in enumerate(trace.layers):
         progress("measuring", done, len(trace.layers), "layers")
-        readings.append(read_layer(trace, layer, domains, config.scope))
+        readings.append(read_layer(layer, read_values(trace, layer, config.scope), domains))
     progress("measuring", len(trace.layers), len(trace.layers), "layers")
     specific = [specificity(reading, domains) for reading in readings]
     kept = _kept(specific, domains, config.min_specificity)
@@ -66,9 +83,14 @@ def measure(trace: Trace, domains: Domains, config: AuditConfig, progress: Progr
         layer_figures(reading.layer, reading.contribution[config.kind][list(kept)], of_domain, config.presence)
         for reading, of_domain in zip(readings, specific, strict=True)
     )
+    evidence = _evidence(trace, readings, layers, domains, kept, config, routers, progress)
+    layers = tuple(
+        layer | {"intervals": found.intervals, "nulls": found.nulls, "claim": found.claim}
+        for layer, found in zip(layers, evidence, strict=True)
+    )
     names = [domains.names[d] for d in domains.label_S.tolist()]
     samples = with_predictions(trace.samples().with_columns(domain=pl.Series(names, dtype=pl.String)))
-    return Measured(tuple(readings), layers, domains, kept, samples, config)
+    return Measured(tuple(readings), layers, evidence, domains, kept, samples, config)
 
 
 def content(found: Measured, model: dict[str, object], tasks: dict[str, object]) -> dict[str, object]:
@@ -83,10 +105,39 @@ def content(found: Measured, model: dict[str, object], tasks: dict[str, object])
         "config": found.config.describe(),
         "dropped_domains": [name for d, name in enumerate(found.domains.names) if d not in kept],
         "layers": list(found.layers),
+        "claim": model_claim([found_of.claim for found_of in found.evidence if found_of.claim is not None]),
         "overall": overall([{name: layer[name] for name in MEASURES} for layer in found.layers]),  # type: ignore[literal-required]
         "overall_without": _overall_without(found, str(tasks.get("domain_map"))),
         "accuracy": accuracy(found.samples, found.domains.names),
     }
+
+
+def _evidence(
+    trace: Trace,
+    readings: Sequence[LayerReading],
+    layers: Sequence[LayerAudit],
+    domains: Domains,
+    kept: tuple[int, ...],
+    config: AuditConfig,
+    routers: Mapping[int, Router],
+    progress: Progress,
+) -> tuple[Evidence, ...]:
+    """Every layer's evidence on the kept domains' samples, from the same resamples; its columns are read once more."""
+    place = {d: i for i, d in enumerate(kept)}
+    rows = [i for i, d in enumerate(domains.label_S.tolist()) if d in place]
+    subject_S = trace.samples()["subject"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+    domain_S = np.array([place[d] for d in domains.label_S[rows].tolist()])
+    resamples = Resamples.draw(Clusters(domain_S, subject_S[rows], len(kept)), config.seed)
+    names = [domains.names[d] for d in kept]
+    found = []
+    for done, (reading, layer) in enumerate(zip(readings, layers, strict=True)):
+        progress("resampling", done, len(layers), "layers")
+        values = read_values(trace, reading.layer, config.scope).take(torch.tensor(rows))
+        contribution_DE = reading.contribution[config.kind][list(kept)]
+        router = routers.get(reading.layer.layer)
+        found.append(layer_evidence(reading.layer, layer, values, contribution_DE, router, resamples, names, config))
+    progress("resampling", len(layers), len(layers), "layers")
+    return tuple(found)
 
 
 def _kept(specific: list[dict[str, float] | None], domains: Domains, least: float | None) -> tuple[int, ...]:

@@ -27,12 +27,40 @@ class LayerReading:
     silhouette_S: Tensor | None
 
 
-def read_layer(trace: Trace, layer: TraceLayer, domains: Domains, scope: Scope) -> LayerReading:
+@dataclass(frozen=True, eq=False)
+class LayerValues:
+    """One layer's samples: p, applied weights and choice frequency [S, E] float64, and router inputs [S, H] or None."""
+
+    scores_SE: Tensor
+    weight_SE: Tensor
+    frequency_SE: Tensor
+    inputs_SH: Tensor | None
+
+    def of(self, kind: Kind) -> Tensor:
+        """[S, E]: what the contributions of a kind are means of; `released` is no such mean."""
+        return {"gate": self.scores_SE, "weight": self.weight_SE, "frequency": self.frequency_SE}[kind]
+
+    def take(self, rows_S: Tensor) -> "LayerValues":
+        """Those of some of the samples."""
+        inputs_SH = None if self.inputs_SH is None else self.inputs_SH[rows_S]
+        return LayerValues(self.scores_SE[rows_S], self.weight_SE[rows_S], self.frequency_SE[rows_S], inputs_SH)
+
+
+def read_values(trace: Trace, layer: TraceLayer, scope: Scope) -> LayerValues:
     """Read one layer's columns of `trace` and no others."""
+    inputs = trace.inputs(layer.layer) if scope == "last" else None
+    return LayerValues(
+        scores_SE=_doubles(trace.scores(layer.layer, scope)),
+        weight_SE=_doubles(trace.weights(layer.layer, scope)),
+        frequency_SE=_doubles(trace.frequency(layer.layer, scope)),
+        inputs_SH=None if inputs is None else torch.from_numpy(inputs),
+    )
+
+
+def read_layer(layer: TraceLayer, values: LayerValues, domains: Domains) -> LayerReading:
+    """What one layer's samples come to in each domain."""
     label_S, n_domains = domains.label_S, len(domains)
-    scores_SE = _doubles(trace.scores(layer.layer, scope))
-    weight_SE = _doubles(trace.weights(layer.layer, scope))
-    frequency_SE = _doubles(trace.frequency(layer.layer, scope))
+    scores_SE, weight_SE, frequency_SE = values.scores_SE, values.weight_SE, values.frequency_SE
     contribution: dict[Kind, Tensor] = {
         "gate": ops.contribution(scores_SE, label_S, n_domains),
         "frequency": ops.contribution(frequency_SE, label_S, n_domains),

@@ -7,6 +7,7 @@ from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
 from turnout.auditing.measure import measure
 from turnout.auditing.result import AUDIT_FILE, Audit
+from turnout.auditing.routers import read_routers
 from turnout.auditing.storing import Note, log_note, stored, write_result
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
@@ -62,7 +63,7 @@ def remeasure(
     }
 
     def work(folder: RunFolder) -> None:
-        found = measure(trace, placed, config, progress)
+        found = measure(trace, placed, config, progress, read_routers(source))
         write_result(folder, found, _object(audit, "model"), tasks, trace_of=source.identity, timings={})
 
     return stored(out, inputs, work, note)

@@ -13,6 +13,7 @@ from turnout.auditing.measure import measure
 from turnout.auditing.prompts import encode_all
 from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
+from turnout.auditing.routers import read_routers
 from turnout.auditing.storing import Note, log_note, stored, write_result
 from turnout.errors import RecipeError
 from turnout.models.anatomy import MoE, read
@@ -98,7 +99,7 @@ def _audit(
         timings = gather(moe, tasks, prompts, run, config, progress, note)
         trace = run.trace()
         domains = Domains.of(trace.samples()["domain"].to_list(), tasks.domains)
-        found = measure(trace, domains, config, progress)
+        found = measure(trace, domains, config, progress, read_routers(run))
         write_result(run, found, described, tasks.describe(), timings=timings)
 
     return stored(out, inputs, work, note)

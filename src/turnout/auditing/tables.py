@@ -22,7 +22,8 @@ def tables(found: Measured) -> dict[str, pa.Table]:
 
     contribution: layer, domain, expert, gate, frequency, weight, released; all domains.
     ranks: layer, domain, expert, rank (1…K, K+1); the kept domains, as in those that follow.
-    experts: layer, expert, mean_rank, rank_variance, presence, candidate, member, share (null where nothing is held).
+    experts: layer, expert, mean_rank, rank_variance, presence, candidate, member, share (null where nothing is held),
+        candidate_stability, member_stability (shares of resamples).
     jaccard: layer, domain_a, domain_b, jaccard; every pair both ways, and the diagonal.
     lorenz: layer, position (0…E), share; no rows where nothing is held.
     silhouette: layer, index, silhouette; no rows for one domain.
@@ -57,6 +58,8 @@ _EXPERTS = _schema(
     candidate=_BOOL,
     member=_BOOL,
     share=_FLOAT,
+    candidate_stability=_FLOAT,
+    member_stability=_FLOAT,
 )
 _JACCARD = _schema(layer=_INT, domain_a=_TEXT, domain_b=_TEXT, jaccard=_FLOAT)
 _LORENZ = _schema(layer=_INT, position=_INT, share=_FLOAT)
@@ -110,6 +113,8 @@ def _experts(found: Measured, i: int) -> Columns:
         "candidate": [expert in set(layer["candidates"]) for expert in experts],
         "member": [expert in set(layer["committee"]) for expert in experts],
         "share": (mean_E / total).tolist() if total > 0 else [None] * len(experts),
+        "candidate_stability": found.evidence[i].candidate_share_E.tolist(),
+        "member_stability": found.evidence[i].member_share_E.tolist(),
     }
 
 

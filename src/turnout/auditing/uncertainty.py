@@ -77,8 +77,10 @@ def specificity_intervals(
 ) -> dict[str, dict[str, Any]]:
     """Each domain's interval of mean silhouette, and what it rests on."""
     clusters = resamples.clusters
-    counts_RS = torch.from_numpy(resamples.counts_RS).to(scores_SE.dtype)
-    drawn_RD = ops.mean_silhouette(scores_SE, torch.from_numpy(clusters.domain_S), clusters.n_domains, counts_RS)
+    counts_RS = torch.from_numpy(resamples.counts_RS).float()
+    drawn_RD = ops.mean_silhouette(
+        scores_SE.float(), torch.from_numpy(clusters.domain_S), clusters.n_domains, counts_RS
+    )
     return {
         name: {
             "interval": debiased_interval(specificity[name], drawn_RD[:, d], least=-1.0, most=1.0),

@@ -50,6 +50,13 @@ class MoELayer:
         scores_TE = logits_TE.float().sigmoid()
         return scores_TE / scores_TE.sum(-1, keepdim=True)
 
+    def rows(self) -> tuple[Tensor, Tensor | None] | None:
+        """The router's rows R [E, H] and bias [E] if it has one; None where it is no single linear map."""
+        weight, bias = getattr(self.router, "weight", None), getattr(self.router, "bias", None)
+        if not isinstance(weight, Tensor) or weight.dim() != 2 or len(weight) != self.n_experts:
+            return None
+        return weight.detach(), bias.detach() if isinstance(bias, Tensor) and len(bias) == self.n_experts else None
+
 
 @dataclass(frozen=True, eq=False)
 class MoE:

@@ -7,7 +7,7 @@ Shapes: B samples of a batch, T real tokens of the batch (samples one after anot
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -31,6 +31,7 @@ class LayerTrace:
         sum_scores_BE: p summed over the sample's tokens, float32 (added up in float64).
         sum_weights_BE: applied weights, 0 where not chosen, summed over the sample's tokens, float32.
         counts_BE: how many of the sample's tokens chose each expert, int64.
+        inputs_BH: what the router was given at each sample's last token, float16, within its range; None unless asked.
     """
 
     layer: int
@@ -40,6 +41,7 @@ class LayerTrace:
     sum_scores_BE: Tensor
     sum_weights_BE: Tensor
     counts_BE: Tensor
+    inputs_BH: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def capture(
     letters: Sequence[Sequence[int]] | None = None,
     padding: Literal["right", "left"] = "right",
     experts: str | None = NAME,
+    inputs: bool = False,
 ) -> BatchTrace:
     """Run `prompts` (token ids) through the model as one batch and read every router.
 
@@ -103,6 +106,7 @@ def capture(
             language-model head does not run.
         padding: right padding goes without an attention mask, which is exact for causal attention; left uses one.
         experts: the experts implementation during the forward, on a CPU; None leaves the model's own.
+        inputs: also keep what each router was given at the last token.
 
     Raises:
         ModelError: a router spoke twice or not at all in the forward, or not as agreed.
@@ -111,17 +115,17 @@ def capture(
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("capture needs at least one prompt, and no empty ones")
     batch = _pad(prompts, padding, moe.model.get_input_embeddings().weight.device)
-    reader = _Reader(moe, batch, leave=letters is None)
-    inputs: dict[str, Tensor] = {"input_ids": batch.ids}
+    reader = _Reader(moe, batch, leave=letters is None, keep_inputs=inputs)
+    asked: dict[str, Tensor] = {"input_ids": batch.ids}
     if batch.padded and padding == "left":
         mask = batch.mask.long()
-        inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
+        asked |= {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
     with ExitStack() as stack:
         stack.enter_context(evaluating(moe.model))
         stack.enter_context(fast_experts(moe.model) if experts == NAME else nullcontext())
         stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
         stack.enter_context(reader.listening())
-        logits_BV = _forward(moe, inputs, batch, stack)
+        logits_BV = _forward(moe, asked, batch, stack)
     return BatchTrace(
         lengths_B=batch.lengths_B,
         layers=reader.traces(),
@@ -165,14 +169,14 @@ def _pad(prompts: Sequence[Sequence[int]], padding: str, device: torch.device) -
     )
 
 
-def _forward(moe: MoE, inputs: dict[str, Tensor], batch: _Batch, stack: ExitStack) -> Tensor | None:
+def _forward(moe: MoE, asked: dict[str, Tensor], batch: _Batch, stack: ExitStack) -> Tensor | None:
     """Logits [B, V] at each sample's last token; None if the forward ended at the last router."""
     last_B = batch.token_T[batch.end_B - 1] % batch.ids.shape[1]
     head = moe.model.get_output_embeddings()
     if head is not None:
         stack.callback(head.register_forward_pre_hook(_only(last_B)).remove)
     try:
-        output = moe.model(**inputs, use_cache=False)
+        output = moe.model(**asked, use_cache=False)
     except _AllRoutersSpoke:
         return None
     if head is None:
@@ -200,8 +204,8 @@ def _choice_logprobs(logits_BV: Tensor, letters: Sequence[Sequence[int]]) -> lis
 class _Reader:
     """Hooks on the routers of one forward; each reduces at once what its router returned."""
 
-    def __init__(self, moe: MoE, batch: _Batch, leave: bool) -> None:
-        self._moe, self._batch, self._leave = moe, batch, leave
+    def __init__(self, moe: MoE, batch: _Batch, leave: bool, keep_inputs: bool) -> None:
+        self._moe, self._batch, self._leave, self._keep_inputs = moe, batch, leave, keep_inputs
         self._traces: dict[int, LayerTrace] = {}
 
     @contextmanager
@@ -222,13 +226,19 @@ class _Reader:
         return tuple(self._traces[layer.layer] for layer in self._moe.layers)
 
     def _hook(self, layer: MoELayer) -> Any:
-        def listen(_: nn.Module, __: object, output: Any) -> None:  # returns nothing: that would replace the output
+        def listen(
+            _: nn.Module, args: tuple[Any, ...], output: Any
+        ) -> None:  # returns nothing: that would replace the output
             if layer.layer in self._traces:
                 raise RoutingError(layer, expected="its router to speak once in a forward", came="a second time")
             wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
             if wrong:
                 raise RoutingError(layer, expected=EXPECTED, came=wrong)
             self._traces[layer.layer] = _reduce(layer, self._batch, *output)
+            if self._keep_inputs:
+                self._traces[layer.layer] = replace(
+                    self._traces[layer.layer], inputs_BH=_last_inputs(self._batch, args[0])
+                )
             if self._leave and len(self._traces) == len(self._moe.layers):
                 raise _AllRoutersSpoke
 
@@ -254,6 +264,14 @@ def _reduce(layer: MoELayer, batch: _Batch, logits: Tensor, weights: Tensor, ind
         sum_weights_BE=_sums(applied_TE, batch.lengths_B),
         counts_BE=counts_BE,
     )
+
+
+def _last_inputs(batch: _Batch, hidden: Tensor) -> Tensor:
+    """[B, H]: a router's input at each sample's last token, in half precision, held within its range."""
+    last_B = batch.token_T[batch.end_B - 1].to(hidden.device)
+    last_BH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, last_B).float()
+    largest = torch.finfo(torch.float16).max
+    return last_BH.clamp(-largest, largest).half().cpu()
 
 
 def _sums(x_TE: Tensor, lengths_B: list[int]) -> Tensor:

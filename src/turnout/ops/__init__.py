@@ -21,7 +21,7 @@ from turnout.ops.membership import membership
 from turnout.ops.mutual_information import mutual_information
 from turnout.ops.ranks import ranks
 from turnout.ops.released import min_max_scaled, released
-from turnout.ops.silhouette import mean_silhouette, silhouette
+from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
 
 __all__ = [
     "Committee",
@@ -35,6 +35,7 @@ __all__ = [
     "influence_ratio",
     "jaccard",
     "joint_inclusion",
+    "labelled_silhouette",
     "log_odds",
     "lorenz",
     "mean_silhouette",

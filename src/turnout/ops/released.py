@@ -38,10 +38,19 @@ def released(
         if frequency_SE.shape != weight_SE.shape:
             refuse("frequency_SE", f"shape {list(weight_SE.shape)}, as weight_SE", list(frequency_SE.shape))
         frequency = wide(frequency_SE)
-    scaled_DE = torch.stack([_scaled(weight[domain_S == d]).mean(0) for d in range(n_domains)])
+    scaled_DE = contribution(min_max_scaled(weight, domain_S, n_domains), domain_S, n_domains)
     return (scaled_DE * contribution(frequency, domain_S, n_domains)).to(weight_SE.dtype)
 
 
-def _scaled(weight_SE: Tensor) -> Tensor:
-    low_E, high_E = torch.aminmax(weight_SE, dim=0)
-    return (weight_SE - low_E) / (high_E - low_E + _EPSILON)
+def min_max_scaled(
+    weight_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"], n_domains: int
+) -> Float[Tensor, "S E"]:
+    """Weights scaled over a domain's samples, (x − min)/(max − min + 1e-6): the first step of `released`."""
+    check_amounts("weight_SE", weight_SE, "S E")
+    check_domains(domain_S, len(weight_SE), n_domains)
+    weight, out_SE = wide(weight_SE), torch.empty_like(wide(weight_SE))
+    for d in range(n_domains):
+        rows = domain_S == d
+        low_E, high_E = torch.aminmax(weight[rows], dim=0)
+        out_SE[rows] = (weight[rows] - low_E) / (high_E - low_E + _EPSILON)
+    return out_SE.to(weight_SE.dtype)

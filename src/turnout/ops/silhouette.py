@@ -23,14 +23,29 @@ def silhouette(scores_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"]) 
     check_floats("scores_SE", scores_SE, "S E")
     check_labels(domain_S, len(scores_SE))
     labels, label_S = domain_S.unique(return_inverse=True)
-    if len(labels) < 2:
+    return labelled_silhouette(scores_SE, label_S[None], len(labels))[0]
+
+
+def labelled_silhouette(
+    scores_SE: Float[Tensor, "S E"], labels_PS: Integer[Tensor, "P S"], n_domains: int
+) -> Float[Tensor, "P S"]:
+    """`silhouette` of the same samples under each of P labellings by domains 0…D−1, none of them empty."""
+    check_floats("scores_SE", scores_SE, "S E")
+    for label_S in labels_PS:
+        check_domains(label_S, len(scores_SE), n_domains)
+    if n_domains < 2:
         refuse("domain_S", "two domains at least", "one")
     unit_SE = _unit(wide(scores_SE))
-    once_1S = unit_SE.new_ones(1, len(unit_SE))
-    out_S = unit_SE.new_empty(len(unit_SE))
-    for rows, of_rows in _blocks(unit_SE, label_S, len(labels), once_1S):
-        out_S[rows] = of_rows[0]
-    return out_S.to(scores_SE.dtype)
+    member_PDS = torch.nn.functional.one_hot(labels_PS, n_domains).mT.to(unit_SE.dtype)
+    size_PD = member_PDS.sum(2)
+    half_S = unit_SE.square().sum(1) / 2
+    mean_PDE = member_PDS @ unit_SE / size_PD[:, :, None]
+    distance_PDS = _distance(unit_SE, half_S, mean_PDE, member_PDS @ half_S / size_PD)
+    own_P1S = labels_PS[:, None]
+    own_PS = distance_PDS.gather(1, own_P1S).squeeze(1)
+    nearest_PS = distance_PDS.scatter(1, own_P1S, torch.inf).amin(1)
+    size_PS = size_PD.gather(1, labels_PS)
+    return _values(own_PS, nearest_PS, size_PS, torch.ones_like(size_PS)).to(scores_SE.dtype)
 
 
 def mean_silhouette(
@@ -93,8 +108,8 @@ def _blocks(unit_SE: Tensor, label_S: Tensor, n_domains: int, counts_RS: Tensor)
 
 
 def _distance(unit_nE: Tensor, half_n: Tensor, mean_RE: Tensor, half_R: Tensor) -> Tensor:
-    """[R, n]: mean cosine distance from each of n samples to a domain's samples, itself included."""
-    scale_Rn = half_R[:, None] + half_n
+    """[…, n]: mean cosine distance from each of n samples to a domain's samples, itself included."""
+    scale_Rn = half_R[..., None] + half_n
     distance_Rn = scale_Rn - mean_RE @ unit_nE.T
     # What rounding leaves of a difference of equals is no distance; nor what it left of the unit vectors themselves.
     eps = torch.finfo(unit_nE.dtype).eps

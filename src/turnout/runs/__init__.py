@@ -1,9 +1,10 @@
 """A run's folder on disk: manifest, trace shards, tables; atomic, resumable, checkable. Imports no torch."""
 
+from turnout.runs.exporting import export
 from turnout.runs.folder import RunFolder
 from turnout.runs.layout import TraceLayer, trace_schema
 from turnout.runs.trace import Trace, TraceWriter
 from turnout.runs.trace_rows import Sample, rows
 from turnout.runs.verify import Problem, verify
 
-__all__ = ["Problem", "RunFolder", "Sample", "Trace", "TraceLayer", "TraceWriter", "rows", "trace_schema", "verify"]
+__all__ = ["Problem", "RunFolder", "Sample", "Trace", "TraceLayer", "TraceWriter", "export", "rows", "trace_schema", "verify"]

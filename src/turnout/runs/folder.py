@@ -8,8 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
 
 from turnout.errors import RunError
 from turnout.runs import atomic, lock
@@ -102,6 +105,11 @@ class RunFolder:
         atomic.make_folder(self.path / "tables")
         atomic.write_bytes(self._table(name), parquet_bytes(table))
 
+    def write_arrays(self, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Write `arrays` as the safetensors file `name`, atomically."""
+        self._refuse_complete(name)
+        atomic.write_bytes(self.path / name, save(dict(arrays)))
+
     def write_page(self, html: str) -> None:
         """Write report.html, atomically. The one file that may be written again after the run is complete."""
         atomic.write_bytes(self.path / PAGE, html.encode("utf-8", "replace"))
@@ -110,6 +118,13 @@ class RunFolder:
         """The object in `name`; RunError if it is missing or damaged."""
         self._check(self.path / name)
         return read_object(self.path / name, "a file of this run", FINISH_ANEW)
+
+    def read_arrays(self, name: str) -> dict[str, NDArray[np.generic]] | None:
+        """The arrays of the safetensors file `name`; None if the run has none, RunError if it is damaged."""
+        if not (self.path / name).exists():
+            return None
+        self._check(self.path / name)
+        return load_file(self.path / name)
 
     def read_table(self, name: str) -> pl.DataFrame:
         """The rows of tables/NAME.parquet; RunError if it is missing or damaged."""

@@ -1,4 +1,4 @@
-"""What a trace's rows look like: one row a sample, six columns for each MoE layer.
+"""What a trace's rows look like: one row a sample, six columns for each MoE layer, seven with the router's inputs.
 
 Shape suffixes: S samples, T tokens of one sample, E routed experts of a layer, K experts chosen per token.
 """
@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-LAYER_COLUMNS = ("chosen", "scores", "weights", "sum_scores", "sum_weights", "counts")
 FLOAT_COLUMNS = ("scores", "weights", "sum_scores", "sum_weights")
 SAMPLE_COLUMNS = ("index", "id", "subject", "domain", "tokens", "answer", "choice_logprobs")
 OPTIONAL_COLUMNS = ("answer", "choice_logprobs")
@@ -16,15 +15,20 @@ OPTIONAL_COLUMNS = ("answer", "choice_logprobs")
 
 @dataclass(frozen=True)
 class TraceLayer:
-    """One MoE layer of a trace: the decoder layer's own number, routed experts E, chosen K, shared experts."""
+    """One MoE layer of a trace: the decoder layer's own number, routed experts E, chosen K, shared experts.
+
+    `hidden` is the width H of the router's inputs, stored for nulls that ask what another router would do with them;
+    0 where they are not stored.
+    """
 
     layer: int
     experts: int
     top_k: int
     shared: int = 0
+    hidden: int = 0
 
     def describe(self) -> dict[str, int]:
-        """The four numbers as a JSON object."""
+        """The numbers as a JSON object."""
         return asdict(self)
 
 
@@ -37,7 +41,8 @@ def layer_fields(layer: TraceLayer) -> list[pa.Field]:
     """The columns of one layer.
 
     chosen [T·K], one token after another; of the last token: scores [E], weights [K] (aligned with its chosen);
-    summed over the sample's tokens: sum_scores [E], sum_weights [E], counts [E].
+    summed over the sample's tokens: sum_scores [E], sum_weights [E], counts [E]; if stored, the router's inputs [H] at
+    the last token, in half precision.
     """
     float_E = pa.list_(pa.float32(), layer.experts)
     types = {
@@ -48,7 +53,9 @@ def layer_fields(layer: TraceLayer) -> list[pa.Field]:
         "sum_weights": float_E,
         "counts": pa.list_(pa.uint32(), layer.experts),
     }
-    return [pa.field(f"{name}_{layer.layer}", types[name]) for name in LAYER_COLUMNS]
+    if layer.hidden:
+        types["inputs"] = pa.list_(pa.float16(), layer.hidden)
+    return [pa.field(f"{name}_{layer.layer}", kind) for name, kind in types.items()]
 
 
 def trace_schema(layers: Sequence[TraceLayer]) -> pa.Schema:

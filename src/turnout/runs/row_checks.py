@@ -29,7 +29,7 @@ def check_rows(rows: pa.Table, layers: Sequence[TraceLayer], shard: str) -> None
     for layer in layers:
         where = f"{shard}, layer {layer.layer}"
         _check_counts(rows, layer, lengths_S, where)
-        for name in FLOAT_COLUMNS:
+        for name in (*FLOAT_COLUMNS, *(["inputs"] if layer.hidden else [])):
             values = fixed(rows[f"{name}_{layer.layer}"])
             _refuse(~np.isfinite(values).all(axis=1), rows, where, f"finite {name}", "NaN or infinity")
 

@@ -176,6 +176,10 @@ class Trace:
         chosen_SK = self._last_chosen(layer)
         return self._scatter(layer, chosen_SK, np.ones(chosen_SK.shape, np.float32))
 
+    def inputs(self, layer: int) -> NDArray[np.float16] | None:
+        """What the router was given at each sample's last token, [S, H] in half precision; None if not stored."""
+        return self._fixed("inputs", layer) if self._layer(layer).hidden else None
+
     def chosen(self, layer: int) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         """The chosen experts of every token, [T, K], and where each sample starts in it, [S + 1]."""
         k = self._layer(layer).top_k
@@ -205,8 +209,10 @@ class Trace:
         return frame(pa.concat_tables(parts).take(pa.array(order))), places
 
     def _fixed(self, name: str, layer: int) -> NDArray[Any]:
-        width = self._layer(layer).top_k if name == "weights" else self._layer(layer).experts
-        out = np.empty((len(self._lengths_S), width), np.uint32 if name == "counts" else np.float32)
+        described = self._layer(layer)
+        width = {"weights": described.top_k, "inputs": described.hidden}.get(name, described.experts)
+        dtype = {"counts": np.uint32, "inputs": np.float16}.get(name, np.float32)
+        out: NDArray[Any] = np.empty((len(self._lengths_S), width), dtype)
         for file, places in zip(self._files, self._places, strict=True):
             out[places] = fixed(_column(file, f"{name}_{layer}"))
         return out

@@ -56,13 +56,16 @@ def _layer_columns(captured: Any, layer: TraceLayer, lengths_B: NDArray[np.int64
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_B)]) * layer.top_k
     chosen = pa.array(captured.chosen_TK.numpy().reshape(-1), fields["chosen"].value_type)
     columns = [pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), chosen)]
-    for name, tensor in (
+    tensors = [
         ("scores", captured.scores_BE),
         ("weights", captured.weights_BK),
         ("sum_scores", captured.sum_scores_BE),
         ("sum_weights", captured.sum_weights_BE),
         ("counts", captured.counts_BE),
-    ):
+    ]
+    if layer.hidden:
+        tensors.append(("inputs", captured.inputs_BH))
+    for name, tensor in tensors:
         values = tensor.numpy()
         assert values.shape == (len(lengths_B), fields[name].list_size), (name, values.shape)
         flat_values = pa.array(np.ascontiguousarray(values).reshape(-1)).cast(fields[name].value_type)

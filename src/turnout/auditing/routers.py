@@ -1,0 +1,55 @@
+"""The routers' own rows, kept beside the trace: with a layer's stored inputs they give its scores without the model.
+
+Shapes: S samples, H hidden size, E experts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from turnout.models.anatomy import MoE
+from turnout.models.families import Scoring
+from turnout.runs import RunFolder
+
+FILE = "routers.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """One layer's rows R [E, H], bias [E] or None, and how it scores."""
+
+    rows_EH: Tensor
+    bias_E: Tensor | None
+    scoring: Scoring
+
+    def scores(self, logits_SE: Tensor) -> Tensor:
+        """P [S, E] of logits, as the model scores them."""
+        if self.scoring == "softmax":
+            return logits_SE.softmax(-1)
+        scores_SE = logits_SE.sigmoid()
+        return scores_SE / scores_SE.sum(-1, keepdim=True)
+
+
+def store_routers(moe: MoE, run: RunFolder) -> None:
+    """Write the rows of every router that is a single linear map, in float32."""
+    arrays = {}
+    for layer in moe.layers:
+        if (rows := layer.rows()) is not None:
+            arrays[f"{layer.layer}.{layer.scoring}.weight"] = rows[0].float().cpu().numpy()
+            if rows[1] is not None:
+                arrays[f"{layer.layer}.{layer.scoring}.bias"] = rows[1].float().cpu().numpy()
+    if arrays:
+        run.write_arrays(FILE, arrays)
+
+
+def read_routers(run: RunFolder) -> dict[int, Router]:
+    """The stored routers by layer; empty for a run without them."""
+    arrays = {name: torch.from_numpy(array) for name, array in (run.read_arrays(FILE) or {}).items()}
+    routers = {}
+    for scoring in ("softmax", "sigmoid"):
+        for name, rows_EH in arrays.items():
+            layer, kind, part = name.split(".")
+            if kind == scoring and part == "weight":
+                routers[int(layer)] = Router(rows_EH, arrays.get(f"{layer}.{kind}.bias"), scoring)
+    return routers
