@@ -7,4 +7,15 @@ from turnout.runs.trace import Trace, TraceWriter
 from turnout.runs.trace_rows import Sample, rows
 from turnout.runs.verify import Problem, verify
 
-__all__ = ["Problem", "RunFolder", "Sample", "Trace", "TraceLayer", "TraceWriter", "export", "rows", "trace_schema", "verify"]
+__all__ = [
+    "Problem",
+    "RunFolder",
+    "Sample",
+    "Trace",
+    "TraceLayer",
+    "TraceWriter",
+    "export",
+    "rows",
+    "trace_schema",
+    "verify",
+]

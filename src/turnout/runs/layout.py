@@ -1,5 +1,7 @@
 """What a trace's rows look like: one row a sample, six columns for each MoE layer, seven with the router's inputs.
 
+A layer that was imported from a list of chosen experts has two: `chosen` and `counts`.
+
 Shape suffixes: S samples, T tokens of one sample, E routed experts of a layer, K experts chosen per token.
 """
 
@@ -9,6 +11,8 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 FLOAT_COLUMNS = ("scores", "weights", "sum_scores", "sum_weights")
+ID_COLUMNS = ("chosen", "counts")  # all that a layer has that is not scored
+UNKNOWN_TOKEN = -1  # in the place of each token id, where a trace was imported without them
 SAMPLE_COLUMNS = ("index", "id", "subject", "domain", "tokens", "answer", "choice_logprobs")
 OPTIONAL_COLUMNS = ("answer", "choice_logprobs")
 
@@ -18,7 +22,7 @@ class TraceLayer:
     """One MoE layer of a trace: the decoder layer's own number, routed experts E, chosen K, shared experts.
 
     `hidden` is the width H of the router's inputs, stored for nulls that ask what another router would do with them;
-    0 where they are not stored.
+    0 where they are not stored. `scored` is False where only the chosen experts are known, no scores and no weights.
     """
 
     layer: int
@@ -26,10 +30,11 @@ class TraceLayer:
     top_k: int
     shared: int = 0
     hidden: int = 0
+    scored: bool = True
 
     def describe(self) -> dict[str, int]:
-        """The numbers as a JSON object."""
-        return asdict(self)
+        """The numbers as a JSON object; `scored` only where it is False."""
+        return {name: value for name, value in asdict(self).items() if name != "scored" or not value}
 
 
 def smallest_unsigned(n_values: int) -> pa.DataType:
@@ -42,7 +47,7 @@ def layer_fields(layer: TraceLayer) -> list[pa.Field]:
 
     chosen [T·K], one token after another; of the last token: scores [E], weights [K] (aligned with its chosen);
     summed over the sample's tokens: sum_scores [E], sum_weights [E], counts [E]; if stored, the router's inputs [H] at
-    the last token, in half precision.
+    the last token, in half precision. A layer that is not scored has chosen and counts.
     """
     float_E = pa.list_(pa.float32(), layer.experts)
     types = {
@@ -55,6 +60,8 @@ def layer_fields(layer: TraceLayer) -> list[pa.Field]:
     }
     if layer.hidden:
         types["inputs"] = pa.list_(pa.float16(), layer.hidden)
+    if not layer.scored:
+        types = {name: types[name] for name in ID_COLUMNS}
     return [pa.field(f"{name}_{layer.layer}", kind) for name, kind in types.items()]
 
 

@@ -29,9 +29,15 @@ def check_rows(rows: pa.Table, layers: Sequence[TraceLayer], shard: str) -> None
     for layer in layers:
         where = f"{shard}, layer {layer.layer}"
         _check_counts(rows, layer, lengths_S, where)
-        for name in (*FLOAT_COLUMNS, *(["inputs"] if layer.hidden else [])):
+        for name in _floats(layer):
             values = fixed(rows[f"{name}_{layer.layer}"])
             _refuse(~np.isfinite(values).all(axis=1), rows, where, f"finite {name}", "NaN or infinity")
+
+
+def _floats(layer: TraceLayer) -> tuple[str, ...]:
+    if not layer.scored:
+        return ()
+    return (*FLOAT_COLUMNS, "inputs") if layer.hidden else FLOAT_COLUMNS
 
 
 def list_lengths(column: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -133,6 +133,11 @@ class Trace:
         self._samples, self._places = self._read_samples()
         self._lengths_S = self._samples["n_tokens"].to_numpy().astype(np.int64)
 
+    @property
+    def scored(self) -> bool:
+        """Whether every layer holds scores and weights; one that was imported holds the chosen experts only."""
+        return all(layer.scored for layer in self.layers)
+
     @classmethod
     def open(cls, folder: Path | str, *, run: str | None = None) -> "Trace":
         """The trace in `folder` (of the run with identity `run`, if given), every shard's digest checked.
@@ -159,11 +164,16 @@ class Trace:
         return self._samples
 
     def scores(self, layer: int, scope: Scope = "last") -> NDArray[np.float32]:
-        """The full router scores p, [S, E] float32: at the last token, or their mean over all the sample's tokens."""
+        """The full router scores p, [S, E] float32: at the last token, or their mean over all the sample's tokens.
+
+        RunError for a layer that is not scored; so with `weights`.
+        """
+        self._check_scored(layer)
         return self._fixed("scores", layer) if _is_last(scope) else self._mean("sum_scores", layer)
 
     def weights(self, layer: int, scope: Scope = "last") -> NDArray[np.float32]:
         """The weights that were applied, [S, E] float32, 0 where not chosen: last token, or mean over all tokens."""
+        self._check_scored(layer)
         if not _is_last(scope):
             return self._mean("sum_weights", layer)
         chosen_SK, weights_SK = self._last_chosen(layer), self._fixed("weights", layer)
@@ -194,6 +204,10 @@ class Trace:
         if layer not in self._by_number:
             raise RunError(self.folder, expected=f"a layer of {sorted(self._by_number)}", came=layer)
         return self._by_number[layer]
+
+    def _check_scored(self, layer: int) -> None:
+        if not self._layer(layer).scored:
+            raise RunError(f"{self.folder}, layer {layer}", expected="router scores", came="chosen experts only")
 
     def _read_samples(self) -> tuple[pl.DataFrame, list[NDArray[np.int64]]]:
         """The samples in index order, and for each shard the places of its rows in that order."""
@@ -251,7 +265,7 @@ class Trace:
 
 
 def _shard_bytes(rows: pa.Table, meta: TraceMeta, i: int) -> bytes:
-    floats = [f"{name}_{layer.layer}" for layer in meta.layers for name in FLOAT_COLUMNS]
+    floats = [f"{name}_{layer.layer}" for layer in meta.layers if layer.scored for name in FLOAT_COLUMNS]
     return parquet_bytes(shards.stamp(rows, meta, i), split=floats, row_group=_SHARD_ROW_GROUP)
 
 
