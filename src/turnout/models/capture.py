@@ -17,6 +17,7 @@ from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.contract import EXPECTED, complaint, evaluating
 from turnout.models.experts import NAME, fast_experts, real_tokens
+from turnout.models.products import fast_linears
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def capture(
         asked |= {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
     with ExitStack() as stack:
         stack.enter_context(evaluating(moe.model))
-        stack.enter_context(fast_experts(moe.model) if experts == NAME else nullcontext())
+        if experts == NAME:
+            stack.enter_context(fast_experts(moe.model))
+            stack.enter_context(fast_linears(moe.model))
         stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
         stack.enter_context(reader.listening())
         logits_BV = _forward(moe, asked, batch, stack)

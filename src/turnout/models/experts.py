@@ -20,6 +20,8 @@ from torch.nn.functional import embedding_bag
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 
+from turnout.models.products import product
+
 NAME = "turnout"
 
 
@@ -116,8 +118,8 @@ def _in_place(
     up, down = _matrices(experts, "up"), _matrices(experts, "down")
     out_RH = hidden_TH.new_empty(len(order_R), hidden_TH.shape[1])
     for expert, start, end in _spans(ends_E):
-        inner = _activate(experts, _product(hidden_TH.index_select(0, token_R[start:end]), *up[expert]))
-        _product(inner, *down[expert], out=out_RH[start:end])
+        inner = _activate(experts, product(hidden_TH.index_select(0, token_R[start:end]), *up[expert]))
+        product(inner, *down[expert], out=out_RH[start:end])
     place_R = torch.empty_like(order_R)
     place_R[order_R] = torch.arange(len(order_R))
     weight_TK = weight_TK.to(out_RH.dtype)
@@ -131,7 +133,7 @@ def _recorded(
     rows = hidden_TH.index_select(0, order_R // weight_TK.shape[1])
     for which in ("up", "down"):
         matrices = _matrices(experts, which)
-        products = [_product(rows[start:end], *matrices[expert]) for expert, start, end in _spans(ends_E)]
+        products = [product(rows[start:end], *matrices[expert]) for expert, start, end in _spans(ends_E)]
         width = matrices[0][0].shape[1]
         rows = torch.cat(products) if products else rows.new_zeros(0, width)
         rows = _activate(experts, rows) if which == "up" else rows
@@ -154,10 +156,6 @@ def _matrices(experts: FusedExperts, which: str) -> list[tuple[Tensor, Tensor | 
     matrices = getattr(experts, name).unbind(0)
     biases = getattr(experts, f"{name}_bias").unbind(0) if experts.has_bias else [None] * len(matrices)
     return [(m if experts.is_transposed else m.t(), b) for m, b in zip(matrices, biases, strict=True)]
-
-
-def _product(rows: Tensor, matrix: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
-    return torch.mm(rows, matrix, out=out) if bias is None else torch.addmm(bias, rows, matrix, out=out)
 
 
 def _activate(experts: FusedExperts, up_R: Tensor) -> Tensor:
