@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "training": BOTTOM | MIDDLE | {"ops"},
     "embedded": BOTTOM | MIDDLE | {"ops", "training"},
     "auditing": BOTTOM | MIDDLE | {"ops", "training"},
+    "evaluating": BOTTOM | MIDDLE | {"ops", "training"},
     "report": BOTTOM | {"runs"},
-    "api": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "report"},
-    "cli": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "report", "api"},
+    "api": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "evaluating", "report"},
+    "cli": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "evaluating", "report", "api"},
     "__main__": {"cli"},
     "__init__": {"api", "models", "ops", "errors"},
 }

@@ -1,0 +1,68 @@
+"""An audit of prompts that something else has chosen: the run, its inputs and its token ids come from outside."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from turnout.auditing.config import AuditConfig
+from turnout.auditing.domains import Domains
+from turnout.auditing.gather import gather
+from turnout.auditing.measure import measure
+from turnout.auditing.prompts import Prompts
+from turnout.auditing.result import Audit
+from turnout.auditing.routers import read_routers
+from turnout.auditing.storing import Note, log_note, stored, write_result
+from turnout.models.anatomy import MoE
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder
+from turnout.tasks.question import TaskSet
+
+
+class Prompted(Protocol):
+    """Questions, and the token ids of each as the model reads them."""
+
+    @property
+    def tasks(self) -> TaskSet:
+        """The questions, in order."""
+        ...
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """Their token ids, in the same order."""
+        ...
+
+
+def audit_prompts(
+    moe: MoE,
+    described: dict[str, object],
+    inputs: Mapping[str, object],
+    ask: Callable[[RunFolder], Prompted],
+    *,
+    out: str | Path | None = None,
+    config: AuditConfig | None = None,
+    progress: Progress = silent,
+    note: Note = log_note,
+) -> Audit:
+    """Open the run of `inputs` in `out`; unless it is complete, read the prompts that `ask` gives it, and measure.
+
+    Args:
+        moe: the model.
+        described: what `moe.describe()` said.
+        inputs: what makes the run this run, beside `config`.
+        ask: called with the run's folder, in which it may keep files of its own; gives the prompts.
+        out: the run's folder; None: a temporary one that goes with the result.
+        config: how to read and what to measure; `shots` and `answers` have no part in it.
+        progress: told how far it is.
+        note: told of shards that must be computed again and of a run that is complete already.
+    """
+    config = config or AuditConfig()
+
+    def work(run: RunFolder) -> None:
+        asked = ask(run)
+        timings = gather(moe, asked.tasks, Prompts(asked.ids, None), run, config, progress, note)
+        trace = run.trace()
+        domains = Domains.of(trace.samples()["domain"].to_list(), asked.tasks.domains)
+        found = measure(trace, domains, config, progress, read_routers(run))
+        write_result(run, found, described, asked.tasks.describe(), timings=timings)
+
+    return stored(out, {**inputs, "config": config.describe()}, work, note)
