@@ -22,7 +22,7 @@ from tiny import random_model, tiny_tokenizer
 from turnout.auditing import audit
 from turnout.models.anatomy import read
 
-KILLS = 5
+KILLS = 4
 
 
 def child(moe, tasks, path):

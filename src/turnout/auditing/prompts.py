@@ -1,7 +1,7 @@
 """What the model will read: every question's token ids, and the tokens of its answer letters."""
 
 import hashlib
-import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from turnout.tasks.question import Question, TaskSet
 class Prompts:
     """Token ids of each question, in the order of the questions; `letters` is None where no answer is read."""
 
-    ids: list[list[int]]
+    ids: Sequence[Sequence[int]]
     letters: list[list[int]] | None
 
     @property
@@ -28,7 +28,7 @@ class Prompts:
         """SHA-256 (hex) of all token ids: another tokenizer, template or set of examples is another input."""
         sha = hashlib.sha256()
         for row in [*self.ids, *(self.letters or [])]:
-            sha.update(json.dumps(row).encode() + b"\n")
+            sha.update(f"{list(row)}\n".encode())
         return sha.hexdigest()
 
 
@@ -50,10 +50,10 @@ def encode_all(moe: MoE, tasks: TaskSet, config: AuditConfig, dev: Sequence[Ques
     if not tasks.questions:
         raise TaskError(tasks.name, expected="at least one question", came="none")
     pool = tasks.questions if dev is None else dev
-    ids = []
+    ids = []  # as arrays: all are held at once, and a list takes nine times the memory
     for question in tasks.questions:
         shots = choose_shots(question, pool, config.shots) if config.shots and question.choices else ()
-        ids.append(encode(moe.tokenizer, question, shots=shots, max_length=moe.max_length))
+        ids.append(array("i", encode(moe.tokenizer, question, shots=shots, max_length=moe.max_length)))
     return Prompts(ids, _letters(moe, tasks) if config.answers else None)
 
 
