@@ -71,12 +71,12 @@ def prepare(recipe: DataRecipe, folder: Path, seed: int, progress: Progress = si
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of `folder`; RecipeError if there is none or it has no end-of-text token."""
-    if not folder.is_dir():
-        raise RecipeError(folder, expected="the folder of a tokenizer", came="no folder")
+    """The fast tokenizer of `folder`; RecipeError if there is none or it has no end-of-text token."""
+    if not (folder / "tokenizer.json").is_file():
+        raise RecipeError(folder, expected="a folder with a tokenizer.json", came="none there")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises bare ones
         raise RecipeError(folder, expected="a tokenizer that transformers can load", came=error) from error
     if tokenizer.eos_token_id is None:
         raise RecipeError(folder, expected="a tokenizer with an eos token", came="none")

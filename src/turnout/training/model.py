@@ -1,5 +1,7 @@
 """A recipe's model section as a transformers config and model, in any MoE family that transformers knows."""
 
+from pathlib import Path
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -27,6 +29,18 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
         return AutoConfig.for_model(recipe.architecture, **(_common(recipe, known, tokenizer) | recipe.options))
     except (ValueError, TypeError) as error:
         raise RecipeError("model", expected=f"values that {type(known).__name__} takes", came=error) from error
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """The trained model of `folder` in float32, to go on from; RecipeError if there is none in safetensors."""
+    if not folder.is_dir():
+        raise RecipeError(f"start: {folder}", expected="the folder of a model", came="no folder")
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"start: {folder}", expected="a causal language model in safetensors", came=error) from error
 
 
 def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

@@ -126,18 +126,29 @@ class Schedule(_Section):
 
 
 class TrainRecipe(_Section):
-    """A whole training run: model, data, schedule and seed."""
+    """A whole training run.
 
-    model: ModelRecipe
+    Args:
+        model: the architecture of a fresh model; or
+        start: the folder of a trained model to go on from.
+        data: the text.
+        schedule: how long and how fast.
+        seed: of the weights, the order of the text and the generated worlds.
+    """
+
     data: DataRecipe
     schedule: Schedule
+    model: ModelRecipe | None = None
+    start: Path | None = None
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _one_step_at_least(self) -> Self:
+    def _parts_fit(self) -> Self:
+        if (self.model is None) == (self.start is None):
+            raise ValueError("give either model or start")
         if self.steps == 0:
             raise ValueError("schedule.tokens is less than one step (batch_size x sequence_length)")
-        if self.data.sequence_length > self.model.context:
+        if self.model is not None and self.data.sequence_length > self.model.context:
             raise ValueError(f"data.sequence_length must be at most model.context ({self.model.context})")
         return self
 

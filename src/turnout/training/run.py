@@ -7,8 +7,8 @@ folders, and the checkpoints go when the run is complete.
 
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from torch.utils.data import Dataset
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
+from transformers.utils import logging
 
+from turnout.errors import RecipeError
 from turnout.models.experts import set_fast_experts
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
@@ -33,7 +36,7 @@ from turnout.runs.digest import sha256
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.data import Mixture, Tokens, load_tokenizer, prepare, windows
-from turnout.training.model import build_model
+from turnout.training.model import build_model, load_model
 from turnout.training.recipe import TrainRecipe
 
 MODEL, CHECKPOINTS, TOKENS = "model", ".checkpoints", ".tokens"
@@ -74,6 +77,14 @@ class TrainResult:
             "resumed_at": self.resumed_at,
         }
 
+    def summary(self) -> str:
+        """What happened, in two lines."""
+        what = "was complete already" if self.already_complete else "trained"
+        resumed = f", resumed at step {self.resumed_at:,}" if self.resumed_at else ""
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in self.losses.items())
+        head = f"{self.model} {what}: {self.steps:,} steps, {self.tokens:,} tokens{resumed}"
+        return f"{head}\nheld-out loss in nats a token: {losses}"
+
 
 def train(
     recipe: TrainRecipe,
@@ -100,10 +111,10 @@ def train(
         RunError: `out` holds another run or something that is no run.
     """
     tokenizer = load_tokenizer(recipe.data.tokenizer)
-    with RunFolder.open(out, _inputs(recipe)) as run:
+    with RunFolder.open(out, _inputs(recipe)) as run, _without_bars():
         if run.complete:
             return _finished(run, already_complete=True)
-        model = model or build_model(recipe.model, tokenizer, recipe.seed)
+        model = model or _model(recipe, tokenizer)
         tokens = prepare(recipe.data, run.path / TOKENS, recipe.seed, progress)
         trainer = _trainer(recipe, run.path, model, tokens, [Announce(recipe, progress), *callbacks])
         start = time.monotonic()
@@ -114,6 +125,18 @@ def train(
         run.finish(seed=recipe.seed, timings={"seconds": time.monotonic() - start, "from_step": resumed_at})
         shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
         return _finished(run, resumed_at=resumed_at)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Transformers draws bars of its own when it saves and loads; `progress` is the one who is told."""
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
 
 
 class Announce(TrainerCallback):  # type: ignore[misc]  # Any: transformers ships no types
@@ -135,6 +158,13 @@ class Announce(TrainerCallback):  # type: ignore[misc]  # Any: transformers ship
         return control
 
 
+def _model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    if recipe.start is not None:
+        return load_model(recipe.start)
+    assert recipe.model is not None
+    return build_model(recipe.model, tokenizer, recipe.seed)
+
+
 class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no types
     """Scores held-out text alone, without the load-balancing term; autocast on a CPU is bfloat16's where asked.
 
@@ -152,6 +182,19 @@ class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no
         finally:
             config.output_router_logits = balancing
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
+        """Every weight of the checkpoint, or an error.
+
+        transformers' own goes by names and is lenient: experts are saved one by one but kept fused, so that a resumed
+        model would go on with the optimiser's state and untrained experts.
+        """
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(self.model, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        target = model or self.model
+        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype, use_safetensors=True)
+        target.load_state_dict(saved.state_dict())
+
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[None]:
         """Entered around each forward pass, training or evaluation."""
         return torch.autocast("cpu", torch.bfloat16, enabled=self.cpu_autocast, cache_enabled=cache_enabled)
@@ -160,6 +203,11 @@ class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no
 def _inputs(recipe: TrainRecipe) -> dict[str, object]:
     """What makes this run this run: the recipe, and the bytes of every file that it names."""
     paths = [recipe.data.tokenizer / "tokenizer.json", *(s.path for s in recipe.data.sources if s.path is not None)]
+    if recipe.start is not None:
+        paths.append(recipe.start)
+    for path in paths:
+        if not path.exists():
+            raise RecipeError(path, expected="a file or folder that the recipe names", came="nothing there")
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     return {
         "verb": "train",
@@ -189,6 +237,7 @@ def _trainer(
         callbacks=[MarkComplete(), *callbacks],
     )
     trainer.cpu_autocast = cpu_autocast
+    trainer.remove_callback(PrinterCallback)  # `progress` tells
     return trainer
 
 

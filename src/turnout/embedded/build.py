@@ -1,0 +1,59 @@
+"""Rebuild the embedded model from nothing: `make embedded`, or `python -m turnout.embedded.build` from the root.
+
+Downloads the corpora, trains the tokenizer, trains both stages (about an hour on one core), writes the model as
+bfloat16 into `model/` here, then measures it and writes the tables of docs/embedded.md. What is there already is kept:
+a killed build goes on where it stopped.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from turnout.embedded import evaluate, model_path
+from turnout.embedded.corpora import fetch
+from turnout.embedded.tokenizer import train_tokenizer
+from turnout.progress import Progress, silent
+from turnout.training import TrainRecipe, train
+from turnout.training.data import documents
+
+CORPORA = Path("corpora")
+STAGES = {"recipe": CORPORA / "run", "further": CORPORA / "further"}  # recipe's name → the run's folder
+VOCABULARY = 4096
+DOCUMENTS_FOR_TOKENIZER = 20_000  # of each source at most
+
+
+def build(progress: Progress = silent) -> Path:
+    """Build the model; its folder."""
+    fetch(CORPORA, progress)
+    here = Path(__file__).parent
+    recipes = {name: TrainRecipe.load(here / f"{name}.yaml") for name in STAGES}
+    first = recipes["recipe"]
+    if not (first.data.tokenizer / "tokenizer.json").exists():
+        assert first.model is not None
+        train_tokenizer(_texts(first), VOCABULARY, first.data.tokenizer, first.model.context)
+    for name, folder in STAGES.items():
+        train(recipes[name], folder, progress)
+    return export(STAGES["further"] / "model", model_path())
+
+
+def export(trained: Path, folder: Path) -> Path:
+    """Write the trained model as bfloat16 safetensors, with its tokenizer, into `folder`, which is replaced."""
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.bfloat16)
+    model.config.output_router_logits = False  # it was for the load-balancing loss
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(trained).save_pretrained(folder)
+    return folder
+
+
+def _texts(recipe: TrainRecipe) -> Iterator[str]:
+    for source in recipe.data.sources:
+        yield from documents(source, recipe.data.held_out, recipe.seed)["train"][:DOCUMENTS_FOR_TOKENIZER]
+
+
+if __name__ == "__main__":
+    build()
+    evaluate.main()

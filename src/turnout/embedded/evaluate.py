@@ -1,0 +1,176 @@
+"""What the embedded model has learnt: `python -m turnout.embedded.evaluate` writes the figures and the docs' tables.
+
+Shapes: T tokens, L MoE layers, E experts, V vocabulary.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from turnout.embedded import model_path
+from turnout.embedded.ngram import KneserNey
+from turnout.embedded.tables import write_tables
+from turnout.models.anatomy import MoE
+from turnout.models.capture import capture, plan_batches
+from turnout.models.experts import fast_experts
+from turnout.models.load import load
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder
+from turnout.tasks import encode, letter_ids, load_tasks, worlds
+from turnout.tasks.question import Question
+from turnout.training import TrainRecipe
+from turnout.training.data import Tokens, prepare
+
+WINDOW, STRIDE = 512, 256
+TOKEN_BUDGET = 8192
+WORLD_QUESTIONS, WORLD_SEED = 3600, 7
+RESULTS = Path(__file__).with_name("evaluation.json")
+
+
+def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any]:
+    """Measure the embedded model on the held-out text of the first of its training `runs` and on questions.
+
+    Returns:
+        JSON values: `training`, `bits_per_byte`, `load`, `accuracy`, `prompts`.
+    """
+    moe = load(str(model_path()), dtype="float32")
+    first = RunFolder.read(runs[0])
+    recipe = TrainRecipe.parse(dict(first.inputs["recipe"]))  # type: ignore[call-overload]  # JSON written by train
+    tokens = prepare(recipe.data, first.path / ".tokens", recipe.seed)
+    return {
+        "schema": 1,
+        "model": moe.describe(),
+        "training": [_training(RunFolder.read(run)) for run in runs],
+        "bits_per_byte": _bits_per_byte(moe, tokens, progress),
+        "load": _load(moe, tokens["held_out"], progress),
+        "accuracy": _accuracies(moe, progress),
+        "prompts": _prompt_lengths(moe),
+    }
+
+
+def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) -> NDArray[np.float64]:
+    """−log2 p of each token but the first, [T − 1], in windows that overlap by half: at least `STRIDE` tokens of context.
+
+    The tokens of the first window have what there is.
+    """
+    bits = np.empty(len(ids) - 1)
+    scored = 0
+    with torch.inference_mode(), fast_experts(moe.model):
+        while scored < len(bits):
+            start = max(0, scored - (WINDOW - STRIDE))
+            window = torch.from_numpy(ids[start : start + WINDOW].astype(np.int64))[None]
+            logits = moe.model(input_ids=window, output_router_logits=False, use_cache=False).logits[0, :-1]
+            nats = torch.nn.functional.cross_entropy(
+                logits[scored - start :], window[0, 1 + scored - start :], reduction="none"
+            )
+            bits[scored : scored + len(nats)] = nats.double().numpy() / np.log(2)
+            scored += len(nats)
+            progress("held-out text", scored, len(bits), "tokens")
+    return bits
+
+
+def _bits_per_byte(
+    moe: MoE, tokens: Mapping[str, Mapping[str, Tokens]], progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """By source: the model, a unigram and an order-3 model of all training text, and an order-3 model of its own."""
+    vocabulary = moe.model.config.vocab_size
+    everything = np.concatenate([t.ids for t in tokens["train"].values()])
+    pooled = {"unigram": KneserNey(everything, vocabulary, 1), "order_3": KneserNey(everything, vocabulary, 3)}
+    found = {}
+    for name, held_out in tokens["held_out"].items():
+        ids = np.asarray(held_out.ids)
+        models = pooled | {"order_3_own": KneserNey(np.asarray(tokens["train"][name].ids), vocabulary, 3)}
+        row: dict[str, Any] = {"bytes": held_out.n_bytes, "tokens": len(ids), "documents": held_out.n_documents}
+        row["train_tokens"] = len(tokens["train"][name].ids)
+        row["model"] = token_bits(moe, ids, progress).sum() / held_out.n_bytes
+        row |= {key: model.bits(ids)[1:].sum() / held_out.n_bytes for key, model in models.items()}
+        found[name] = row
+    return found
+
+
+def _load(moe: MoE, held_out: Mapping[str, Tokens], progress: Progress) -> list[dict[str, Any]]:
+    """By layer: each expert's share of the choices on held-out text, [E], over all sources alike, and by source."""
+    shares = {}
+    for name, tokens in held_out.items():
+        n = len(tokens.ids) // WINDOW
+        rows = [np.asarray(tokens.ids[i * WINDOW : (i + 1) * WINDOW]).tolist() for i in range(min(n, 128))]
+        counts: Any = 0
+        for start in range(0, len(rows), TOKEN_BUDGET // WINDOW):
+            batch = capture(moe, rows[start : start + TOKEN_BUDGET // WINDOW])
+            counts = counts + np.stack([layer.counts_BE.sum(0).numpy() for layer in batch.layers])
+            progress(f"load on {name}", min(start + TOKEN_BUDGET // WINDOW, len(rows)), len(rows), "windows")
+        shares[name] = counts / counts.sum(1, keepdims=True)
+    mean_LE = np.mean(list(shares.values()), axis=0)
+    most_LE = np.max(list(shares.values()), axis=0)
+    return [
+        {
+            "layer": layer.layer,
+            "share": mean_LE[i].tolist(),
+            "dead": int((most_LE[i] == 0).sum()),
+            "by_source": {name: _spread(share_LE[i]) for name, share_LE in shares.items()},
+            **_spread(mean_LE[i]),
+        }
+        for i, layer in enumerate(moe.layers)
+    ]
+
+
+def _spread(share_E: NDArray[np.float64]) -> dict[str, float]:
+    return {"min": share_E.min(), "max": share_E.max(), "cv": share_E.std() / share_E.mean()}
+
+
+def _accuracies(moe: MoE, progress: Progress) -> dict[str, dict[str, list[int]]]:
+    """Right answers and questions by domain, of worlds' test split and of MMLU's dev questions."""
+    sets = {
+        "worlds": list(worlds.questions("test", WORLD_QUESTIONS, WORLD_SEED)),
+        "mmlu-dev": list(load_tasks("mmlu-dev").questions),
+    }
+    return {name: _accuracy(moe, questions, progress) for name, questions in sets.items()}
+
+
+def _accuracy(moe: MoE, questions: Sequence[Question], progress: Progress) -> dict[str, list[int]]:
+    prompts = [encode(moe.tokenizer, question) for question in questions]
+    found: dict[str, list[int]] = {question.domain: [0, 0] for question in questions}
+    done = 0
+    for batch in plan_batches([len(p) for p in prompts], TOKEN_BUDGET):
+        letters = [letter_ids(moe.tokenizer, len(questions[i].choices)) for i in batch]
+        trace = capture(moe, [prompts[i] for i in batch], letters=letters)
+        assert trace.choice_logprobs is not None
+        for i, logprobs in zip(batch, trace.choice_logprobs, strict=True):
+            found[questions[i].domain][0] += int(np.argmax(logprobs)) == questions[i].answer
+            found[questions[i].domain][1] += 1
+        done += len(batch)
+        progress("questions", done, len(questions), "questions")
+    return found
+
+
+def _prompt_lengths(moe: MoE) -> dict[str, int]:
+    """MMLU dev prompts in tokens: how many, the longest, and how many are longer than what training saw at once."""
+    lengths = [len(encode(moe.tokenizer, question)) for question in load_tasks("mmlu-dev").questions]
+    return {"questions": len(lengths), "longest": max(lengths), "beyond_training": sum(n > WINDOW for n in lengths)}
+
+
+def _training(run: RunFolder) -> dict[str, Any]:
+    stored = run.read_json("train.json")
+    return {
+        "recipe": run.inputs["recipe"],
+        "tokens": stored["tokens"],
+        "steps": stored["steps"],
+        "seconds": run.manifest["timings"]["seconds"],  # type: ignore[index]  # JSON written by train
+    }
+
+
+def main() -> None:
+    """Measure, write evaluation.json and the tables of docs/embedded.md."""
+    found = evaluate([Path("corpora/run"), Path("corpora/further")])
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    write_tables(found, Path("docs/embedded.md"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The tables of docs/embedded.md, from the stored evaluation: `<!-- table NAME -->` … `<!-- end -->` is theirs."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from turnout.tasks.worlds import KINDS
+
+Found = dict[str, Any]
+COMMAND = "python -m turnout.embedded.evaluate"
+GOAL = 0.10  # fewer bits per byte than the better of unigram and order 3
+_Z = 1.959963984540054
+
+
+def write_tables(found: Found, page: Path) -> None:
+    """Replace the tables of `page` by those of `found`."""
+    page.write_text(with_tables(found, page.read_text("utf-8")), "utf-8")
+
+
+def with_tables(found: Found, text: str) -> str:
+    """`text` with its tables made anew; KeyError for a table that nobody makes."""
+    pattern = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return pattern.sub(lambda m: f"{m[1]}{_TABLES[m[2]](found)}\n`{COMMAND}`\n{m[3]}", text)
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share `correct` of `n` (E. B. Wilson, 1927)."""
+    share, z2 = correct / n, _Z * _Z
+    middle, half = share + z2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
+
+
+def _training(found: Found) -> str:
+    rows = []
+    for i, stage in enumerate(found["training"], 1):
+        schedule = stage["recipe"]["schedule"]
+        rate = f"{schedule['learning_rate']:g}"
+        minutes = stage["seconds"] / 60
+        rows.append([str(i), f"{stage['tokens']:,}", f"{stage['steps']:,}", rate, f"{minutes:.0f} min"])
+    total = [f"{sum(stage[key] for stage in found['training']):,}" for key in ("tokens", "steps")]
+    minutes = sum(stage["seconds"] for stage in found["training"]) / 60
+    rows.append(["both", *total, "", f"{minutes:.0f} min"])
+    return _table(["stage", "tokens seen", "steps", "peak learning rate", "wall time, one core"], rows)
+
+
+def _mixture(found: Found) -> str:
+    sizes, rows = found["bits_per_byte"], []
+    for name, row in sizes.items():
+        passes = [_share(stage, name) * stage["tokens"] / row["train_tokens"] for stage in found["training"]]
+        shares = [f"{100 * _share(stage, name):.0f} %" for stage in found["training"]]
+        held_out = f"{row['documents']:,} / {row['tokens']:,}"
+        rows.append([name, f"{row['train_tokens']:,}", held_out, *shares, f"{sum(passes):.1f}"])
+    stages = [f"share, stage {i}" for i in range(1, len(found["training"]) + 1)]
+    return _table(["source", "train tokens", "held-out documents / tokens", *stages, "passes"], rows)
+
+
+def _share(stage: Found, name: str) -> float:
+    weights = {source["name"]: source["weight"] for source in stage["recipe"]["data"]["sources"]}
+    return weights[name] / sum(weights.values())
+
+
+def _bits(found: Found) -> str:
+    rows = []
+    for name, row in found["bits_per_byte"].items():
+        better = min(row["unigram"], row["order_3"])
+        fewer = 1 - row["model"] / better
+        cells = [f"{row[key]:.3f}" for key in ("model", "unigram", "order_3", "order_3_own")]
+        goal = "yes" if fewer >= GOAL else "no"
+        rows.append([name, *cells, f"{100 * fewer:.1f} %", goal])
+    head = [
+        "source",
+        "model",
+        "unigram",
+        "order 3",
+        "order 3, that source alone",
+        "fewer than the better",
+        "10 % reached",
+    ]
+    return _table(head, rows)
+
+
+def _load(found: Found) -> str:
+    rows = []
+    for layer in found["load"]:
+        n_experts = len(layer["share"])
+        cells = [f"{n_experts * layer[key]:.2f}" for key in ("min", "max")]
+        worst = max(layer["by_source"], key=lambda name: layer["by_source"][name]["cv"])
+        spread = f"{layer['by_source'][worst]['cv']:.2f} ({worst})"
+        rows.append([str(layer["layer"]), *cells, f"{layer['cv']:.2f}", spread, str(layer["dead"])])
+    return _table(["layer", "least", "most", "CV", "largest CV of one source", "dead experts"], rows)
+
+
+def _worlds(found: Found) -> str:
+    rows = [[name, KINDS[name], *_scores(*score)] for name, score in found["accuracy"]["worlds"].items()]
+    correct, n = (sum(column) for column in zip(*found["accuracy"]["worlds"].values(), strict=True))
+    return _table(
+        ["domain", "kind", "right", "95 % interval", "above chance"], [*rows, ["all", "", *_scores(correct, n)]]
+    )
+
+
+def _mmlu(found: Found) -> str:
+    rows = [[name, *_scores(*score)] for name, score in found["accuracy"]["mmlu-dev"].items()]
+    correct, n = (sum(column) for column in zip(*found["accuracy"]["mmlu-dev"].values(), strict=True))
+    return _table(["domain", "right", "95 % interval", "above chance"], [*rows, ["all", *_scores(correct, n)]])
+
+
+def _scores(correct: int, n: int) -> list[str]:
+    low, high = wilson(correct, n)
+    above = "yes" if low > 0.25 else "no" if high >= 0.25 else "below"
+    return [f"{correct} of {n} ({100 * correct / n:.0f} %)", f"{100 * low:.0f}–{100 * high:.0f} %", above]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+_TABLES: dict[str, Callable[[Found], str]] = {
+    "training": _training,
+    "mixture": _mixture,
+    "bits": _bits,
+    "load": _load,
+    "worlds": _worlds,
+    "mmlu": _mmlu,
+}

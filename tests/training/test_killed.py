@@ -1,0 +1,39 @@
+"""A training that is killed goes on from its last whole checkpoint and ends with the same weights, bit for bit."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("killed.py")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    ran = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_killed_twice_and_resumed_ends_as_unbroken(found):
+    assert found["first"] == found["second"] == {"signal": signal.SIGKILL}
+    assert found["kept"] == ["checkpoint-4"]
+    assert found["third"]["resumed_at"] == 8
+    assert found["same"]
+
+
+def test_so_it_does_in_bfloat16(found):
+    assert found["half"] == {"signal": signal.SIGKILL}
+    assert found["half_resumed"]["resumed_at"] == 4
+    assert found["half_same"]
+
+
+def test_a_checkpoint_killed_half_way_is_not_used(found):
+    assert found["torn"] == {"signal": signal.SIGKILL}
+    assert found["torn_kept"] == ["checkpoint-4", "checkpoint-8"]
+    assert found["torn_resumed"]["resumed_at"] == 4
+    assert found["torn_same"]

@@ -1,0 +1,73 @@
+import pytest
+import yaml
+from training.texts import recipe
+
+from turnout.errors import RecipeError
+from turnout.training import TrainRecipe
+
+
+@pytest.fixture
+def content(tmp_path):
+    return recipe(tmp_path)
+
+
+def write(tmp_path, content):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_reads_a_recipe(tmp_path, content):
+    loaded = TrainRecipe.load(write(tmp_path, content))
+    assert (loaded.steps, loaded.model.architecture, loaded.data.sources[1].weight) == (12, "olmoe", 1.0)
+
+
+def test_is_frozen(content):
+    with pytest.raises(ValueError, match="frozen"):
+        TrainRecipe.parse(content).seed = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimiser": 1}, r"recipe.yaml: optimiser: expected no such key"),
+        ({"model": {"widht": 3}}, r"recipe.yaml: model.widht: expected no such key"),
+        ({"schedule": {"learning_rate": "fast"}}, r"schedule.learning_rate: expected .*number.*got 'fast'"),
+        ({"schedule": {"batch_size": 0}}, r"schedule.batch_size: expected .*greater than 0, got 0"),
+        ({"schedule": {"tokens": 5}}, r"less than one step"),
+        ({"model": {"top_k": 9}}, r"model: .*top_k must be at most experts \(4\)"),
+        ({"model": {"heads": 3}}, r"hidden_size must be a multiple of heads"),
+        ({"model": {"context": 16}}, r"sequence_length must be at most model.context"),
+        ({"data": {"sources": []}}, r"data.sources: expected .*at least 1"),
+        ({"data": {"sources": [{"name": "x"}]}}, r"data.sources.0: .*either path or worlds"),
+        ({"data": {"sources": [{"name": "x/y", "path": "p"}]}}, r"data.sources.0.name: .*pattern"),
+        (
+            {"data": {"sources": [{"name": "x", "worlds": "poems"}]}},
+            r"data.sources.0.worlds: .*'statements' or 'questions'",
+        ),
+        ({"data": {"sources": [{"name": "x", "path": "p"}] * 2}}, r"sources need names of their own"),
+    ],
+)
+def test_refuses_what_does_not_fit(tmp_path, content, change, said):
+    for section, keys in change.items():
+        content[section] = {**content[section], **keys} if isinstance(keys, dict) else keys
+    with pytest.raises(RecipeError, match=said) as error:
+        TrainRecipe.load(write(tmp_path, content))
+    assert "\n" not in str(error.value)
+
+
+def test_refuses_a_missing_key(tmp_path, content):
+    del content["model"]["experts"]
+    with pytest.raises(RecipeError, match=r"model.experts: expected a value, got none"):
+        TrainRecipe.load(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(("text", "said"), [("model: [", "expected YAML"), ("- 1", "a mapping"), ("", "a mapping")])
+def test_refuses_what_is_no_mapping(tmp_path, text, said):
+    with pytest.raises(RecipeError, match=said):
+        TrainRecipe.load(write(tmp_path, text))
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(RecipeError, match=r"none.yaml: expected a readable YAML file, got No such file"):
+        TrainRecipe.load(tmp_path / "none.yaml")

@@ -1,0 +1,119 @@
+import polars as pl
+import pytest
+import torch
+import yaml
+from training.texts import recipe, write_recipe
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from turnout.errors import RecipeError, RunError
+from turnout.runs import verify
+from turnout.training import TrainRecipe, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of 60 steps, what it told its listener, and the recipe's path."""
+    folder = tmp_path_factory.mktemp("trained")
+    path, heard = write_recipe(folder, tokens=60 * 4 * 32, evaluate_every=30), []
+    result = train(TrainRecipe.load(path), folder / "run", lambda *what: heard.append(what))
+    return result, heard, path
+
+
+def test_learns(trained):
+    result, _, _ = trained
+    metrics = pl.read_parquet(result.path / "tables" / "metrics.parquet")
+    loss = metrics.filter(pl.col("metric") == "loss")["value"]
+    assert loss[-1] < 0.7 * loss[0]
+    assert (result.steps, result.tokens) == (60, 60 * 4 * 32)
+    at = metrics.filter((pl.col("metric") == "held_out_loss") & (pl.col("source") == "a"))
+    assert at["step"].to_list() == [30, 60]
+    assert at["value"][-1] == pytest.approx(result.losses["a"])
+
+
+def test_loads_with_transformers_alone(trained):
+    result, _, _ = trained
+    model = AutoModelForCausalLM.from_pretrained(result.model)
+    tokenizer = AutoTokenizer.from_pretrained(result.model)
+    ids = tokenizer("a7 gate router token", return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = model(input_ids=ids, labels=ids).loss
+    assert (result.model / "model.safetensors").is_file()
+    assert torch.isfinite(loss)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_held_out_loss_is_the_texts_alone(trained):
+    result, _, path = trained
+    from turnout.training.data import prepare, windows
+
+    data = TrainRecipe.load(path).data
+    tokens = prepare(data, result.path / ".tokens", 3)["held_out"]["b"]
+    rows = torch.stack([row["input_ids"] for row in windows(tokens, 32, 128)])
+    model = AutoModelForCausalLM.from_pretrained(result.model)
+    with torch.no_grad():
+        loss = model(input_ids=rows, labels=rows, output_router_logits=False).loss
+    assert result.losses["b"] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_tells_how_far_it_is(trained):
+    result, heard, _ = trained
+    training = [done for what, done, _, unit in heard if (what, unit) == ("training", "tokens")]
+    assert training == list(range(128, 60 * 128 + 1, 128))
+    assert heard[-1][1] == heard[-1][2] == result.tokens
+
+
+def test_leaves_a_complete_run(trained):
+    result, _, _ = trained
+    assert verify(result.path) == []
+    assert not (result.path / ".checkpoints").exists()
+    assert "60 steps" in result.summary()
+
+
+def test_a_complete_run_is_left_alone(trained):
+    result, _, path = trained
+    before = {
+        file: file.stat().st_mtime_ns for file in result.path.rglob("*") if file.is_file() and file.name != ".lock"
+    }
+    again = train(TrainRecipe.load(path), result.path)
+    after = {
+        file: file.stat().st_mtime_ns for file in result.path.rglob("*") if file.is_file() and file.name != ".lock"
+    }
+    assert again.already_complete
+    assert before == after
+    assert again.losses == result.losses
+    assert "complete already" in again.summary()
+
+
+def test_refuses_a_folder_of_another_run(trained, tmp_path):
+    result, _, path = trained
+    other = yaml.safe_load(path.read_text())
+    other["schedule"]["learning_rate"] = 0.5
+    with pytest.raises(RunError, match=r"learning_rate"):
+        train(TrainRecipe.parse(other), result.path)
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"letter.txt"):
+        train(TrainRecipe.load(path), tmp_path)
+
+
+def test_refuses_a_missing_source_and_leaves_nothing(trained, tmp_path):
+    content = recipe(trained[2].parent)
+    content["data"]["sources"][0]["path"] = str(tmp_path / "none.jsonl")
+    with pytest.raises(RecipeError, match=r"none.jsonl: expected a file or folder that the recipe names"):
+        train(TrainRecipe.parse(content), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_goes_on_from_a_trained_model(trained, tmp_path):
+    result, _, path = trained
+    content = yaml.safe_load(path.read_text())
+    del content["model"]
+    content |= {"start": str(result.model), "schedule": {"tokens": 256, "batch_size": 4, "learning_rate": 1e-9}}
+    further = train(TrainRecipe.parse(content), tmp_path / "run")
+    assert further.losses == pytest.approx(result.losses, rel=1e-3)
+
+
+def test_bfloat16_trains_too(tmp_path):
+    path = write_recipe(tmp_path, precision="bfloat16")
+    losses = train(TrainRecipe.load(path), tmp_path / "run").losses
+    exact = train(TrainRecipe.load(write_recipe(tmp_path)), tmp_path / "exact").losses
+    assert losses == pytest.approx(exact, rel=0.02)
