@@ -178,7 +178,9 @@ def _listener(hearing: _Hearing, candidate: Candidate, name: str) -> Any:
             if scoring:
                 hearing.verdicts.append(Verdict(candidate, name, output[1].shape[1], scoring, output[0]))
                 del hearing.open[key]
-            wrong = "weights proportional neither to softmax nor to sigmoid of the logits"
+            finite = bool(output[0].isfinite().all())
+            other = "weights proportional neither to softmax nor to sigmoid of the logits"
+            wrong = other if finite else "logits with NaN or infinity where finite ones are needed"
         if isinstance(output, tuple) or "rout" in name:
             hearing.complaints.setdefault(key, f"{name.rpartition('.')[2]} returning {wrong}")
         if not hearing.open:
