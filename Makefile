@@ -10,7 +10,7 @@ install: .venv/.installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Turnout needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(PIP_INDEX),--index-url $(PIP_INDEX)) torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -36,6 +36,7 @@ bench: install
 
 docs: install
 	$(BIN)/python -m turnout.cli.docs > docs/cli.md
+	$(BIN)/python docs/tree.py
 
 # Downloads the corpora, trains the tokenizer and the embedded model (over an hour on one core), writes docs/embedded.md.
 embedded: install
