@@ -105,8 +105,10 @@ def _parts(
     size, n_experts = len(core_C), drawn_RDE.shape[-1]
     covered_R = ops.coverage(drawn_RDE, core_C)
     by_domain_RD = drawn_RDE[..., core_C].sum(-1) / drawn_RDE.sum(-1)
+    covers_R = covered_R > 0  # a core set that the other half never chose is no invariant one
+    least_R = by_domain_RD.amin(1) / covered_R.where(covers_R, 1)
     return {
-        "invariant": _part(by_domain_RD.amin(1) / covered_R, INVARIANCE),
+        "invariant": _part(least_R, INVARIANCE),
         "compact": {
             "value": size,
             "lower": None,

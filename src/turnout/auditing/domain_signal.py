@@ -23,7 +23,7 @@ _AT_ONCE = 16  # permutations whose one-hot labels are in memory together
 
 def domain_signal(
     values_SE: Tensor,
-    scores_SE: Tensor,
+    scores_SE: Tensor | None,
     frequency_SE: Tensor,
     clusters: Clusters,
     k: int,
@@ -35,7 +35,7 @@ def domain_signal(
 
     Args:
         values_SE: what the contributions are means of.
-        scores_SE: p, for the silhouette.
+        scores_SE: p, for the silhouette, which is null without.
         frequency_SE: how often each sample chose each expert.
         clusters: the samples' domains and subjects.
         k: the layer's K.
@@ -54,11 +54,11 @@ def domain_signal(
     chosen_PDE = _domain_sums(frequency_SE, labels_PS, clusters.n_domains)
     size_PD1 = torch.from_numpy(_sizes(labels_PS, clusters.n_domains))[:, :, None]
     jaccard_P = jaccard_means(_domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1, k)
-    silhouette_P = _silhouettes(scores_SE, labels_PS, clusters.n_domains)
+    silhouette_P = None if scores_SE is None else _silhouettes(scores_SE, labels_PS, clusters.n_domains)
     ceiling = jaccard_P[1:].mean().item()
     return {
         "mutual_information": _test(ops.mutual_information(chosen_PDE)),
-        "silhouette": _test(silhouette_P),
+        "silhouette": None if silhouette_P is None else _test(silhouette_P),
         "jaccard_ceiling": ceiling,
         "jaccard_ratio": jaccard_P[0].item() / ceiling if ceiling > 0 else None,
         "permuted": permuted,

@@ -65,7 +65,7 @@ def layer_evidence(
     rotated_PDE, why_not = _rotated(layer, values, router, clusters, config)
     candidate_E, member_E = stability(resampled_RDE, layer.top_k, config.presence)
     bounds = intervals(contribution_DE, resampled_RDE, layer.top_k, members, clusters.overall_level())
-    if figures["specificity"] is not None:
+    if figures["specificity"] is not None and values.scores_SE is not None:
         of_kept = {name: figures["specificity"][name] for name in names}
         bounds["specificity"] = specificity_intervals(values.scores_SE, of_kept, resamples, names)
     nulls = {
@@ -82,6 +82,7 @@ def _resampled(values: LayerValues, resamples: Resamples, kind: Kind) -> Tensor:
     if kind != "released":
         return resamples.means(values.of(kind))
     clusters = resamples.clusters
+    assert values.weight_SE is not None, "released of a trace without weights"
     scaled_SE = ops.min_max_scaled(values.weight_SE, torch.from_numpy(clusters.domain_S), clusters.n_domains)
     return resamples.means(scaled_SE) * resamples.means(values.frequency_SE)
 
@@ -116,6 +117,7 @@ def _rotated(
         return None, "defined for kind gate at the last token"
     if router is None or values.inputs_SH is None:
         return None, "not computed: the trace holds no router inputs; audit the model itself"
+    assert values.scores_SE is not None, "inputs without scores"
     inputs_SH = values.inputs_SH.float()
     logits_SE = torch.nn.functional.linear(inputs_SH, router.rows_EH, router.bias_E)
     apart = (router.scores(logits_SE) - values.scores_SE).abs().max().item()

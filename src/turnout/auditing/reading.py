@@ -19,7 +19,8 @@ from turnout.runs import Trace, TraceLayer
 class LayerReading:
     """One layer: contribution [D, E] float64 in all four readings, and each sample's silhouette [S].
 
-    `silhouette_S` is None where there is one domain only.
+    `silhouette_S` is None where there is one domain only. A layer that is not scored has neither a silhouette nor any
+    reading but frequency.
     """
 
     layer: TraceLayer
@@ -29,29 +30,35 @@ class LayerReading:
 
 @dataclass(frozen=True, eq=False)
 class LayerValues:
-    """One layer's samples: p, applied weights and choice frequency [S, E] float64, and router inputs [S, H] or None."""
+    """One layer's samples: p, applied weights and choice frequency [S, E] float64, and router inputs [S, H] or None.
 
-    scores_SE: Tensor
-    weight_SE: Tensor
+    p and weights are None where only the chosen experts are known.
+    """
+
+    scores_SE: Tensor | None
+    weight_SE: Tensor | None
     frequency_SE: Tensor
     inputs_SH: Tensor | None
 
     def of(self, kind: Kind) -> Tensor:
         """[S, E]: what the contributions of a kind are means of; `released` is no such mean."""
-        return {"gate": self.scores_SE, "weight": self.weight_SE, "frequency": self.frequency_SE}[kind]
+        values_SE = {"gate": self.scores_SE, "weight": self.weight_SE, "frequency": self.frequency_SE}[kind]
+        assert values_SE is not None, f"{kind} of a trace without scores"
+        return values_SE
 
     def take(self, rows_S: Tensor) -> "LayerValues":
         """Those of some of the samples."""
-        inputs_SH = None if self.inputs_SH is None else self.inputs_SH[rows_S]
-        return LayerValues(self.scores_SE[rows_S], self.weight_SE[rows_S], self.frequency_SE[rows_S], inputs_SH)
+        fields = (self.scores_SE, self.weight_SE, self.inputs_SH)
+        scores_SE, weight_SE, inputs_SH = (None if x is None else x[rows_S] for x in fields)
+        return LayerValues(scores_SE, weight_SE, self.frequency_SE[rows_S], inputs_SH)
 
 
 def read_values(trace: Trace, layer: TraceLayer, scope: Scope) -> LayerValues:
     """Read one layer's columns of `trace` and no others."""
     inputs = trace.inputs(layer.layer) if scope == "last" else None
     return LayerValues(
-        scores_SE=_doubles(trace.scores(layer.layer, scope)),
-        weight_SE=_doubles(trace.weights(layer.layer, scope)),
+        scores_SE=_doubles(trace.scores(layer.layer, scope)) if layer.scored else None,
+        weight_SE=_doubles(trace.weights(layer.layer, scope)) if layer.scored else None,
         frequency_SE=_doubles(trace.frequency(layer.layer, scope)),
         inputs_SH=None if inputs is None else torch.from_numpy(inputs),
     )
@@ -61,9 +68,11 @@ def read_layer(layer: TraceLayer, values: LayerValues, domains: Domains) -> Laye
     """What one layer's samples come to in each domain."""
     label_S, n_domains = domains.label_S, len(domains)
     scores_SE, weight_SE, frequency_SE = values.scores_SE, values.weight_SE, values.frequency_SE
-    contribution: dict[Kind, Tensor] = {
+    contribution: dict[Kind, Tensor] = {"frequency": ops.contribution(frequency_SE, label_S, n_domains)}
+    if scores_SE is None or weight_SE is None:
+        return LayerReading(layer, contribution, None)
+    contribution |= {
         "gate": ops.contribution(scores_SE, label_S, n_domains),
-        "frequency": ops.contribution(frequency_SE, label_S, n_domains),
         "weight": ops.contribution(weight_SE, label_S, n_domains),
         "released": ops.released(weight_SE, label_S, n_domains, frequency_SE),
     }

@@ -41,12 +41,13 @@ def remeasure(
         **options: fields of `AuditConfig`; those left out are as in the stored run.
 
     Raises:
-        RecipeError: an option that only the model could answer: `answers`, `shots`, `token_budget`, `padding`.
+        RecipeError: an option that only the model could answer: `answers`, `shots`, `token_budget`, `padding`; a kind
+            but frequency, or `min_specificity`, where the trace was imported with chosen experts only.
         RunError: no complete run, or one without a sound trace.
         TaskError: a subject that the domain map does not place.
     """
     source = RunFolder.read(run)
-    audit = source.read_json(AUDIT_FILE)
+    audit = _about(source)
     before = AuditConfig.of(**_object(audit, "config"))
     config = before.with_options(**options)
     for name, value in before.captured().items():
@@ -54,6 +55,7 @@ def remeasure(
             do = "audit the model again"
             raise RecipeError(name, expected=f"{value}, as the stored run", came=config.captured()[name], do=do)
     trace = source.trace()
+    _refuse_unscored(trace, config)
     tasks, placed = _placed(trace, _object(audit, "tasks"), domains)
     inputs = {
         "verb": "audit",
@@ -67,6 +69,25 @@ def remeasure(
         write_result(folder, found, _object(audit, "model"), tasks, trace_of=source.identity, timings={})
 
     return stored(out, inputs, work, note)
+
+
+def _about(source: RunFolder) -> dict[str, object]:
+    """What a run says of its model, questions and config; an imported one says it in its manifest."""
+    if (source.path / AUDIT_FILE).is_file() or source.manifest["inputs"].get("verb") != "import":  # type: ignore[attr-defined]
+        return source.read_json(AUDIT_FILE)
+    return source.manifest
+
+
+def _refuse_unscored(trace: Trace, config: AuditConfig) -> None:
+    """Raise RecipeError for what needs router scores or weights, where the trace has none."""
+    if trace.scored:
+        return
+    if config.kind != "frequency":
+        expected = "frequency: the trace holds chosen experts only, neither router scores nor weights"
+        raise RecipeError("kind", expected=expected, came=config.kind, do="give --kind frequency")
+    if config.min_specificity is not None:
+        expected = "none: without router scores there is no silhouette"
+        raise RecipeError("min_specificity", expected=expected, came=config.min_specificity)
 
 
 def _placed(trace: Trace, tasks: dict[str, Any], domains: str | Path | None) -> tuple[dict[str, Any], Domains]:

@@ -20,7 +20,8 @@ Columns = dict[str, Sequence[object]]
 def tables(found: Measured) -> dict[str, pa.Table]:
     """Every table by name; NAME.parquet in the run's tables/.
 
-    contribution: layer, domain, expert, gate, frequency, weight, released; all domains.
+    contribution: layer, domain, expert, gate, frequency, weight, released; all domains. Null where the trace does not
+        hold what a reading needs.
     ranks: layer, domain, expert, rank (1…K, K+1); the kept domains, as in those that follow.
     experts: layer, expert, mean_rank, rank_variance, presence, candidate, member, share (null where nothing is held),
         candidate_stability, member_stability (shares of resamples).
@@ -89,8 +90,9 @@ def _stack(found: Measured, rows: Callable[[Measured, int], Columns], schema: pa
 
 def _contribution(found: Measured, i: int) -> Columns:
     reading, names = found.readings[i], found.domains.names
-    kinds = {kind: reading.contribution[kind].flatten().tolist() for kind in KINDS}
-    return _grid(names, reading) | kinds
+    grid = _grid(names, reading)
+    found_of = {kind: contribution_DE.flatten().tolist() for kind, contribution_DE in reading.contribution.items()}
+    return grid | {kind: found_of.get(kind, [None] * len(grid["expert"])) for kind in KINDS}
 
 
 def _ranks(found: Measured, i: int) -> Columns:

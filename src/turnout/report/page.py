@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.report import figures, words
-from turnout.report.stored import KINDS, StoredRun, read_run
+from turnout.report.stored import StoredRun, read_run
 from turnout.runs import RunFolder
 
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
@@ -63,7 +63,7 @@ def page_data(run: StoredRun) -> dict[str, Any]:
         "questions": words.questions(run),
         "domains": run.domains,
         "kind": run.audit["kind"],
-        "kinds": list(KINDS),
+        "kinds": run.kinds,
         "kind_names": words.KIND_NAMES,
         "overall": figures.overview(run.audit),
         "layers": figures.layer_table(layers),
@@ -80,7 +80,7 @@ def _packed_figures(run: StoredRun) -> dict[str, Any]:
     columns = ("mean_rank", "rank_variance", "presence", "share")
     lorenz = [figures.lorenz_curve(run, layer)["share"] for layer in run.layer_numbers]
     return {
-        "contribution": [_contribution(run, kind) for kind in KINDS],
+        "contribution": [_contribution(run, kind) for kind in run.kinds],
         "ranks": packed(run.ranks),
         "experts": {column: packed(run.expert_column(column)) for column in columns},
         "jaccard": packed(run.jaccard),

@@ -64,6 +64,12 @@ class StoredRun:
         """E of the layer with most routed experts."""
         return max(layer["experts"] for layer in self.layers)
 
+    @cached_property
+    def kinds(self) -> list[str]:
+        """The readings of contribution that the run has: all four, or frequency alone for chosen experts imported."""
+        table = self.tables["contribution"]
+        return [kind for kind in KINDS if table[kind].null_count() < len(table)]
+
     def contribution(self, kind: str) -> Floats:
         """One `kind` of contribution, every expert in every domain, [D, L, E]; NaN where a layer has no such expert."""
         return self._cube("contribution", kind)
