@@ -38,7 +38,7 @@ def language_model(moe: MoE, config: EvaluateConfig) -> Any:
         raise ModelError(moe.model_id, expected="a tokenizer beside the model", came="none", do="pass tokenizer=")
     if moe.model.get_output_embeddings() is None:
         raise ModelError(moe.model_id, expected="a language-model head", came=type(moe.model).__name__)
-    with _level("lm_eval.models.huggingface", logging.ERROR):  # it warns of every model that is not a name
+    with evaluating(moe.model), _level("lm_eval.models.huggingface", logging.ERROR):  # it calls eval(), and warns
         return HFLM(pretrained=moe.model, tokenizer=moe.tokenizer, batch_size=config.batch_size)
 
 
