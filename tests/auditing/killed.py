@@ -1,4 +1,4 @@
-"""Audits in forked children that are killed at random moments, then resumed. Prints one JSON object.
+"""Audits in forked children, killed a random moment behind every shard, then resumed. Prints one JSON object.
 
 A process of its own, with one thread, so that children start fast and can be forked at all.
 Usage: python killed.py FOLDER
@@ -22,7 +22,10 @@ from tiny import random_model, tiny_tokenizer
 from turnout.auditing import audit
 from turnout.models.anatomy import read
 
-KILLS = 4
+
+def hear(folder, line):
+    if "complete" not in line:  # what else there is to say is damage
+        (folder / "said").write_text(line)
 
 
 def child(moe, tasks, path):
@@ -32,7 +35,7 @@ def child(moe, tasks, path):
         return pid
     code = 1
     try:
-        audit(moe, tasks, path, token_budget=128, note=lambda line: (path.parent / "said").write_text(line))
+        audit(moe, tasks, path, token_budget=128, note=lambda line: hear(path.parent, line))
         code = 0
     finally:
         os._exit(code)
@@ -48,27 +51,35 @@ def figures(path):
     return {file.name: file.read_bytes() for file in files}
 
 
+def shards(path):
+    index = path / "trace/index.jsonl"
+    return len(index.read_text().splitlines()) if index.exists() else 0
+
+
+def kill_behind(pid, path, n_shards, rng):
+    """Kill the child a random moment after it has listed `n_shards`; how it ended."""
+    while shards(path) < n_shards and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.05))
+    os.kill(pid, signal.SIGKILL)
+    return ended(pid)
+
+
 def main(folder):
     torch.set_num_threads(1)
     few_draws(setattr)
-    moe, tasks = read(random_model("olmoe", num_hidden_layers=1), tiny_tokenizer(), "tiny"), task_set(48, longest=4)
-    started = time.perf_counter()
+    model = random_model("olmoe", num_hidden_layers=1)
+    moe, tasks = read(model, tiny_tokenizer(), "tiny"), task_set(48, longest=4)
     assert ended(child(moe, tasks, folder / "unbroken")) == "done"
-    seconds, unbroken = time.perf_counter() - started, figures(folder / "unbroken")
+    unbroken, whole = figures(folder / "unbroken"), shards(folder / "unbroken")
     rng, kills, left, same = random.Random(0), 0, set(), []
-    for attempt in range(KILLS * 4):
-        path, outcome = folder / f"run-{attempt}", "killed"
-        while outcome == "killed":
-            pid = child(moe, tasks, path)
-            time.sleep(rng.uniform(0.2, 1) * seconds)
-            os.kill(pid, signal.SIGKILL)
-            outcome = ended(pid)
-            kills += outcome == "killed"
-            left.add(len(list(path.glob("trace/part-*"))))
-        assert outcome == "done", path
+    for name in ("once", "again"):
+        path = folder / name
+        for n_shards in range(whole + 1):
+            kills += kill_behind(child(moe, tasks, path), path, n_shards, rng) == "killed"
+            left.add(shards(path))
+        assert ended(child(moe, tasks, path)) == "done"
         same.append(figures(path) == unbroken)
-        if kills >= KILLS and len(left) > 2:
-            break
     print(json.dumps({"kills": kills, "same": same, "left": sorted(left), "said": (folder / "said").exists()}))
 
 
