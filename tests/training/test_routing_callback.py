@@ -12,7 +12,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from turnout.errors import ModelError
 from turnout.models.anatomy import read
-from turnout.training.routing_callback import FIGURES, RoutingCallback
+from turnout.training import RoutingCallback
+from turnout.training.routing_callback import FIGURES
 
 FAMILIES = ("olmoe", "qwen3_moe", "mixtral", "deepseek_v2")
 CHECKPOINTING = {
