@@ -2,7 +2,7 @@
 
 import typer
 
-from turnout.cli import audit, compare, doctor, report, train, verify
+from turnout.cli import audit, compare, doctor, export, import_, report, train, verify
 
 app = typer.Typer(
     name="turnout",
@@ -15,6 +15,8 @@ app = typer.Typer(
 
 for command in (audit.audit, report.report, compare.compare, verify.verify, train.train, doctor.doctor):
     app.command()(command)
+app.command()(export.export)
+app.command("import")(import_.import_)
 
 
 @app.callback()
