@@ -42,7 +42,7 @@ def build(progress: Progress = silent) -> Path:
 def export(trained: Path, folder: Path) -> Path:
     """Write the trained model as bfloat16 safetensors, with its tokenizer, into `folder`, which is replaced."""
     model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.bfloat16)
-    model.config.output_router_logits = False  # it was for the load-balancing loss
+    model.config.output_router_logits, model.config.use_cache = False, True  # they were for training
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(trained).save_pretrained(folder)

@@ -55,9 +55,9 @@ def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any
 
 
 def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) -> NDArray[np.float64]:
-    """−log2 p of each token but the first, [T − 1], in windows that overlap by half: at least `STRIDE` tokens of context.
+    """−log2 p of each token but the first, [T − 1]; windows overlap by half: each has `STRIDE` tokens before it.
 
-    The tokens of the first window have what there is.
+    Those of the first window have what there is.
     """
     bits = np.empty(len(ids) - 1)
     scored = 0
@@ -66,9 +66,8 @@ def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) 
             start = max(0, scored - (WINDOW - STRIDE))
             window = torch.from_numpy(ids[start : start + WINDOW].astype(np.int64))[None]
             logits = moe.model(input_ids=window, output_router_logits=False, use_cache=False).logits[0, :-1]
-            nats = torch.nn.functional.cross_entropy(
-                logits[scored - start :], window[0, 1 + scored - start :], reduction="none"
-            )
+            first = scored - start
+            nats = nn.functional.cross_entropy(logits[first:], window[0, 1 + first :], reduction="none")
             bits[scored : scored + len(nats)] = nats.double().numpy() / np.log(2)
             scored += len(nats)
             progress("held-out text", scored, len(bits), "tokens")
