@@ -11,6 +11,7 @@ from turnout.auditing.domain_signal import domain_signal, permutations
 from turnout.auditing.resampling import Clusters
 from turnout.auditing.rotated import (
     _entropy,
+    factor,
     largest_coverage,
     quantile_by_size,
     rotated,
@@ -73,7 +74,7 @@ def test_one_domain_has_no_signal():
 @pytest.mark.parametrize("shape", [(8, 32), (16, 12)])
 def test_a_rotation_keeps_norms_and_angles(shape):
     router = torch.randn(shape, dtype=torch.float64)
-    turned = rotated(router, torch.Generator().manual_seed(0))
+    turned = rotated(factor(router), shape[1], torch.Generator().manual_seed(0))
     torch.testing.assert_close(turned @ turned.T, router @ router.T)
     assert (turned - router).abs().max() > 0.1
 
@@ -81,7 +82,7 @@ def test_a_rotation_keeps_norms_and_angles(shape):
 def test_rotations_point_everywhere_alike():
     """The mean of a row over many rotations is 0, and its covariance a multiple of the identity."""
     generator = torch.Generator().manual_seed(0)
-    row = torch.stack([rotated(torch.eye(2, 4), generator)[0] for _ in range(4000)])
+    row = torch.stack([rotated(factor(torch.eye(2, 4)), 4, generator)[0] for _ in range(4000)])
     assert row.mean(0).abs().max() < 0.03
     torch.testing.assert_close(row.T @ row / 4000, torch.eye(4) / 4, atol=0.02, rtol=0)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from turnout import ops
 from turnout.auditing.resampling import Clusters
 from turnout.auditing.uncertainty import jaccard_means
+from turnout.models.products import product
 
 DRAWS = 199
 _ENTROPY_SAMPLES = 2048  # enough to know a mean entropy to a thousandth
@@ -51,23 +52,28 @@ def rotated_contributions(
     inputs_SH, router_EH = inputs_SH.float(), router_EH.float()
     few = torch.randperm(len(inputs_SH), generator=generator)[:_ENTROPY_SAMPLES]
     target = _entropy(scoring(_logits(inputs_SH[few], router_EH, bias_E)))
-    draws = []
+    draws, factor_Er = [], factor(router_EH)
     for _ in range(n):
-        logits_SE = _logits(inputs_SH, rotated(router_EH, generator), bias_E)
+        logits_SE = _logits(inputs_SH, rotated(factor_Er, router_EH.shape[1], generator), bias_E)
         scale = _matching_scale(logits_SE[few], scoring, target)
         draws.append(ops.contribution(scoring(logits_SE * scale), domain_S, clusters.n_domains))
     return torch.stack(draws)
 
 
-def rotated(router_EH: Tensor, generator: torch.Generator) -> Tensor:
-    """R·Q for a random rotation Q, without ever making the H×H matrix.
-
-    R = U·Σ·Vᵀ: the min(E, H) orthonormal rows of Vᵀ·Q are random ones, whatever V was.
-    """
+def factor(router_EH: Tensor) -> Tensor:
+    """U·Σ [E, r] of R = U·Σ·Vᵀ, r = min(E, H): all of R that a rotation keeps."""
     left, singular, _ = torch.linalg.svd(router_EH, full_matrices=False)
-    gaussian = torch.randn(router_EH.shape[1], len(singular), generator=generator, dtype=router_EH.dtype)
+    return left * singular
+
+
+def rotated(factor_Er: Tensor, hidden: int, generator: torch.Generator) -> Tensor:
+    """R·Q [E, H] for a random rotation Q, without ever making the H×H matrix.
+
+    R = U·Σ·Vᵀ: the r orthonormal rows of Vᵀ·Q are random ones, whatever V was.
+    """
+    gaussian = torch.randn(hidden, factor_Er.shape[1], generator=generator, dtype=factor_Er.dtype)
     q, r = torch.linalg.qr(gaussian)
-    return (left * singular) @ (q * r.diagonal().sign()).T  # the signs make QR's factor uniformly distributed
+    return factor_Er @ (q * r.diagonal().sign()).T  # the signs make QR's factor uniformly distributed
 
 
 def summary(rotated_PDE: Tensor, k: int) -> dict[str, Any]:
@@ -101,7 +107,8 @@ def quantile_by_size(largest_PE: Tensor) -> NDArray[np.float64]:
 
 
 def _logits(inputs_SH: Tensor, router_EH: Tensor, bias_E: Tensor | None) -> Tensor:
-    return torch.nn.functional.linear(inputs_SH, router_EH, None if bias_E is None else bias_E.float())
+    with torch.no_grad():
+        return product(inputs_SH, router_EH.mT.float(), None if bias_E is None else bias_E.float())
 
 
 def _entropy(p_SE: Tensor) -> float:
