@@ -252,7 +252,7 @@ def _changed(changes: Iterable[tuple[MoELayer, _Change]]) -> Iterator[None]:
     """Each router's forward goes through its change inside the block."""
     with ExitStack() as stack:
         for layer, change in changes:
-            stack.enter_context(_forward_of(layer.router, _wrapped(layer, change)))
+            stack.enter_context(replaced_forward(layer.router, _wrapped(layer, change)))
         yield
 
 
@@ -274,7 +274,7 @@ def _wrapped(layer: MoELayer, change: _Change) -> Callable[..., Any]:
 
 
 @contextmanager
-def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """`module` runs `forward` inside the block; its own `forward`, if it had one (accelerate), returns."""
     own, before = "forward" in module.__dict__, module.forward
     module.forward = forward
