@@ -20,6 +20,7 @@ from turnout.auditing.token_tables import token_tables
 from turnout.auditing.tokens import TokenCorpus, binding
 from turnout.errors import RunError
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
+from turnout.runs.columns import COLUMNS, TABLES
 from turnout.runs.tables import frame
 
 LAYERS = (TraceLayer(0, experts=6, top_k=2), TraceLayer(2, experts=5, top_k=1), TraceLayer(5, experts=7, top_k=3))
@@ -111,6 +112,13 @@ def tables(planted):
     made, trace = planted
     texts = {v: f" {word}" for v, word in enumerate(["the", "of", "Law", "42", ".", "\n"])} | {6: "ing"}
     return {name: frame(t) for name, t in token_tables(trace, domains_of(made), COMMITTEES, texts).items()}
+
+
+def test_every_column_has_its_meaning(tables, planted):
+    made, trace = planted
+    found = tables | {name: frame(t) for name, t in atlas_tables(trace, domains_of(made)).items()}
+    assert {name: table.columns for name, table in found.items()} == {name: list(COLUMNS[name]) for name in found}
+    assert set(COLUMNS) == set(TABLES)
 
 
 def selections(made, layer, members, domain=None):

@@ -1,11 +1,14 @@
 """`turnout import` and `turnout export`, end to end."""
 
 import json
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
 
+SCHEMA = Path(__file__).parents[2] / "docs" / "audit.schema.json"
 TABLES = ["contribution", "experts", "jaccard", "lorenz", "ranks", "samples", "silhouette"]
 
 
@@ -40,6 +43,7 @@ def test_import_audit_report_export(turnout, routed):
     )
     assert audited.code == 0, audited.err
     assert audited.json()["model"]["id"] == "routed"
+    jsonschema.validate(audited.json(), json.loads(SCHEMA.read_text(encoding="utf-8")))
     assert (routed / "audit" / "report.html").stat().st_size > 1000
     written = turnout("export", routed / "audit", "--format", "csv", "--out", routed / "csv", "--json")
     assert written.code == 0, written.err
