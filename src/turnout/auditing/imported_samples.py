@@ -103,7 +103,7 @@ def join(file: Path, beside: Path | None, config: ImportConfig) -> Iterator[tupl
     for one in routed:
         name = one.fields.get("id")
         if name is None or len(by_id) < len(records):
-            own = records[n_samples][1] if n_samples < len(records) else None
+            own: Mapping[str, Any] | None = records[n_samples][1] if n_samples < len(records) else None
         else:
             own = by_id.get(str(name))
         if own is None:
