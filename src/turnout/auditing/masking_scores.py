@@ -3,7 +3,6 @@
 Shapes: S samples (questions and texts), N sets of a target (the first masks nothing).
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,12 +11,11 @@ from functools import cached_property
 from string import ascii_uppercase
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.auditing.masking_sets import MaskSet, Target
-from turnout.errors import RunError
+from turnout.auditing.pieces import read_piece, write_piece
 from turnout.models.anatomy import MoE
 from turnout.models.capture import capture, plan_batches
 from turnout.models.greedy import continue_greedily
@@ -30,7 +28,7 @@ from turnout.tasks.prompts import letter_ids
 SCORES = ("correct", "logprob", "generated", "bits")
 _MOST_LOGITS = 1 << 27  # of a batch of texts: half a gigabyte
 _FORWARDS_A_PIECE = 64  # at least so many; a kill costs at most a piece's work
-_DIGEST = b"turnout"
+_SCHEMA = pa.schema([("index", pa.int64()), ("set", pa.int32()), *((name, pa.float64()) for name in SCORES)])
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,11 @@ class Evaluator:
         scores = {name: np.full((len(self.asked), n_sets), np.nan) for name in SCORES}
         for number in range(0, len(plan), a_piece):
             name = f"scores_{target.name}_{number // a_piece:05d}"
-            table = _stored(run, name, note)
+            table = read_piece(run, name, _SCHEMA, note)
             if table is None:
                 parts = [self._batch(target, batch) for batch in plan[number : number + a_piece]]
-                table = _stamped(run, name, pa.concat_tables(parts))
-                run.write_table(name, table)
+                table = pa.concat_tables(parts)
+                write_piece(run, name, table)
             place = {a.index: i for i, a in enumerate(self.asked)}
             rows = [place[index] for index in table["index"].to_pylist()]
             for score in SCORES:
@@ -174,45 +172,12 @@ def _table(asked: Sequence[Asked], found: Sequence[dict[str, list[float | None]]
     columns = {name: [value for scores in found for value in scores[name]] for name in SCORES}
     return pa.table(
         {
-            "index": pa.array(index * len(found), pa.int64()),
-            "set": pa.array([j for j in range(len(found)) for _ in index], pa.int32()),
-            **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
-        }
+            "index": index * len(found),
+            "set": [j for j in range(len(found)) for _ in index],
+            **columns,
+        },
+        schema=_SCHEMA,
     )
-
-
-def _stamped(run: RunFolder, name: str, table: pa.Table) -> pa.Table:
-    """The table with a digest of its rows, its name and its run."""
-    return table.replace_schema_metadata({_DIGEST: _sha256(run, name, table).encode()})
-
-
-def _sha256(run: RunFolder, piece: str, table: pa.Table) -> str:
-    sha = hashlib.sha256(f"{run.identity} {piece} ".encode())
-    for name in table.column_names:
-        sha.update(f"{name} {table[name].type}".encode())
-        sha.update(repr(table[name].to_pylist()).encode())
-    return sha.hexdigest()
-
-
-def _stored(run: RunFolder, name: str, note: Callable[[str], None]) -> pa.Table | None:
-    """A finished piece, if the run holds it whole."""
-    path = run.path / "tables" / f"{name}.parquet"
-    if not path.exists():
-        return None
-    try:
-        table = run.read_table(name).to_arrow()
-    except RunError as error:
-        note(f"{error}; it will be computed again")
-        return None
-    table = pa.table({c: table[c].cast(t) for c, t in _types(table).items()})
-    if pl.read_parquet_metadata(path).get(_DIGEST.decode()) != _sha256(run, name, table):
-        note(f"{path}: other rows than this run wrote there (damaged or foreign); it will be computed again")
-        return None
-    return table
-
-
-def _types(table: pa.Table) -> dict[str, pa.DataType]:
-    return {name: table.schema.field(name).type for name in ("index", "set", *SCORES)}
 
 
 def total_tokens(asked: Sequence[Asked], chosen: Sequence[Target]) -> int:

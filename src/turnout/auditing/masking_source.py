@@ -44,11 +44,13 @@ class AuditSource:
             do = "mask the run that it was measured from"
             raise RunError(path, expected="an audit with its own trace", came="one measured again", do=do)
         trace, tasks, model = run.trace(), audit["tasks"], audit["model"]
+        if not isinstance(model, dict) or "digest" not in model or not all(layer.scored for layer in trace.layers):
+            do = "audit the model itself"
+            raise RunError(path, expected="a trace of a model with its router scores", came="an imported one", do=do)
         settings, found = audit["config"], audit["layers"]
         assert isinstance(settings, dict)
         assert isinstance(found, list)
         assert isinstance(tasks, dict)
-        assert isinstance(model, dict)
         asked, unanswered = asked_again(trace, limit, has_texts=tasks.get("text_rows", 0) > 0)
         timings = run.manifest.get("timings")
         config = AuditConfig.of(**settings)

@@ -1,0 +1,267 @@
+"""Would the committee be another with another K? The same routing cut elsewhere, and the model run with that K.
+
+`recut` ranks the stored contributions with another K: it asks how much the figures owe to where the line is drawn.
+`rerun` lets every router choose K experts and reads the routing again: the layers below then feed other hidden states.
+Retention is the share of the reference committee, that of the model's own K, that is still in it.
+
+Shapes: S samples, E routed experts of a layer, D domains.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from turnout import ops
+from turnout.auditing.config import AuditConfig, Kind
+from turnout.auditing.domains import Domains
+from turnout.auditing.figures import layer_measures
+from turnout.auditing.pieces import read_piece, write_piece
+from turnout.auditing.reading import LayerValues, read_values
+from turnout.auditing.storing import log_note
+from turnout.errors import ModelError, RecipeError
+from turnout.models.anatomy import MoE
+from turnout.models.capture import LayerTrace, capture, plan_batches
+from turnout.models.intervene import with_top_k
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder, Trace, TraceLayer
+
+Mode = Literal["recut", "rerun"]
+_NO_MODEL = "the model was not at hand"
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """One layer at one K. `retention` is the share of the reference committee that stays."""
+
+    layer: int
+    k: int
+    mode: Mode
+    committee: tuple[int, ...]
+    fallback: bool
+    coverage: float | None
+    influence_ratio: float | None
+    retention: float
+
+
+@dataclass(frozen=True)
+class BudgetSweep:
+    """Committees over budgets. `missing` says why there is no rerun; None where there is one."""
+
+    ks: tuple[int, ...]
+    own: dict[int, int]
+    rows: tuple[BudgetRow, ...]
+    missing: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For audit.json: per mode and K the means over layers; an undefined figure is None."""
+        modes = dict.fromkeys(row.mode for row in self.rows)
+        curves = [self._mean(mode, k) for mode in modes for k in self.ks]
+        own = sorted(set(self.own.values()))
+        return {"k": list(self.ks), "own_k": own, "curves": curves, "rerun": {"missing": self.missing}}
+
+    def tables(self) -> dict[str, pa.Table]:
+        """`budgets`: layer, k, mode, own (whether k is the layer's own), committee, fallback, coverage, …."""
+        columns = {
+            "layer": [row.layer for row in self.rows],
+            "k": [row.k for row in self.rows],
+            "mode": [row.mode for row in self.rows],
+            "own": [row.k == self.own[row.layer] for row in self.rows],
+            "committee": [list(row.committee) for row in self.rows],
+            "fallback": [row.fallback for row in self.rows],
+            "coverage": [row.coverage for row in self.rows],
+            "influence_ratio": [row.influence_ratio for row in self.rows],
+            "retention": [row.retention for row in self.rows],
+        }
+        return {"budgets": pa.table(columns, schema=_BUDGETS)}
+
+    def _mean(self, mode: Mode, k: int) -> dict[str, Any]:
+        rows = [row for row in self.rows if row.mode == mode and row.k == k]
+        return {
+            "k": k,
+            "mode": mode,
+            "retention": _mean(row.retention for row in rows),
+            "coverage": _mean(row.coverage for row in rows),
+            "influence_ratio": _mean(row.influence_ratio for row in rows),
+            "committee_size": _mean(float(len(row.committee)) for row in rows),
+            "fallback_layers": sum(row.fallback for row in rows),
+        }
+
+
+def budget_sweep(
+    trace: Trace,
+    domains: Domains,
+    config: AuditConfig,
+    ks: Iterable[int],
+    moe: MoE | None = None,
+    *,
+    kept: Sequence[int] | None = None,
+    run: RunFolder | None = None,
+    progress: Progress = silent,
+    note: Callable[[str], None] = log_note,
+) -> BudgetSweep:
+    """Committee, coverage and ratio at each K of `ks`, and what stays of the committee of the model's own K.
+
+    Args:
+        trace: a finished trace; its token ids are the prompts of a rerun.
+        domains: each sample's domain, in the order of the trace's `index`.
+        config: kind, scope, presence, and how batches are made. A recut of any kind but `gate` ranks contributions
+            that were read with the model's own K, in which no other expert has a part.
+        ks: budgets; the model's own K need not be among them.
+        moe: the model, for reruns; None leaves them out, and the result says so.
+        kept: the domains that count, by index; None: all.
+        run: where each rerun's contributions are kept as soon as they are there, so that a killed sweep goes on.
+        progress: told of the tokens of each rerun.
+        note: told of a kept rerun that must be computed again.
+
+    Raises:
+        RecipeError: no K, or one that is not 1…E in every layer.
+    """
+    chosen = _checked(trace, ks)
+    rows = [*range(len(domains))] if kept is None else list(kept)
+    own = {layer.layer: layer.top_k for layer in trace.layers}
+    stored = {x.layer: _contribution(read_values(trace, x, config.scope), config.kind, domains) for x in trace.layers}
+    reference = {n: set(ops.committee(c[rows], own[n], config.presence).members.tolist()) for n, c in stored.items()}
+
+    def at(mode: Mode, k: int, contribution: dict[int, Tensor]) -> list[BudgetRow]:
+        return [_row(n, k, mode, c[rows], reference[n], config.presence) for n, c in contribution.items()]
+
+    found = [row for k in chosen for row in at("recut", k, stored)]
+    missing = _NO_MODEL if moe is None else None
+    try:
+        for k in chosen if moe is not None else ():
+            assert moe is not None
+            same = all(k == layer.top_k for layer in moe.layers)
+            read = stored if same else _kept(moe, k, trace, domains, config, run, progress, note)
+            found += at("rerun", k, read)
+    except ModelError as error:  # a family that keeps its K: the recut stands, and says why it stands alone
+        missing, found = str(error), [row for row in found if row.mode == "recut"]
+    return BudgetSweep(tuple(chosen), own, tuple(found), missing)
+
+
+def _checked(trace: Trace, ks: Iterable[int]) -> list[int]:
+    chosen, most = sorted(set(ks)), min(layer.experts for layer in trace.layers)
+    for k in chosen:
+        if not 1 <= k <= most:
+            raise RecipeError("budgets", expected=f"K from 1 to {most}, the experts of a layer", came=k)
+    if not chosen:
+        raise RecipeError("budgets", expected="at least one K", came="none")
+    return chosen
+
+
+def _row(layer: int, k: int, mode: Mode, contribution_DE: Tensor, reference: set[int], presence: float) -> BudgetRow:
+    committee = ops.committee(contribution_DE, k, presence)
+    members = committee.members.tolist()
+    measures = layer_measures(contribution_DE, k, committee.members)
+    stays = len(reference & set(members)) / len(reference)
+    ratio = measures["influence_ratio"]
+    return BudgetRow(layer, k, mode, tuple(members), committee.fallback, measures["coverage"], ratio, stays)
+
+
+def _contribution(values: LayerValues, kind: Kind, domains: Domains) -> Tensor:
+    """[D, E] in one reading."""
+    if kind == "released":
+        frequency_SE = values.of("frequency")
+        return ops.released(values.of("weight"), domains.label_S, len(domains), frequency_SE)
+    return ops.contribution(values.of(kind), domains.label_S, len(domains))
+
+
+def _kept(
+    moe: MoE,
+    k: int,
+    trace: Trace,
+    domains: Domains,
+    config: AuditConfig,
+    run: RunFolder | None,
+    progress: Progress,
+    note: Callable[[str], None],
+) -> dict[int, Tensor]:
+    """Contributions by layer with K = `k`: those that the run holds already, or of a new pass over all prompts."""
+    name = f"budget_{k}"
+    table = None if run is None else read_piece(run, name, _CONTRIBUTION, note)
+    if table is None:
+        read = _rerun(moe, k, trace, config, progress)
+        found = {n: _contribution(values, config.kind, domains) for n, values in read.items()}
+        if run is not None:
+            write_piece(run, name, _as_table(found, domains))
+        return found
+    by_layer = table.to_pydict()
+    value, layer = torch.tensor(by_layer["contribution"], dtype=torch.float64), torch.tensor(by_layer["layer"])
+    return {x.layer: value[layer == x.layer].view(len(domains), -1) for x in trace.layers}
+
+
+def _rerun(moe: MoE, k: int, trace: Trace, config: AuditConfig, progress: Progress) -> dict[int, LayerValues]:
+    """What every router says of the trace's prompts when it chooses `k`."""
+    tokens, offsets = trace.tokens()
+    prompts = [tokens[a:b].tolist() for a, b in pairwise(offsets)]
+    found = {layer.layer: _empty(layer, len(prompts)) for layer in trace.layers}
+    done, total = 0, len(tokens)
+    with with_top_k(moe, k) as other:
+        for batch in plan_batches([len(prompt) for prompt in prompts], config.token_budget):
+            read = capture(other, [prompts[i] for i in batch], padding=config.padding)
+            for layer in read.layers:
+                _fill(found[layer.layer], batch, layer, read.lengths_B, config.scope)
+            done += sum(read.lengths_B)
+            progress(f"rerun with K = {k}", done, total, "tokens")
+    return found
+
+
+def _empty(layer: TraceLayer, n_samples: int) -> LayerValues:
+    shape = (n_samples, layer.experts)
+    zeros = [torch.zeros(shape, dtype=torch.float64) for _ in range(3)]
+    return LayerValues(zeros[0], zeros[1], zeros[2], None)
+
+
+def _fill(values: LayerValues, batch: Sequence[int], layer: LayerTrace, lengths_B: Sequence[int], scope: str) -> None:
+    """Write a batch's rows, as `Trace` reads them in this scope."""
+    assert values.scores_SE is not None
+    assert values.weight_SE is not None
+    if scope == "all":
+        length_B1 = torch.tensor(lengths_B, dtype=torch.float64)[:, None]
+        values.scores_SE[batch] = layer.sum_scores_BE / length_B1
+        values.weight_SE[batch] = layer.sum_weights_BE / length_B1
+        values.frequency_SE[batch] = layer.counts_BE / length_B1
+        return
+    ends_B = torch.tensor(lengths_B).cumsum(0) - 1
+    chosen_BK, rows = layer.chosen_TK.long()[ends_B], torch.tensor(batch)[:, None]
+    values.scores_SE[batch] = layer.scores_BE.double()
+    values.weight_SE[rows, chosen_BK] = layer.weights_BK.double()
+    values.frequency_SE[rows, chosen_BK] = 1.0
+
+
+def _as_table(found: dict[int, Tensor], domains: Domains) -> pa.Table:
+    rows = [
+        (n, domains.names[d], e, x)
+        for n, c in found.items()
+        for d, of_domain in enumerate(c.tolist())
+        for e, x in enumerate(of_domain)
+    ]
+    columns = zip(*rows, strict=True)
+    return pa.table(dict(zip(_CONTRIBUTION.names, columns, strict=True)), schema=_CONTRIBUTION)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+_INT, _FLOAT = pa.int32(), pa.float64()
+_CONTRIBUTION = pa.schema([("layer", _INT), ("domain", pa.string()), ("expert", _INT), ("contribution", _FLOAT)])
+_BUDGETS = pa.schema(
+    [
+        ("layer", _INT),
+        ("k", _INT),
+        ("mode", pa.string()),
+        ("own", pa.bool_()),
+        ("committee", pa.list_(_INT)),
+        ("fallback", pa.bool_()),
+        ("coverage", _FLOAT),
+        ("influence_ratio", _FLOAT),
+        ("retention", _FLOAT),
+    ]
+)

@@ -1,0 +1,42 @@
+"""Tables of an unfinished run that are written once each and, after a kill, read instead of computed again."""
+
+import hashlib
+from collections.abc import Callable
+
+import polars as pl
+import pyarrow as pa
+
+from turnout.errors import RunError
+from turnout.runs import RunFolder
+
+_DIGEST = b"turnout"
+
+
+def write_piece(run: RunFolder, name: str, table: pa.Table) -> None:
+    """Write tables/NAME.parquet with a digest of its rows, its name and its run."""
+    run.write_table(name, table.replace_schema_metadata({_DIGEST: _sha256(run, name, table).encode()}))
+
+
+def read_piece(run: RunFolder, name: str, schema: pa.Schema, note: Callable[[str], None]) -> pa.Table | None:
+    """The piece as it was written, or None; one that is damaged or from elsewhere is named to `note`."""
+    path = run.path / "tables" / f"{name}.parquet"
+    if not path.exists():
+        return None
+    try:
+        table = run.read_table(name).to_arrow().cast(schema)
+        digest = pl.read_parquet_metadata(path).get(_DIGEST.decode())
+    except (RunError, pa.ArrowException, ValueError) as error:
+        note(f"{path}: cannot be read ({error}); it will be computed again")
+        return None
+    if digest != _sha256(run, name, table):
+        note(f"{path}: other rows than this run wrote there (damaged or foreign); it will be computed again")
+        return None
+    return table
+
+
+def _sha256(run: RunFolder, piece: str, table: pa.Table) -> str:
+    sha = hashlib.sha256(f"{run.identity} {piece} ".encode())
+    for name in table.column_names:
+        sha.update(f"{name} {table[name].type}".encode())
+        sha.update(repr(table[name].to_pylist()).encode())
+    return sha.hexdigest()
