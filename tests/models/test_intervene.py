@@ -7,8 +7,8 @@ from tiny import FAMILIES, random_model, tiny_tokenizer
 from turnout.errors import ModelError
 from turnout.models.anatomy import read
 from turnout.models.capture import capture
-from turnout.models.gemm import onednn_linear
 from turnout.models.intervene import add_to_logits, fewest_left, mask, replace_weights, with_top_k
+from turnout.models.products import fast_linears
 
 MOES = [family for family in FAMILIES if family not in ("llama4_text", "jetmoe", "llama")]
 PROMPTS = [[1, 2, 3, 4, 5, 6, 7], [9, 8], [30, 31, 32, 33]]
@@ -164,7 +164,7 @@ def test_in_bfloat16_with_fast_experts_and_generate(family):
         layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: said.append((n, out[2])))
         for layer in moe.layers
     ]
-    with mask(moe, experts), onednn_linear():
+    with mask(moe, experts), fast_linears(model):
         model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=0)
     for handle in handles:
         handle.remove()

@@ -4,17 +4,17 @@ from tiny import random_model
 from torch import nn
 
 from turnout.models import products
-from turnout.models.products import fast_linears, product
+from turnout.models.products import fast_linears, linear, product
 
-pytestmark = pytest.mark.skipif(not products._ONEDNN, reason="this PyTorch has no oneDNN")
+pytestmark = pytest.mark.skipif(products._ONEDNN is None, reason="this PyTorch has no oneDNN")
 
 
 @pytest.fixture
 def calls(monkeypatch):
     """Shapes of the products that oneDNN did."""
     seen = []
-    onednn = products._onednn
-    monkeypatch.setattr(products, "_onednn", lambda rows, *rest: (seen.append(rows.shape), onednn(rows, *rest))[1])
+    call = products._call
+    monkeypatch.setattr(products, "_call", lambda rows, *rest: (seen.append(tuple(rows.shape)), call(rows, *rest))[1])
     return seen
 
 
@@ -27,21 +27,41 @@ def test_equals_float64(with_bias, with_out, strided, calls):
     bias = torch.randn(170) if with_bias else None
     out = torch.full((130, 170), float("nan")) if with_out else None
     exact = rows.double() @ matrix.double() + (0 if bias is None else bias.double())
-    with torch.no_grad():
-        result = product(rows, matrix, bias, out=out)
+    result = product(rows, matrix, bias, out=out)
     assert calls
     assert out is None or result is out
     torch.testing.assert_close(result, exact.float(), rtol=1e-5, atol=1e-4)
 
 
-def test_small_products_half_precision_gradients_and_autocast_go_the_usual_way(calls):
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 3), (7, 33), (2, 5, 64), (300, 17)])
+def test_same_product_and_gradients_at_any_size(shape, bias, calls, monkeypatch):
+    monkeypatch.setattr(products, "_WORTH", 0)
+    x, w = torch.randn(*shape, requires_grad=True), torch.randn(19, shape[-1], requires_grad=True)
+    inputs = (x, w, torch.randn(19, requires_grad=True)) if bias else (x, w)
+    mine, theirs = linear(*inputs), nn.functional.linear(*inputs)
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    grad = torch.randn_like(theirs)
+    for a, b in zip(torch.autograd.grad(mine, inputs, grad), torch.autograd.grad(theirs, inputs, grad), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+    assert len(calls) == 3
+
+
+def test_a_frozen_weight_gets_no_gradient(monkeypatch):
+    monkeypatch.setattr(products, "_WORTH", 0)
+    x, w = torch.randn(3, 8, requires_grad=True), torch.randn(4, 8)
+    linear(x, w).sum().backward()
+    assert w.grad is None
+    torch.testing.assert_close(x.grad, w.sum(0).expand(3, 8))
+
+
+def test_small_products_other_dtypes_and_autocast_go_the_usual_way(calls):
     rows, matrix = torch.randn(200, 200), torch.randn(200, 200)
-    with torch.no_grad():
-        product(rows[:2], matrix)
-        product(rows.bfloat16(), matrix.bfloat16())
-        with torch.autocast("cpu", torch.bfloat16):
-            product(rows, matrix)
-    product(rows, matrix.requires_grad_())
+    for x, w in ((rows[:2], matrix), (rows[:0], matrix), (rows.bfloat16(), matrix.bfloat16()), (rows.double(),) * 2):
+        assert torch.equal(product(x, w), x @ w)
+        assert torch.equal(linear(x, w), nn.functional.linear(x, w))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert product(rows, matrix).dtype == torch.bfloat16
     assert not calls
 
 
