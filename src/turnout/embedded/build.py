@@ -1,6 +1,6 @@
 """Rebuild the embedded model from nothing: `make embedded`, or `python -m turnout.embedded.build` from the root.
 
-Downloads the corpora, trains the tokenizer, trains both stages (about an hour on one core), writes the model as
+Downloads the corpora, trains the tokenizer, trains all stages (about an hour on one core), writes the model as
 bfloat16 into `model/` here, then measures it and writes the tables of docs/embedded.md. What is there already is kept:
 a killed build goes on where it stopped.
 """
@@ -20,7 +20,8 @@ from turnout.training import TrainRecipe, train
 from turnout.training.data import documents
 
 CORPORA = Path("corpora")
-STAGES = {"recipe": CORPORA / "run", "further": CORPORA / "further"}  # recipe's name → the run's folder
+# Each stage's recipe and its run's folder, which the next stage starts from.
+STAGES = dict(zip(("recipe", "further", "balanced"), evaluate.RUNS, strict=True))
 VOCABULARY = 4096
 DOCUMENTS_FOR_TOKENIZER = 20_000  # of each source at most
 
@@ -36,7 +37,7 @@ def build(progress: Progress = silent) -> Path:
         train_tokenizer(_texts(first), VOCABULARY, first.data.tokenizer, first.model.context)
     for name, folder in STAGES.items():
         train(recipes[name], folder, progress)
-    return export(STAGES["further"] / "model", model_path())
+    return export(evaluate.RUNS[-1] / "model", model_path())
 
 
 def export(trained: Path, folder: Path) -> Path:
@@ -46,6 +47,7 @@ def export(trained: Path, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(trained).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes for its owner alone
     return folder
 
 

@@ -30,6 +30,7 @@ from turnout.training.data import Tokens, prepare
 WINDOW, STRIDE = 512, 256
 TOKEN_BUDGET = 8192
 WORLD_QUESTIONS, WORLD_SEED = 3600, 7
+RUNS = (Path("corpora/run"), Path("corpora/further"), Path("corpora/balanced"))  # the stages, in order
 RESULTS = Path(__file__).with_name("evaluation.json")
 
 
@@ -164,9 +165,9 @@ def _training(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(runs: Sequence[Path] = RUNS) -> None:
     """Measure, write evaluation.json and the tables of docs/embedded.md."""
-    found = evaluate([Path("corpora/run"), Path("corpora/further")])
+    found = evaluate(runs)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     write_tables(found, Path("docs/embedded.md"))
 

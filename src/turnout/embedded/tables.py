@@ -41,7 +41,7 @@ def _training(found: Found) -> str:
         rows.append([str(i), f"{stage['tokens']:,}", f"{stage['steps']:,}", rate, f"{minutes:.0f} min"])
     total = [f"{sum(stage[key] for stage in found['training']):,}" for key in ("tokens", "steps")]
     minutes = sum(stage["seconds"] for stage in found["training"]) / 60
-    rows.append(["both", *total, "", f"{minutes:.0f} min"])
+    rows.append(["all", *total, "", f"{minutes:.0f} min"])
     return _table(["stage", "tokens seen", "steps", "peak learning rate", "wall time, one core"], rows)
 
 

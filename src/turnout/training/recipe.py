@@ -28,7 +28,7 @@ class ModelRecipe(_Section):
         top_k: K, experts chosen a token.
         expert_width: I, the inner width of one expert.
         context: the most positions that the model takes (`max_position_embeddings`).
-        balancing: weight of the load-balancing loss (`router_aux_loss_coef`); 0 turns it off.
+        balancing: weight of the family's own load-balancing loss (`router_aux_loss_coef`); 0 turns it off.
         options: further keys of the transformers config.
     """
 
@@ -110,6 +110,7 @@ class Schedule(_Section):
         learning_rate: its peak.
         warmup: share of the steps until the peak; then a cosine down to a tenth of it.
         weight_decay: of AdamW, on matrices only.
+        balancing: weight of our load-balancing loss, which asks every layer by itself (see `balancing.py`).
         precision: "float32", or "bfloat16" for autocast over float32 weights.
         evaluate_every: steps between evaluations; one more comes at the end.
         save_every: steps between checkpoints.
@@ -120,6 +121,7 @@ class Schedule(_Section):
     learning_rate: float = Field(gt=0)
     warmup: float = Field(default=0.02, ge=0, lt=1)
     weight_decay: float = Field(default=0.1, ge=0)
+    balancing: float = Field(default=0.0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     evaluate_every: int = Field(default=500, gt=0)
     save_every: int = Field(default=500, gt=0)

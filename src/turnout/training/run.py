@@ -29,10 +29,12 @@ from transformers import (
 from transformers.utils import logging
 
 from turnout.errors import RecipeError
+from turnout.models.anatomy import MoELayer, read
 from turnout.models.experts import set_fast_experts
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.runs.digest import sha256
+from turnout.training.balancing import balancing
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.data import Mixture, Tokens, load_tokenizer, prepare, windows
@@ -172,6 +174,23 @@ class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no
     """
 
     cpu_autocast = False
+    balancing = 0.0
+    layers: tuple[MoELayer, ...] = ()
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The model's own loss; in training, plus the layers' mean balancing loss times its weight."""
+        if not (self.balancing and model.training):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with balancing(self.layers) as losses:
+            own, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss = own + self.balancing * torch.stack(losses).mean()
+        return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's own, with losses in nats a token."""
@@ -236,7 +255,8 @@ def _trainer(
         eval_dataset=_evaluation(recipe, tokens["held_out"]),
         callbacks=[MarkComplete(), *callbacks],
     )
-    trainer.cpu_autocast = cpu_autocast
+    trainer.cpu_autocast, trainer.balancing = cpu_autocast, recipe.schedule.balancing
+    trainer.layers = read(model).layers if trainer.balancing else ()
     trainer.remove_callback(PrinterCallback)  # `progress` tells
     return trainer
 

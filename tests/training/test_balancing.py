@@ -1,0 +1,52 @@
+import pytest
+import tiny
+import torch
+from training.texts import recipe, write_corpus
+
+from turnout.models.anatomy import read
+from turnout.training import TrainRecipe, train
+from turnout.training.balancing import balancing, balancing_loss
+
+
+def test_is_one_at_perfect_balance():
+    chosen = torch.tensor([[0, 1], [2, 3], [1, 0], [3, 2]])
+    assert balancing_loss(torch.full((4, 4), 0.25), chosen) == pytest.approx(1)
+
+
+def test_is_as_many_as_there_are_experts_where_one_does_all():
+    scores = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(5, 4)
+    assert balancing_loss(scores, torch.zeros(5, 1, dtype=torch.long)) == pytest.approx(4)
+
+
+def test_by_hand():
+    scores, chosen = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([[0, 1], [0, 2]])
+    # f = 2/4, 1/4, 1/4; P = 0.6, 0.15, 0.25
+    assert balancing_loss(scores, chosen) == pytest.approx(3 * (0.5 * 0.6 + 0.25 * 0.15 + 0.25 * 0.25))
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
+def test_every_layer_reports_and_every_router_hears(family):
+    model = tiny.random_model(family)
+    layers = read(model).layers
+    with balancing(layers) as losses:
+        model(input_ids=torch.arange(40)[None])
+    assert len(losses) == len(layers)
+    torch.stack(losses).mean().backward()
+    assert all(layer.router.weight.grad.abs().sum() > 0 for layer in layers)
+    with torch.no_grad():
+        model(input_ids=torch.arange(40)[None])
+    assert len(losses) == len(layers)  # no hook stays
+
+
+def test_training_with_it_is_better_balanced(tmp_path):
+    write_corpus(tmp_path)
+    spread = {}
+    for weight in (0.0, 5.0):
+        content = recipe(tmp_path, tokens=40 * 4 * 32, balancing=weight)
+        content["model"]["balancing"] = 0
+        result = train(TrainRecipe.parse(content), tmp_path / f"run-{weight}")
+        model = tiny.AutoModelForCausalLM.from_pretrained(result.model)
+        with balancing(read(model).layers) as losses, torch.no_grad():
+            model(input_ids=torch.tensor([list(b"a1 gate expert router token layer loss norm head step")]))
+        spread[weight] = float(torch.stack(losses).mean())
+    assert 0.99 < spread[5.0] < spread[0.0]
