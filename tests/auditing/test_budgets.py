@@ -82,6 +82,8 @@ def test_result_as_json_and_table(audited):
     assert content["curves"][3]["coverage"] == pytest.approx(sum(r["coverage"] for r in rows) / 3)
     assert not any(r["own"] for r in rows)
     assert table.num_rows == 2 * 2 * 3
+    first = {row.mode: row.committee for row in sweep.rows if row.k == 4 and row.layer == 0}
+    assert first["recut"] == first["rerun"]  # nothing below the first router has changed
 
 
 def test_a_kept_rerun_is_not_computed_again(audited, tmp_path, monkeypatch):

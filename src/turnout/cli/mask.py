@@ -94,9 +94,13 @@ def _embedded(run: Path) -> Path | None:
 
 
 def _show(result: "Masking", folder: Path) -> None:
-    columns = ["layer", "set", "experts", "mass", "measure", "value", "drop", "random", "p", "predicted", "effect"]
-    print_table(columns, [_row(row) for row in result.frame().rows(named=True)], "drop: how much worse than unmasked")
-    print()
+    frame = result.frame()
+    for measure in frame["measure"].unique(maintain_order=True):
+        without = _number(result.baseline[measure])
+        rows = [_row(row) for row in frame.filter(measure=measure).rows(named=True)]
+        columns = ["layer", "set", "n", "mass", "drop", "p", "predicted", "effect"]
+        print_table(columns, rows, f"{measure}: {without} without a mask; drop is how much worse with it")
+        print()
     for target in result.targets:
         for left in target["left_out"]:
             say(f"layer {left['layer']} left out: {left['reason']}")
@@ -104,24 +108,11 @@ def _show(result: "Masking", folder: Path) -> None:
 
 
 def _row(row: dict[str, object]) -> list[str]:
-    return [
-        str(row["layer"]),
-        str(row["set"]),
-        str(row["size"]),
-        _number(row["removed_mass"]),
-        str(row["measure"]),
-        _number(row["value"]),
-        f"{_number(row['drop'])} {_between(row['low'], row['high'])}",
-        _number(row["random_mean"]),
-        _number(row["p_random"]),
-        _number(row["predicted"]),
-        f"{_number(row['effect'])} {_between(row['effect_low'], row['effect_high'])}",
-    ]
+    low, high = row["effect_low"], row["effect_high"]
+    numbers = [_number(row[name]) for name in ("removed_mass", "drop", "p_random", "predicted")]
+    effect = _number(row["effect"]) + ("" if low is None else f" [{_number(low)}, {_number(high)}]")
+    return [str(row["layer"]), str(row["set"]), str(row["size"]), *numbers, effect]
 
 
 def _number(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "–"
-
-
-def _between(low: object, high: object) -> str:
-    return "" if low is None else f"[{_number(low)}, {_number(high)}]"
