@@ -8,6 +8,7 @@ Shapes: B samples of a batch, T real tokens of the batch (samples one after anot
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from threading import get_ident
 from typing import Any, Literal
 
 import torch
@@ -177,7 +178,7 @@ def _forward(moe: MoE, asked: dict[str, Tensor], batch: _Batch, stack: ExitStack
     last_B = batch.token_T[batch.end_B - 1] % batch.ids.shape[1]
     head = moe.model.get_output_embeddings()
     if head is not None:
-        stack.callback(head.register_forward_pre_hook(_only(last_B)).remove)
+        stack.callback(head.register_forward_pre_hook(_only(last_B, get_ident())).remove)
     try:
         output = moe.model(**asked, use_cache=False)
     except _AllRoutersSpoke:
@@ -187,10 +188,12 @@ def _forward(moe: MoE, asked: dict[str, Tensor], batch: _Batch, stack: ExitStack
     return output.logits[:, -1]
 
 
-def _only(position_B: Tensor) -> Any:
+def _only(position_B: Tensor, thread: int) -> Any:
     """A pre-hook of the language-model head: of [B, length, H] it sees each sample's one position, [B, 1, H]."""
 
     def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if get_ident() != thread:
+            return args
         hidden = args[0]
         rows = torch.arange(len(position_B), device=hidden.device)
         return (hidden[rows, position_B.to(hidden.device)].unsqueeze(1), *args[1:])
@@ -205,11 +208,15 @@ def _choice_logprobs(logits_BV: Tensor, letters: Sequence[Sequence[int]]) -> lis
 
 
 class _Reader:
-    """Hooks on the routers of one forward; each reduces at once what its router returned."""
+    """Hooks on the routers of one forward; each reduces at once what its router returned.
+
+    They hear their own thread only: other batches may be on their way through the same model.
+    """
 
     def __init__(self, moe: MoE, batch: _Batch, leave: bool, keep_inputs: bool) -> None:
         self._moe, self._batch, self._leave, self._keep_inputs = moe, batch, leave, keep_inputs
         self._traces: dict[int, LayerTrace] = {}
+        self._thread = get_ident()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -229,9 +236,10 @@ class _Reader:
         return tuple(self._traces[layer.layer] for layer in self._moe.layers)
 
     def _hook(self, layer: MoELayer) -> Any:
-        def listen(
-            _: nn.Module, args: tuple[Any, ...], output: Any
-        ) -> None:  # returns nothing: that would replace the output
+        # It returns nothing: that would replace the router's output.
+        def listen(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if get_ident() != self._thread:
+                return
             if layer.layer in self._traces:
                 raise RoutingError(layer, expected="its router to speak once in a forward", came="a second time")
             wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)

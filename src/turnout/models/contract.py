@@ -65,11 +65,18 @@ class _LastRouterSpoke(Exception):  # noqa: N818  not an error: the way out of a
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Neither dropout nor gradients inside; the mode of each module is restored."""
+    with in_evaluation_mode(model), torch.no_grad():
+        yield
+
+
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No dropout inside; the mode of each module is restored."""
     training = [m for m in model.modules() if m.training]
-    model.eval()
+    if training:
+        model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module in training:
             module.training = True

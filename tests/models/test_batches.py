@@ -1,0 +1,74 @@
+import pytest
+import torch
+from tiny import random_model
+
+from turnout.models.anatomy import read
+from turnout.models.batches import capture_batches
+from turnout.models.capture import RoutingError, capture
+
+
+def prompts(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, 256, (1 + (seed * 7 + i) % 23,), generator=generator).tolist() for i in range(n)]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def same(ours, theirs):
+    for a, b in zip(ours.layers, theirs.layers, strict=True):
+        for name in ("chosen_TK", "scores_BE", "weights_BK", "sum_scores_BE", "sum_weights_BE", "counts_BE"):
+            torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-6)
+    assert ours.choice_logprobs is theirs.choice_logprobs or all(
+        a == pytest.approx(b, abs=1e-5) for a, b in zip(ours.choice_logprobs, theirs.choice_logprobs, strict=True)
+    )
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "gpt_oss", "lfm2_moe"])
+def test_many_batches_at_a_time_equal_one_at_a_time(family, asked, two_threads):
+    model = random_model(family)
+    moe = read(model)
+    batches = [prompts(1 + n % 4, n) for n in range(17)]
+    letters = [[[1, 2]] * len(batch) for batch in batches] if asked else None
+    model.train()
+    implementation = model.config._experts_implementation
+    traces = list(capture_batches(moe, batches, letters=letters))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    for n, trace in enumerate(traces):
+        same(trace, capture(moe, batches[n], letters=None if letters is None else letters[n]))
+    assert len(traces) == len(batches)
+    assert torch.is_grad_enabled()
+    assert all(m.training for m in model.modules())
+    assert model.config._experts_implementation == implementation
+    assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in model.modules())
+
+
+def test_an_error_comes_in_the_turn_of_its_batch(two_threads):
+    moe = read(random_model("olmoe"))
+    moe.model.model.embed_tokens.weight.data[200] = float("nan")
+    batches = [[[1, 2]], [[3]], [[4], [5, 200]], [[6]], [[7]]]
+    traces = capture_batches(moe, batches)
+    assert next(traces).lengths_B == [2]
+    assert next(traces).lengths_B == [1]
+    with pytest.raises(RoutingError, match="sample 1 of the batch") as caught:
+        next(traces)
+    assert caught.value.sample == 1
+    assert not any(m._forward_hooks for m in moe.model.modules())
+    assert torch.get_num_threads() == 2
+
+
+def test_leaving_half_way_restores_the_model(two_threads):
+    moe = read(random_model("olmoe"))
+    moe.model.train()
+    traces = capture_batches(moe, [[[1, 2, 3], [4]]] * 6)
+    next(traces)
+    traces.close()
+    assert moe.model.training
+    assert not any(m._forward_hooks or "forward" in m.__dict__ for m in moe.model.modules())
