@@ -36,12 +36,15 @@ class AuditConfig:
     """Solved examples of the same subject before each question."""
     seed: int = 0
     """Of the resamples, permutations, rotations and halves behind intervals, nulls and claim."""
+    budgets: tuple[int, ...] = ()
+    """Other numbers of chosen experts to look at: the same scores cut there, and the model run with them."""
     token_budget: int = 4096
     """Most tokens of a batch, padding included; a longer prompt is a batch alone."""
     padding: Padding = "right"
     """Side on which a batch's shorter prompts are padded."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "budgets", tuple(self.budgets))  # a stored configuration has a list
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise RecipeError(name, expected=" or ".join(allowed), came=getattr(self, name))

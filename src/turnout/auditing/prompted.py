@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
 from turnout.auditing.gather import gather
-from turnout.auditing.measure import measure
 from turnout.auditing.prompts import Prompts
 from turnout.auditing.result import Audit
-from turnout.auditing.routers import read_routers
-from turnout.auditing.storing import Note, log_note, stored, write_result
+from turnout.auditing.storing import Note, log_note, stored
 from turnout.models.anatomy import MoE
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
@@ -60,9 +59,7 @@ def audit_prompts(
     def work(run: RunFolder) -> None:
         asked = ask(run)
         timings = gather(moe, asked.tasks, Prompts(asked.ids, None), run, config, progress, note)
-        trace = run.trace()
-        domains = Domains.of(trace.samples()["domain"].to_list(), asked.tasks.domains)
-        found = measure(trace, domains, config, progress, read_routers(run))
-        write_result(run, found, described, asked.tasks.describe(), timings=timings)
+        domains = Domains.of(run.trace().samples()["domain"].to_list(), asked.tasks.domains)
+        complete(run, run, domains, config, described, asked.tasks.describe(), progress, note, moe=moe, timings=timings)
 
     return stored(out, {**inputs, "config": config.describe()}, work, note)

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
-from turnout.auditing.measure import measure
 from turnout.auditing.result import AUDIT_FILE, Audit
-from turnout.auditing.routers import read_routers
-from turnout.auditing.storing import Note, log_note, stored, write_result
+from turnout.auditing.storing import Note, log_note, stored
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, Trace
@@ -65,8 +64,8 @@ def remeasure(
     }
 
     def work(folder: RunFolder) -> None:
-        found = measure(trace, placed, config, progress, read_routers(source))
-        write_result(folder, found, _object(audit, "model"), tasks, trace_of=source.identity, timings={})
+        model = _object(audit, "model")
+        complete(folder, source, placed, config, model, tasks, progress, note, trace_of=source.identity, timings={})
 
     return stored(out, inputs, work, note)
 

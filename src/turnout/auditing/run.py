@@ -6,15 +6,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
 from turnout.auditing.gather import gather
-from turnout.auditing.measure import measure
 from turnout.auditing.prompts import encode_all
 from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
-from turnout.auditing.routers import read_routers
-from turnout.auditing.storing import Note, log_note, stored, write_result
+from turnout.auditing.storing import Note, log_note, stored
 from turnout.errors import RecipeError
 from turnout.models.anatomy import MoE, read
 from turnout.models.load import load
@@ -97,10 +96,8 @@ def _audit(
 
     def work(run: RunFolder) -> None:
         timings = gather(moe, tasks, prompts, run, config, progress, note)
-        trace = run.trace()
-        domains = Domains.of(trace.samples()["domain"].to_list(), tasks.domains)
-        found = measure(trace, domains, config, progress, read_routers(run))
-        write_result(run, found, described, tasks.describe(), timings=timings)
+        domains = Domains.of(run.trace().samples()["domain"].to_list(), tasks.domains)
+        complete(run, run, domains, config, described, tasks.describe(), progress, note, moe=moe, timings=timings)
 
     return stored(out, inputs, work, note)
 

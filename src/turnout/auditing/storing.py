@@ -7,9 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from turnout.auditing.measure import Measured, content
-from turnout.auditing.result import AUDIT_FILE, Audit
-from turnout.auditing.tables import tables
+from turnout.auditing.result import Audit
 from turnout.errors import TurnoutError
 from turnout.runs import RunFolder
 
@@ -43,16 +41,6 @@ def stored(
     return result
 
 
-def write_result(
-    run: RunFolder, found: Measured, model: dict[str, object], tasks: dict[str, object], **manifest: object
-) -> None:
-    """Write the tables, audit.json and, last, the manifest."""
-    for name, table in tables(found).items():
-        run.write_table(name, table)
-    run.write_json(AUDIT_FILE, content(found, model, tasks))
-    run.finish(model=model, tasks=tasks, config=found.config.describe(), **manifest)
-
-
 def _run(path: Path, inputs: Mapping[str, object], work: Callable[[RunFolder], None], note: Note) -> Audit:
     made = not path.exists()
     fresh = made or (path.is_dir() and not any(path.iterdir()))
@@ -63,7 +51,8 @@ def _run(path: Path, inputs: Mapping[str, object], work: Callable[[RunFolder], N
         try:
             work(run)
         except TurnoutError:
-            if fresh and not any((path / "trace").glob("part-*")):  # it failed before there was anything to go on with
+            kept = (*(path / "trace").glob("part-*"), *path.glob("eval.json"))
+            if fresh and not kept:  # it failed before there was anything to go on with
                 _take_back(path, made)
             raise
     return Audit.load(path)

@@ -43,6 +43,7 @@ def audit(
     ] = None,
     scope: Annotated[Scope, typer.Option(help="Read the routing at the last token or over all tokens.")] = Scope.last,
     kind: Annotated[Kind, typer.Option(help="What counts as an expert's contribution.")] = Kind.gate,
+    budgets: Annotated[str | None, typer.Option(help="Other numbers of chosen experts to try, such as 4,8,16.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many questions of a subject.", min=1)] = None,
     shots: Annotated[int | None, typer.Option(help="Solved examples before each question. [default: 0]", min=0)] = None,
     answers: Annotated[
@@ -75,6 +76,7 @@ def audit(
             scope=scope.value,
             kind=kind.value,
             limit=limit,
+            budgets=_numbers(budgets),
             **captured,
             dtype=dtype,
             device=device,
@@ -86,6 +88,16 @@ def audit(
         print_json(result.to_dict())
         return
     _show(result, folder)
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    """4,8,16 as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"expected whole numbers such as 4,8,16, got {text}") from error
 
 
 def _show(result: "Audit", folder: Path) -> None:

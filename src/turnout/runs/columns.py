@@ -34,9 +34,22 @@ TABLES: dict[str, str] = {
     "atlas_domains": "where each expert's tokens come from",
     "atlas_tokens": "each expert's first tokens, by log-odds and by count",
     "atlas_partners": "which experts are chosen together, against chance",
+    "budgets": "each layer's committee at other numbers of chosen experts",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
+    "budgets": {
+        "layer": _LAYER,
+        "k": "number of chosen experts that is looked at",
+        "mode": "recut: the same scores ranked with that K; rerun: the model run with it",
+        "own": "whether it is the model's own K",
+        "committee": "members of the committee at that K",
+        "size": "how many members it has",
+        "fallback": "no expert was present in enough domains",
+        "coverage": "share of all contribution that the committee holds",
+        "influence_ratio": "what a member holds over what another expert holds",
+        "retention": "share of the committee at the model's own K that is still in it",
+    },
     "contribution": {"layer": _LAYER, "domain": _DOMAIN, "expert": _EXPERT, **_KINDS},
     "ranks": {
         "layer": _LAYER,
