@@ -46,7 +46,7 @@ def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any
     tokens = prepare(recipe.data, first.path / ".tokens", recipe.seed)
     return {
         "schema": 1,
-        "model": moe.describe(),
+        "model": moe.describe() | {"id": "embedded"},
         "training": [_training(RunFolder.read(run)) for run in runs],
         "bits_per_byte": _bits_per_byte(moe, tokens, progress),
         "load": _load(moe, tokens["held_out"], progress),

@@ -106,6 +106,12 @@ def _mmlu(found: Found) -> str:
     return _table(["domain", "right", "95 % interval", "above chance"], [*rows, ["all", *_scores(correct, n)]])
 
 
+def _prompts(found: Found) -> str:
+    prompts = found["prompts"]
+    row = [str(prompts[key]) for key in ("questions", "longest", "beyond_training")]
+    return _table(["prompts", "tokens of the longest", "longer than a training sequence"], [row])
+
+
 def _scores(correct: int, n: int) -> list[str]:
     low, high = wilson(correct, n)
     above = "yes" if low > 0.25 else "no" if high >= 0.25 else "below"
@@ -124,4 +130,5 @@ _TABLES: dict[str, Callable[[Found], str]] = {
     "load": _load,
     "worlds": _worlds,
     "mmlu": _mmlu,
+    "prompts": _prompts,
 }

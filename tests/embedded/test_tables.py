@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from turnout.embedded.evaluate import RESULTS
+from turnout.embedded.tables import GOAL, wilson, with_tables
+
+PAGE = Path(__file__).parents[2] / "docs" / "embedded.md"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return json.loads(RESULTS.read_text())
+
+
+def test_the_page_shows_the_stored_figures(found):
+    text = PAGE.read_text("utf-8")
+    assert with_tables(found, text) == text, "stale: run python -m turnout.embedded.evaluate"
+    assert text.count("<!-- table ") == 7
+
+
+def test_no_expert_is_dead_on_held_out_text(found):
+    assert [layer["dead"] for layer in found["load"]] == [0] * len(found["load"])
+    for layer in found["load"]:
+        assert sum(layer["share"]) == pytest.approx(1)
+
+
+def test_beats_the_order_3_model_on_every_source(found):
+    assert len(found["bits_per_byte"]) == 6
+    for name, row in found["bits_per_byte"].items():
+        assert row["model"] <= (1 - GOAL) * min(row["unigram"], row["order_3"]), name
+
+
+def test_the_figures_are_of_the_model_that_lies_here(found):
+    from turnout.embedded import model_path
+    from turnout.models.load import load
+
+    assert load(str(model_path()), dtype="float32").digest() == found["model"]["digest"]
+
+
+def test_refuses_a_table_that_nobody_makes(found):
+    with pytest.raises(KeyError, match="poems"):
+        with_tables(found, "<!-- table poems -->\n<!-- end -->")
+
+
+def test_wilson():
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 10)[0] == 0
