@@ -158,3 +158,32 @@ def test_killed_anywhere_it_resumes_to_the_same_tables(turnout, turnout_process,
     for path in (tmp_path / "whole/tables").iterdir():
         assert path.read_bytes() == (tmp_path / "killed/tables" / path.name).read_bytes(), path.name
     assert (tmp_path / "whole/audit.json").read_bytes() == (tmp_path / "killed/audit.json").read_bytes()
+
+
+def test_other_budgets_are_recut_and_rerun(turnout, checkpoint, tasks, tmp_path):
+    words = ("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run", "--budgets", "1,4")
+    ran = turnout(*words, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json()["budgets"]["k"] == [1, 4]
+    table = pl.read_parquet(tmp_path / "run/tables/budgets.parquet")
+    assert set(table["mode"]) == {"recut", "rerun"}
+    assert table.filter(pl.col("own"))["retention"].to_list() == [1.0] * len(table.filter(pl.col("own")))
+    again = turnout("audit", tmp_path / "run", "--out", tmp_path / "again", "--budgets", "4", "--json")
+    assert again.code == 0, again.err
+    assert "rerun" not in set(pl.read_parquet(tmp_path / "again/tables/budgets.parquet")["mode"]), "without the model"
+
+
+@pytest.mark.parametrize("budgets", ["9", "0"])
+def test_budgets_beyond_the_experts_are_refused(turnout, checkpoint, tasks, tmp_path, budgets):
+    out = tmp_path / "run"
+    ran = turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", out, "--budgets", budgets)
+    assert ran.code == 1
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_every_audit_says_which_tokens_the_committee_takes(turnout, checkpoint, tasks, tmp_path):
+    turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
+    tokens = pl.read_parquet(tmp_path / "run/tables/tokens.parquet")
+    assert "?" in tokens["text"].to_list()
+    atlas = pl.read_parquet(tmp_path / "run/tables/atlas.parquet")
+    assert atlas.filter(layer=0)["count"].sum() == tokens["count"].sum() * 2, "every token chooses two experts"

@@ -1,0 +1,60 @@
+"""`turnout train` and `turnout doctor`."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+spec = importlib.util.spec_from_file_location("texts", Path(__file__).parents[1] / "training/texts.py")
+texts = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(texts)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    texts.write_corpus(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    content = texts.recipe(tmp_path)
+    content["model"]["context"] = 256
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_train_then_audit_what_was_trained(turnout, recipe, tmp_path):
+    ran = turnout("train", recipe, "--out", tmp_path / "run", "--json")
+    assert ran.code == 0, ran.err
+    result = ran.json()
+    assert result["steps"] == 12
+    again = turnout("train", recipe, "--out", tmp_path / "run")
+    assert again.code == 0
+    assert "complete" in again.err
+    audit = turnout("audit", result["model"], "--tasks", "worlds", "--limit", 1, "--out", tmp_path / "audit", "--json")
+    assert audit.code == 0, audit.err
+    assert [layer["experts"] for layer in audit.json()["layers"]] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"modell": {}}, "modell"), ({"seed": "one"}, "seed"), ({"data": None}, "data")],
+    ids=["unknown key", "wrong type", "missing section"],
+)
+def test_a_bad_recipe_is_one_line_that_names_the_key(turnout, recipe, tmp_path, change, word):
+    content = yaml.safe_load(recipe.read_text()) | change
+    recipe.write_text(yaml.safe_dump(content))
+    ran = turnout("train", recipe, "--out", tmp_path / "run")
+    assert (ran.code, ran.out, len(ran.err.strip().splitlines())) == (1, "", 1), ran.err
+    assert word in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_recipe(turnout, tmp_path):
+    ran = turnout("train", tmp_path / "none.yaml")
+    assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
+
+
+def test_doctor_says_what_can_run(turnout):
+    found = turnout("doctor", "--json").json()
+    assert found["versions"]["torch"]
+    assert found["verbs"]["audit"] == "can run"
+    assert "torch" in turnout("doctor").out
