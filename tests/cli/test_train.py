@@ -16,7 +16,7 @@ def recipe(tmp_path):
     texts.write_corpus(tmp_path)
     path = tmp_path / "recipe.yaml"
     content = texts.recipe(tmp_path)
-    content["model"]["context"] = 256
+    content["model"]["context"] = 512
     path.write_text(yaml.safe_dump(content))
     return path
 
