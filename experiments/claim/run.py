@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from turnout import ops
-from turnout.auditing import planted
 from turnout.auditing.accuracy import wilson
-from turnout.auditing.claim import claim
-from turnout.auditing.planted import Design, Planted
+from turnout.auditing.evidence import planted
+from turnout.auditing.evidence.claim import claim
+from turnout.auditing.evidence.planted import Design, Planted
 
 HERE = Path(__file__).parent
 FIGURE = HERE.parents[1] / "docs/images/claim-power.svg"
@@ -83,47 +83,44 @@ def _write(path: Path, rows: list[dict[str, object]]) -> None:
 
 def figure(rows: list[dict[str, object]]) -> str:
     """Two panels of shares against truth, with Wilson intervals, as SVG."""
-    panels = [
-        ("coverage", "coverage of the core", 0.5, "dominant committee"),
-        ("least domain", "least domain / mean", 0.8, "core"),
-    ]
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 300" font-family="sans-serif" font-size="12">',
-        '<rect width="760" height="300" fill="#fff"/>',
-    ]
-    for i, (what, axis, threshold, verdict) in enumerate(panels):
-        points = [row for row in rows if row["what"] == what]
-        at = [float(str(row["at"])) for row in points]
-        left, width, low, high = 60 + 380 * i, 300, min(at), max(at)
-
-        def x(value: float, left: int = left, width: int = width, low: float = low, high: float = high) -> float:
-            return left + width * (value - low) / (high - low)
-
-        def y(share: float) -> float:
-            return 240 - 200 * share
-
-        parts.append(f'<text x="{left}" y="24" font-weight="bold">share of traces called “{verdict}”</text>')
-        parts += [
-            f'<line x1="{left}" x2="{left + width}" y1="{y(s)}" y2="{y(s)}" stroke="#ddd"/>'
-            f'<text x="{left - 8}" y="{y(s) + 4}" text-anchor="end">{s}</text>'
-            for s in (0, 0.05, 0.5, 0.95, 1)
+    return "\n".join(
+        [
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 300" font-family="sans-serif" font-size="12">',
+            '<rect width="760" height="300" fill="#fff"/>',
+            *panel(rows, "coverage", "coverage of the core", 0.5, "dominant committee", left=60),
+            *panel(rows, "least domain", "least domain / mean", 0.8, "core", left=440),
+            "</svg>\n",
         ]
-        parts.append(
-            f'<line x1="{x(threshold)}" x2="{x(threshold)}" y1="40" y2="240" stroke="#888" stroke-dasharray="4 3"/>'
-        )
-        parts.append(f'<text x="{x(threshold)}" y="256" text-anchor="middle">{threshold}</text>')
-        parts.append(
-            f'<text x="{left + width / 2}" y="282" text-anchor="middle">{axis} (true value); false up to the dashed line</text>'
-        )
-        for row, value in zip(points, at, strict=True):
-            share = int(str(row["claimed"])) / DRAWS
-            parts.append(
-                f'<line x1="{x(value)}" x2="{x(value)}" y1="{y(float(str(row["low"])))}" y2="{y(float(str(row["high"])))}" stroke="#0072b2"/>'
-            )
-            parts.append(
-                f'<circle cx="{x(value)}" cy="{y(share)}" r="4" fill="#0072b2"><title>{value}: {share:.3f}</title></circle>'
-            )
-    return "\n".join([*parts, "</svg>\n"])
+    )
+
+
+def panel(
+    rows: list[dict[str, object]], what: str, axis: str, threshold: float, verdict: str, left: int, width: int = 300
+) -> Iterable[str]:
+    """One panel: a share for each true value."""
+    points = [row for row in rows if row["what"] == what]
+    values = [float(str(row["at"])) for row in points]
+
+    def x(value: float) -> float:
+        return left + width * (value - min(values)) / (max(values) - min(values))
+
+    def y(share: object) -> float:
+        return 240 - 200 * float(str(share))
+
+    def text(at: float, height: float, words: object, anchor: str = "middle") -> str:
+        return f'<text x="{at}" y="{height}" text-anchor="{anchor}">{words}</text>'
+
+    yield text(left, 24, f"share of traces called “{verdict}”", "start")
+    for share in (0, 0.05, 0.5, 0.95, 1):
+        yield f'<line x1="{left}" x2="{left + width}" y1="{y(share)}" y2="{y(share)}" stroke="#ddd"/>'
+        yield text(left - 8, y(share) + 4, share, "end")
+    yield f'<line x1="{x(threshold)}" x2="{x(threshold)}" y1="40" y2="240" stroke="#888" stroke-dasharray="4 3"/>'
+    yield text(x(threshold), 256, threshold)
+    yield text(left + width / 2, 282, f"{axis} (true value); false up to the dashed line")
+    for row, value in zip(points, values, strict=True):
+        bar = f'y1="{y(row["low"])}" y2="{y(row["high"])}" stroke="#0072b2"'
+        yield f'<line x1="{x(value)}" x2="{x(value)}" {bar}/>'
+        yield f'<circle cx="{x(value)}" cy="{y(int(str(row["claimed"])) / DRAWS)}" r="4" fill="#0072b2"/>'
 
 
 if __name__ == "__main__":

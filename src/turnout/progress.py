@@ -11,5 +11,5 @@ class Progress(Protocol):
         ...
 
 
-def silent(what: str, done: int, total: int, unit: str) -> None:  # noqa: ARG001  the protocol's names
+def silent(what: str, done: int, total: int, unit: str) -> None:
     """Listen to nothing."""

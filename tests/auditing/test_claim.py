@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from turnout.auditing import planted
-from turnout.auditing.claim import INVARIANCE, MAJORITY, _holm, claim, halves, model_claim
-from turnout.auditing.resampling import Clusters
+from turnout.auditing.evidence import planted
+from turnout.auditing.evidence.claim import INVARIANCE, MAJORITY, _holm, claim, halves, model_claim
+from turnout.auditing.evidence.resampling import Clusters
 
 DESIGN = planted.Design(experts=24)
 ROTATED = np.minimum(1, np.arange(1, DESIGN.experts + 1) / DESIGN.experts * 1.8)

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from turnout.auditing import remeasure
-from turnout.auditing.atlas import atlas_tables
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.importing import NOT_COMPUTED, ImportConfig, import_routed
+from turnout.auditing.importing.run import NOT_COMPUTED, ImportConfig, import_routed
 from turnout.auditing.measure import measure
 from turnout.auditing.tables import tables
+from turnout.auditing.tokens.atlas import atlas_tables
 from turnout.errors import RecipeError, RunError, TaskError
 from turnout.runs import RunFolder, TraceLayer, verify
 from turnout.runs.tables import frame
@@ -243,7 +243,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
 
 
 def test_many_shards(tmp_path, monkeypatch, captured):
-    monkeypatch.setattr("turnout.auditing.importing._SHARD_CELLS", 40)
+    monkeypatch.setattr("turnout.auditing.importing.run._SHARD_CELLS", 40)
     taken_in(tmp_path)
     assert len(list((tmp_path / "run" / "trace").glob("part-*"))) > 3
     assert np.array_equal(RunFolder.read(tmp_path / "run").trace().chosen(6)[0], captured[0].chosen(6)[0])

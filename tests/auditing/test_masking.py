@@ -16,11 +16,11 @@ from sklearn.isotonic import IsotonicRegression
 from tiny import random_model, tiny_tokenizer
 
 from turnout.auditing import Masking, audit, mask, mask_plan
-from turnout.auditing.masking_effects import Measure, effects, isotonic_at
-from turnout.auditing.masking_scores import parse_letter
-from turnout.auditing.masking_sets import MaskLayer, MaskSet, Target, targets
-from turnout.auditing.masking_source import listed_choices
-from turnout.auditing.resampling import Clusters
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.masking.effects import Measure, effects, isotonic_at
+from turnout.auditing.masking.scores import parse_letter
+from turnout.auditing.masking.sets import MaskLayer, MaskSet, Target, targets
+from turnout.auditing.masking.source import listed_choices
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.models.anatomy import read
 from turnout.models.capture import capture

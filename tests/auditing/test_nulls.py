@@ -6,10 +6,10 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from turnout import ops
-from turnout.auditing import planted
-from turnout.auditing.domain_signal import domain_signal, permutations
-from turnout.auditing.resampling import Clusters
-from turnout.auditing.rotated import (
+from turnout.auditing.evidence import planted
+from turnout.auditing.evidence.domain_signal import domain_signal, permutations
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.rotated import (
     _entropy,
     factor,
     largest_coverage,

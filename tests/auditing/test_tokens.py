@@ -11,13 +11,13 @@ import torch
 from scipy.stats import false_discovery_control, norm
 from tiny import tiny_tokenizer
 
-from turnout.auditing import partners
-from turnout.auditing.atlas import atlas_tables
 from turnout.auditing.domains import Domains
-from turnout.auditing.partners import partner_table
-from turnout.auditing.token_classes import stop_words, token_class, token_strings
-from turnout.auditing.token_tables import token_tables
-from turnout.auditing.tokens import TokenCorpus, binding
+from turnout.auditing.tokens import partners
+from turnout.auditing.tokens.atlas import atlas_tables
+from turnout.auditing.tokens.binding import TokenCorpus, binding
+from turnout.auditing.tokens.classes import stop_words, token_class, token_strings
+from turnout.auditing.tokens.partners import partner_table
+from turnout.auditing.tokens.tables import token_tables
 from turnout.errors import RunError
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
 from turnout.runs.columns import COLUMNS, TABLES

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout import ops
-from turnout.auditing import planted
-from turnout.auditing.resampling import FEWEST_SUBJECTS, Clusters, resample, resampled_means
-from turnout.auditing.uncertainty import Resamples, debiased_interval, intervals, jaccard_means, stability
+from turnout.auditing.evidence import planted
+from turnout.auditing.evidence.resampling import FEWEST_SUBJECTS, Clusters, resample, resampled_means
+from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, intervals, jaccard_means, stability
 
 
 @st.composite

@@ -1,8 +1,8 @@
 """Audit: which experts do the routing, domain by domain (CommitteeAudit, arXiv 2601.03425)."""
 
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.masking import mask, mask_plan
-from turnout.auditing.masking_result import Masking
+from turnout.auditing.masking.result import Masking
+from turnout.auditing.masking.run import mask, mask_plan
 from turnout.auditing.remeasure import remeasure
 from turnout.auditing.result import Audit
 from turnout.auditing.run import audit

@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from turnout.auditing.atlas import atlas_tables
 from turnout.auditing.budgets import budget_sweep
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
+from turnout.auditing.evidence.routers import read_routers
 from turnout.auditing.measure import content, measure
 from turnout.auditing.result import AUDIT_FILE
-from turnout.auditing.routers import read_routers
 from turnout.auditing.storing import Note
 from turnout.auditing.tables import tables
-from turnout.auditing.token_classes import token_strings
-from turnout.auditing.token_tables import token_tables
-from turnout.auditing.tokens import has_tokens
+from turnout.auditing.tokens.atlas import atlas_tables
+from turnout.auditing.tokens.binding import has_tokens
+from turnout.auditing.tokens.classes import token_strings
+from turnout.auditing.tokens.tables import token_tables
 from turnout.models.anatomy import MoE
 from turnout.progress import Progress
 from turnout.runs import RunFolder, Trace

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from turnout.auditing.config import AuditConfig
+from turnout.auditing.evidence.routers import store_routers
 from turnout.auditing.prompts import Prompts
-from turnout.auditing.routers import store_routers
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.capture import BatchTrace, RoutingError, capture, plan_batches

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.accuracy import accuracy, with_predictions
-from turnout.auditing.claim import model_claim
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
-from turnout.auditing.evidence import Evidence, layer_evidence
+from turnout.auditing.evidence.claim import model_claim
+from turnout.auditing.evidence.layer import Evidence, layer_evidence
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.routers import Router
+from turnout.auditing.evidence.uncertainty import Resamples
 from turnout.auditing.figures import MEASURES, LayerAudit, layer_figures, layer_measures, overall
 from turnout.auditing.reading import LayerReading, read_layer, read_values, specificity
-from turnout.auditing.resampling import Clusters
-from turnout.auditing.routers import Router
-from turnout.auditing.uncertainty import Resamples
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.runs import Trace

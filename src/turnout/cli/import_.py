@@ -39,8 +39,8 @@ def import_(
     json: Json = False,
 ) -> None:
     """Read the chosen experts that vLLM or SGLang returned into a run; then `turnout audit RUN --kind frequency`."""
-    from turnout.auditing.imported_samples import ImportConfig
-    from turnout.auditing.importing import NOT_COMPUTED, import_routed
+    from turnout.auditing.importing.run import NOT_COMPUTED, import_routed
+    from turnout.auditing.importing.samples import ImportConfig
 
     config = ImportConfig(
         experts=experts,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.imported_samples import (
+from turnout.auditing.importing.samples import (
     Checked,
     Form,
     ImportConfig,

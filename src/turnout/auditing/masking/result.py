@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from turnout.auditing.masking_effects import Measure
-from turnout.auditing.masking_sets import MaskSet, Target
+from turnout.auditing.masking.effects import Measure
+from turnout.auditing.masking.sets import MaskSet, Target
 from turnout.errors import RunError
 from turnout.runs import RunFolder
 

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from turnout import ops
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
-from turnout.auditing.masking_scores import Asked
-from turnout.auditing.masking_sets import MaskLayer
+from turnout.auditing.masking.scores import Asked
+from turnout.auditing.masking.sets import MaskLayer
 from turnout.auditing.result import AUDIT_FILE
 from turnout.errors import RunError
 from turnout.runs import RunFolder, Trace

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from turnout.auditing.masking_sets import MaskSet, Target
+from turnout.auditing.masking.sets import MaskSet, Target
 from turnout.auditing.pieces import read_piece, write_piece
 from turnout.models.anatomy import MoE
 from turnout.models.capture import capture, plan_batches

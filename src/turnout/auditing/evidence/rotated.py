@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.resampling import Clusters
-from turnout.auditing.uncertainty import jaccard_means
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.uncertainty import jaccard_means
 from turnout.models.products import product
 
 DRAWS = 199

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.resampling import Clusters, Level
-from turnout.auditing.uncertainty import jaccard_means
+from turnout.auditing.evidence.resampling import Clusters, Level
+from turnout.auditing.evidence.uncertainty import jaccard_means
 
 PERMUTATIONS = 199
 _AT_ONCE = 16  # permutations whose one-hot labels are in memory together

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from turnout import ops
 from turnout.auditing.domains import Domains
-from turnout.auditing.partners import partner_table
-from turnout.auditing.tokens import Counts, TokenCorpus, has_tokens
+from turnout.auditing.tokens.binding import Counts, TokenCorpus, has_tokens
+from turnout.auditing.tokens.partners import partner_table
 from turnout.progress import Progress, silent
 from turnout.runs import Trace, TraceLayer
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.resampling import Clusters, resample, resampled_means
+from turnout.auditing.evidence.resampling import Clusters, resample, resampled_means
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.claim import claim
 from turnout.auditing.config import AuditConfig, Kind
-from turnout.auditing.domain_signal import domain_signal
+from turnout.auditing.evidence.claim import claim
+from turnout.auditing.evidence.domain_signal import domain_signal
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.rotated import largest_coverage, quantile_by_size, rotated_contributions, summary
+from turnout.auditing.evidence.routers import Router
+from turnout.auditing.evidence.uncertainty import Resamples, intervals, specificity_intervals, stability
 from turnout.auditing.figures import LayerAudit, floors
 from turnout.auditing.reading import LayerValues
-from turnout.auditing.resampling import Clusters
-from turnout.auditing.rotated import largest_coverage, quantile_by_size, rotated_contributions, summary
-from turnout.auditing.routers import Router
-from turnout.auditing.uncertainty import Resamples, intervals, specificity_intervals, stability
 from turnout.runs import TraceLayer
 
 _SAME_SCORES = 0.02  # stored inputs are in half precision, and the model may score in bfloat16

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.auditing.masking_sets import MaskSet, Target
-from turnout.auditing.resampling import Clusters, resample
+from turnout.auditing.evidence.resampling import Clusters, resample
+from turnout.auditing.masking.sets import MaskSet, Target
 
 RESAMPLES = 1000
 CURVE_KINDS = ("random", "matched", "curve")

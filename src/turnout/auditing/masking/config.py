@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from turnout.auditing.masking_sets import Which
+from turnout.auditing.masking.sets import Which
 from turnout.errors import RecipeError
 
 

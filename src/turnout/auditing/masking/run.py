@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.auditing.masking_config import MaskConfig, MaskPlan
-from turnout.auditing.masking_content import content
-from turnout.auditing.masking_result import MASKING_FILE, Masking, effects_table, masking_table
-from turnout.auditing.masking_scores import Evaluator, total_tokens
-from turnout.auditing.masking_sets import Left, Target, targets
-from turnout.auditing.masking_source import AuditSource, read_prompts
+from turnout.auditing.masking.config import MaskConfig, MaskPlan
+from turnout.auditing.masking.content import content
+from turnout.auditing.masking.result import MASKING_FILE, Masking, effects_table, masking_table
+from turnout.auditing.masking.scores import Evaluator, total_tokens
+from turnout.auditing.masking.sets import Left, Target, targets
+from turnout.auditing.masking.source import AuditSource, read_prompts
 from turnout.auditing.storing import Note, log_note
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.models.anatomy import MoE, read

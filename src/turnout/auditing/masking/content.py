@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.auditing.masking_config import MaskConfig
-from turnout.auditing.masking_effects import Measure, effects
-from turnout.auditing.masking_result import SCHEMA, describe_set, figures
-from turnout.auditing.masking_scores import Asked
-from turnout.auditing.masking_sets import Target
-from turnout.auditing.masking_source import AuditSource
-from turnout.auditing.resampling import Clusters
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.masking.config import MaskConfig
+from turnout.auditing.masking.effects import Measure, effects
+from turnout.auditing.masking.result import SCHEMA, describe_set, figures
+from turnout.auditing.masking.scores import Asked
+from turnout.auditing.masking.sets import Target
+from turnout.auditing.masking.source import AuditSource
 
 
 def content(

@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.auditing.domains import Domains
-from turnout.auditing.token_classes import CLASSES, token_class
-from turnout.auditing.tokens import FEWEST, Binding, Counts, TokenCorpus, binding
+from turnout.auditing.tokens.binding import FEWEST, Binding, Counts, TokenCorpus, binding
+from turnout.auditing.tokens.classes import CLASSES, token_class
 from turnout.progress import Progress, silent
 from turnout.runs import Trace, TraceLayer
 

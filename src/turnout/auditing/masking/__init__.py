@@ -1,0 +1,1 @@
+"""What a committee is worth: masked and asked again, against matched controls."""

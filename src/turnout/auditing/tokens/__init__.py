@@ -1,0 +1,1 @@
+"""Which tokens committees take, and what every expert does."""
