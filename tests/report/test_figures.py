@@ -77,12 +77,12 @@ def test_jaccard_matrix(run: StoredRun) -> None:
 def test_layer_table_holds_each_figure_with_its_floor(run: StoredRun) -> None:
     first, second = figures.layer_table(run.layers)
     assert (first["layer"], first["experts"], first["top_k"], first["fallback"]) == (3, 4, 1, False)
-    assert first["coverage"] == {"value": 0.625, "floor": 0.25}
-    assert first["coverage_topk"] == {"value": 1.0, "floor": 1.0}
-    assert first["gini_topk"] == {"value": 0.75, "floor": 0.75}
+    assert first["coverage"] == {"value": 0.625, "floor": 0.25, "interval": None}
+    assert first["coverage_topk"] == {"value": 1.0, "floor": 1.0, "interval": None}
+    assert first["gini_topk"] == {"value": 0.75, "floor": 0.75, "interval": None}
     assert first["gini"]["floor"] is None
     assert second["fallback"]
-    assert second["coverage"] == {"value": 0.875, "floor": pytest.approx(2 / 3)}
+    assert second["coverage"] == {"value": 0.875, "floor": pytest.approx(2 / 3), "interval": None}
     assert second["influence_ratio"]["value"] == pytest.approx(0.4375 / 0.125)
 
 
@@ -102,7 +102,7 @@ def test_overview_is_over_layers(run: StoredRun) -> None:
 
 def test_depth_profile(run: StoredRun) -> None:
     drawn = figures.depth_profile(run.layers, "coverage")
-    assert drawn == {"layer": [3, 5], "value": [0.625, 0.875], "floor": [0.25, pytest.approx(2 / 3)]}
+    assert drawn == {"layer": [3, 5], "value": [0.625, 0.875], "floor": [0.25, pytest.approx(2 / 3)], "interval": [None, None]}
 
 
 def test_start_is_the_layer_of_greatest_coverage(run: StoredRun) -> None:

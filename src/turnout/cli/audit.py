@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnout.cli.console import Bars, print_table, say
+from turnout.cli.console import OUT, Bars, print_table, say
 from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
@@ -106,5 +106,7 @@ def _show(result: "Audit", folder: Path) -> None:
     for table in report.summary(result.to_dict()):
         print_table(table.columns, table.rows, table.title)
         print()
+    for line in report.claim_lines(result.to_dict()):
+        OUT.print(line, soft_wrap=True)
     say(f"run: {folder}")
     say(f"page: {folder / 'report.html'}")

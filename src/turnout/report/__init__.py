@@ -7,10 +7,21 @@ compare(runs)       per-layer figures of several runs side by side; comparison_t
 figures             each figure of the page as plain data
 """
 
+from turnout.report.claim_words import claim_lines
 from turnout.report.comparison import compare, comparison_tables
 from turnout.report.page import render, write_report
 from turnout.report.stored import StoredRun, read_run
 from turnout.report.summary import summary
 from turnout.report.terminal import Table
 
-__all__ = ["StoredRun", "Table", "compare", "comparison_tables", "read_run", "render", "summary", "write_report"]
+__all__ = [
+    "StoredRun",
+    "Table",
+    "claim_lines",
+    "compare",
+    "comparison_tables",
+    "read_run",
+    "render",
+    "summary",
+    "write_report",
+]

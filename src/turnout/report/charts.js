@@ -66,13 +66,19 @@ function colourBar(colour, title) {
 }
 
 /** One measure along depth, its floor dashed. */
+// 95 % intervals as error bars; a figure without one has none
+function intervalBars({ value, interval }, colour) {
+  const reach = (side) => value.map((at, index) => (interval[index] && at !== null ? Math.abs(interval[index][side] - at) : 0));
+  return { type: "data", symmetric: false, array: reach(1), arrayminus: reach(0), color: colour.accent, thickness: 1, width: 2, visible: interval.some(Boolean) };
+}
+
 function profileFigure(profile, name, chosenLayer, colour) {
   const line = (values, style) => ({ type: "scatter", mode: "lines+markers", x: profile.layer, y: values, ...style });
   const at = profile.layer.indexOf(chosenLayer);
   return {
     traces: [
       line(profile.floor, { mode: "lines", line: { color: colour.floor, dash: "dash", width: 1.5 }, hovertemplate: "floor %{y:.3f}" + HOVER }),
-      line(profile.value, { line: { color: colour.accent, width: 2 }, marker: { size: 4 }, hovertemplate: "layer %{x}: %{y:.3f}" + HOVER }),
+      line(profile.value, { line: { color: colour.accent, width: 2 }, marker: { size: 4 }, error_y: intervalBars(profile, colour), hovertemplate: "layer %{x}: %{y:.3f}" + HOVER }),
       line([profile.value[at]], { mode: "markers", x: [chosenLayer], marker: { size: 10, color: "rgba(0,0,0,0)", line: { color: colour.mark, width: 2 } }, hoverinfo: "skip" }),
     ],
     layout: frame(colour, {

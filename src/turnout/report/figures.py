@@ -26,11 +26,15 @@ def floor(layer: Layer, measure: str) -> float | None:
 
 
 def layer_table(layers: list[Layer]) -> list[Figure]:
-    """One row a layer: audit.json's figures, each measure as {"value", "floor"}."""
+    """One row a layer: audit.json's figures, each measure as {"value", "floor", "interval"}."""
     plain = ("layer", "experts", "top_k", "shared", "committee", "candidates", "fallback")
     return [
         {name: layer[name] for name in plain}
-        | {name: {"value": layer[name], "floor": floor(layer, name)} for name in MEASURES}
+        | {"claim": (layer.get("claim") or {}).get("verdict")}
+        | {
+            name: {"value": layer[name], "floor": floor(layer, name), "interval": (layer["intervals"] or {}).get(name)}
+            for name in MEASURES
+        }
         for layer in layers
     ]
 
@@ -54,11 +58,12 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def depth_profile(layers: list[Layer], measure: str) -> Figure:
-    """One measure along depth: layer numbers, values and floors (None where there is none)."""
+    """One measure along depth: layer numbers, values, intervals and floors (None where there is none)."""
     return {
         "layer": [layer["layer"] for layer in layers],
         "value": [layer[measure] for layer in layers],
         "floor": [floor(layer, measure) for layer in layers],
+        "interval": [(layer["intervals"] or {}).get(measure) for layer in layers],
     }
 
 

@@ -44,7 +44,8 @@ function writeHeader() {
   document.title = `${label(run.title, 80)} · Turnout`;
   find("title").append(named(run.title, 120));
   find("words").append(...run.words.map((sentence) => make("p", { dir: "auto" }, sentence)));
-  find("caveat").append(run.caveat);
+  find("headline").append(run.headline);
+  find("findings").append(...run.findings.map((line) => make("li", {}, line)));
   find("overview-lead").append(run.lead);
   find("marks-note").append(run.marks_note);
   pairs("facts", run.facts.map(([term, value]) => [term, make("bdi", {}, label(value, 300))]));
@@ -81,6 +82,7 @@ const list = (experts, longest = 16) =>
 
 const COLUMNS = [
   { key: "layer", name: "Layer" },
+  { key: "claim", name: "Claim", note: "what it shows", by: (row) => VERDICTS.indexOf(row.claim) },
   { key: "experts", name: "Experts", note: "K of E, shared" },
   { key: "committee", name: "Committee", note: "by mean rank", by: (row) => row.committee.length },
   { key: "candidates", name: "Candidates", by: (row) => row.candidates.length },
@@ -91,12 +93,14 @@ const COLUMNS = [
   { key: "jaccard_mean", name: "Jaccard", note: "mean of pairs" },
   { key: "influence_ratio", name: "Influence ratio" },
 ];
+const VERDICTS = [null, "none", "cannot tell", "core", "dominant committee"];
 const MEASURES = run.overall.map((entry) => entry.measure);
 
 function measureCell(row, key) {
-  const { value, floor } = row[key];
+  const { value, floor, interval } = row[key];
   const cell = make("td", { className: "measure" }, make("span", { className: "value" }, show(value)));
   if (floor !== null) cell.append(make("span", { className: "floor", title: "floor" }, show(floor)));
+  if (interval) cell.append(make("span", { className: "interval", title: "95 % interval" }, `${show(interval[0])}–${show(interval[1])}`));
   if (key === "influence_ratio" || value === null) return cell;
   const track = make("span", { className: "track" }, make("i"));
   track.firstChild.style.width = `${100 * Math.max(0, Math.min(1, value))}%`;
@@ -112,7 +116,7 @@ function layerRow(row, index) {
   const candidates = make("td", { className: "list" }, list(row.candidates));
   if (row.fallback) candidates.prepend(make("span", { className: "flag", title: "No expert is present in enough domains; these are the most present ones. A fallback supports no claim." }, "fallback "));
   const cells = [
-    make("td", {}, number), make("td", {}, `${row.top_k} of ${row.experts}${row.shared ? ` + ${row.shared}` : ""}`),
+    make("td", {}, number), make("td", { className: "list" }, row.claim ?? "–"), make("td", {}, `${row.top_k} of ${row.experts}${row.shared ? ` + ${row.shared}` : ""}`),
     make("td", { className: "list" }, list(row.committee)), candidates, ...MEASURES_ORDER.map((key) => measureCell(row, key)),
   ];
   return make("tr", { className: index === chosen.row ? "chosen" : "" }, ...cells);
@@ -140,7 +144,7 @@ function writeTable() {
       writeTable();
       find("table").querySelectorAll("th button")[COLUMNS.indexOf(column)].focus();
     });
-    const cell = make("th", { scope: "col", className: ["committee", "candidates"].includes(column.key) ? "left" : "" }, button, make("small", {}, column.note ?? "\u00a0"));
+    const cell = make("th", { scope: "col", className: ["claim", "committee", "candidates"].includes(column.key) ? "left" : "" }, button, make("small", {}, column.note ?? "\u00a0"));
     cell.setAttribute("aria-sort", sorted ? (order.down ? "descending" : "ascending") : "none");
     return cell;
   });
@@ -181,6 +185,16 @@ function writeDetail() {
     `${size === 1 ? "One expert" : `${size} experts`} of ${layer.experts} in the committee (${list(layer.committee)}), out of ${layer.candidates.length} ${layer.candidates.length === 1 ? "candidate" : "candidates"}. ` +
     `Coverage ${show(layer.coverage.value)} against ${show(layer.coverage.floor)} at equal contributions.` +
     (layer.fallback ? " No expert is present in enough domains: this is the fallback, which supports no claim." : "");
+  writeClaim(run.claims[chosen.row]);
+}
+
+function writeClaim({ parts, nulls }) {
+  const head = ["Part of the claim", "Value", "Lower 95 % bound", "Must exceed", ""].map((name, index) => make("th", { scope: "col", className: index ? "" : "left" }, name));
+  const outcome = (passed) => (passed === null ? "not tested" : passed ? "passed" : "failed");
+  const rows = parts.map((part) => make("tr", {}, make("td", { className: "left" }, part.name),
+    ...[part.value, part.lower, part.threshold].map((value) => make("td", {}, show(value))), make("td", {}, outcome(part.passed))));
+  find("claim").replaceChildren(...(parts.length ? [make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)] : []));
+  find("nulls").replaceChildren(...nulls.map((line) => make("li", {}, line)));
 }
 
 function writeCard() {

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.report import figures, words
+from turnout.report import claim_words, figures, words
 from turnout.report.stored import StoredRun, read_run
 from turnout.runs import RunFolder
 
@@ -54,7 +54,9 @@ def page_data(run: StoredRun) -> dict[str, Any]:
     return {
         "title": words.title(run),
         "words": words.sentences(run),
-        "caveat": words.CAVEAT,
+        "headline": claim_words.headline(run.audit),
+        "findings": claim_words.details(run.audit),
+        "claims": [{"parts": claim_words.parts(layer), "nulls": claim_words.nulls(layer)} for layer in layers],
         "lead": words.lead(run),
         "marks_note": words.marks_note(run),
         "facts": words.facts(run),

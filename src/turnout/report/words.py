@@ -29,12 +29,6 @@ _READS = {
 
 _SCOPES = {"last": "at the last token of each prompt", "all": "over all tokens of each prompt"}
 
-CAVEAT = (
-    "The figures describe this run; they carry no interval and no comparison with a router without structure, "
-    "so they support no finding yet. Read coverage, coverage over the top K and Gini over the top K "
-    "against their floors |C|/E, |C|/K and 1−K/E, which a router reaches without any committee."
-)
-
 
 def title(run: StoredRun) -> str:
     """The model's id, or its architecture where it has none."""
