@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.claim import claim
-from turnout.auditing.domain_signal import domain_signal
-from turnout.auditing.resampling import Clusters
-from turnout.auditing.rotated import rotated_contributions
-from turnout.auditing.uncertainty import Resamples, intervals, specificity_intervals, stability
+from turnout.auditing.evidence.claim import claim
+from turnout.auditing.evidence.domain_signal import domain_signal
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.rotated import rotated_contributions
+from turnout.auditing.evidence.uncertainty import Resamples, intervals, specificity_intervals, stability
 
 TOP_K, DOMAINS, SUBJECTS, HIDDEN = 8, 9, 57, 2048
 
@@ -58,7 +58,7 @@ def measure(n_samples: int, n_layers: int, n_experts: int, n_resamples: int) -> 
 
 
 def measure_layer(scores: Tensor, resamples: Resamples, clock: Clock) -> None:
-    """One layer's evidence, as `auditing/evidence.py` puts it together."""
+    """One layer's evidence, as `auditing/evidence/layer.py` puts it together."""
     found, names = resamples.clusters, [str(d) for d in range(DOMAINS)]
     chosen = torch.zeros_like(scores).scatter(1, scores.topk(TOP_K).indices, 1.0)
     own = ops.contribution(scores, torch.from_numpy(found.domain_S), DOMAINS)
