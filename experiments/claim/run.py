@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from turnout import ops
-from turnout.auditing.accuracy import wilson
 from turnout.auditing.evidence import planted
 from turnout.auditing.evidence.claim import claim
 from turnout.auditing.evidence.planted import Design, Planted
+from turnout.ops import wilson
 
 HERE = Path(__file__).parent
 FIGURE = HERE.parents[1] / "docs/images/claim-power.svg"

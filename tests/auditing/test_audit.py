@@ -225,7 +225,7 @@ def test_without_a_folder_nothing_stays(moe, tmp_path, monkeypatch):
         ({"shots": -1}, RecipeError, "shots: expected 0 or more"),
         ({"token_budget": 0}, RecipeError, "token_budget"),
         ({"nope": 1}, RecipeError, "nope: expected an option of the audit"),
-        ({"dtype": "bfloat16"}, RecipeError, "dtype: expected none: the model is loaded already"),
+        ({"dtype": "bfloat16"}, ModelError, "dtype: expected none: the model is loaded already"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

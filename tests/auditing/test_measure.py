@@ -7,13 +7,13 @@ import pytest
 from auditing import plain
 from auditing.planted import COUNTS, LAYERS, as_lists, describe, domains_of, samples, write_trace
 
-from turnout.auditing.accuracy import wilson
 from turnout.auditing.config import KINDS, AuditConfig
 from turnout.auditing.domains import Domains
 from turnout.auditing.figures import MEASURES
 from turnout.auditing.measure import content, measure
 from turnout.auditing.tables import tables
 from turnout.errors import RecipeError, TaskError
+from turnout.ops import wilson
 from turnout.runs import TraceLayer
 from turnout.runs.tables import frame, parquet_bytes
 

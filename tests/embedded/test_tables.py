@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from turnout.embedded.evaluate import RESULTS
-from turnout.embedded.tables import GOAL, wilson, with_tables
+from turnout.embedded.tables import GOAL, with_tables
+from turnout.ops import wilson
 
 PAGE = Path(__file__).parents[2] / "docs" / "embedded.md"
 

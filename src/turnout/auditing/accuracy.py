@@ -1,10 +1,8 @@
 """How many questions the model answers right, where its answers were read."""
 
-import math
-
 import polars as pl
 
-_Z = 1.959963984540054  # the normal distribution's 97.5 % point
+from turnout import ops
 
 
 def with_predictions(samples: pl.DataFrame) -> pl.DataFrame:
@@ -34,12 +32,4 @@ def _share(right: pl.Series) -> dict[str, object] | None:
     n, correct = len(right), int(right.sum())
     if n == 0:
         return None
-    return {"accuracy": correct / n, "correct": correct, "questions": n, "interval": list(wilson(correct, n))}
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of the share `correct` of `n`, inside 0…1 (E. B. Wilson, 1927)."""
-    share, z2 = correct / n, _Z**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # at 0 and n up to rounding
+    return {"accuracy": correct / n, "correct": correct, "questions": n, "interval": list(ops.wilson(correct, n))}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,8 +14,8 @@ from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
 from turnout.auditing.storing import Note, log_note, stored
 from turnout.errors import RecipeError
-from turnout.models.anatomy import MoE, read
-from turnout.models.load import load
+from turnout.models.anatomy import MoE
+from turnout.models.load import as_moe
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.tasks.load import load_tasks
@@ -72,7 +71,7 @@ def audit(
     config = (config or AuditConfig()).with_options(**given)
     task_set = tasks if isinstance(tasks, TaskSet) else load_tasks(tasks or DEFAULT_TASKS, domains=domains, limit=limit)
     dev = _dev(tasks or DEFAULT_TASKS, domains) if config.shots else None
-    return _audit(_moe(model, tokenizer, loading), task_set, dev, out, config, progress, note)
+    return _audit(as_moe(model, tokenizer, **loading), task_set, dev, out, config, progress, note)
 
 
 def _audit(
@@ -100,17 +99,6 @@ def _audit(
         complete(run, run, domains, config, described, tasks.describe(), progress, note, moe=moe, timings=timings)
 
     return stored(out, inputs, work, note)
-
-
-def _moe(
-    model: MoE | PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase | None, loading: dict[str, Any]
-) -> MoE:
-    if isinstance(model, str | Path):
-        spread = {"device_map": loading.pop("device")} if loading.get("device") == "auto" else {}
-        return load(model, **loading, **spread)
-    if any(loading.values()):
-        raise RecipeError(min(loading), expected="none: the model is loaded already", came=loading[min(loading)])
-    return model if isinstance(model, MoE) else read(model, tokenizer)
 
 
 def _dev(tasks: TaskSet | str | Path, domains: str | Path | None) -> Sequence[Question] | None:

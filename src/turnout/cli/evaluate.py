@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnout.cli.console import Bars, print_table, say
+from turnout.cli.options import Device, Dtype, Out, TokenBudget, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
@@ -27,15 +28,11 @@ def evaluate(
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Ask through the tokenizer's chat template.")
     ] = False,
-    token_budget: Annotated[
-        int | None, typer.Option(help="Most tokens of a batch when routing is read. [default: 4096]", min=1)
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, … [default: the checkpoint's]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (spread). [default: cpu]")] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own code.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run. [default: runs/MODEL-TASKS]")] = None,
+    token_budget: TokenBudget = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
+    out: Out = None,
     json: Json = False,
 ) -> None:
     """Run lm-evaluation-harness and record the routing by task; its results are its own. Writes a run and its page."""

@@ -1,17 +1,16 @@
 """The tables of docs/embedded.md, from the stored evaluation: `<!-- table NAME -->` … `<!-- end -->` is theirs."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from turnout import ops
 from turnout.tasks.worlds import KINDS
 
 Found = dict[str, Any]
 COMMAND = "python -m turnout.embedded.evaluate"
 GOAL = 0.10  # fewer bits per byte than the better of unigram and order 3
-_Z = 1.959963984540054
 
 
 def write_tables(found: Found, page: Path) -> None:
@@ -23,13 +22,6 @@ def with_tables(found: Found, text: str) -> str:
     """`text` with its tables made anew; KeyError for a table that nobody makes."""
     pattern = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda m: f"{m[1]}{_TABLES[m[2]](found)}\n`{COMMAND}`\n{m[3]}", text)
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of the share `correct` of `n` (E. B. Wilson, 1927)."""
-    share, z2 = correct / n, _Z * _Z
-    middle, half = share + z2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
 
 
 def _training(found: Found) -> str:
@@ -113,7 +105,7 @@ def _prompts(found: Found) -> str:
 
 
 def _scores(correct: int, n: int) -> list[str]:
-    low, high = wilson(correct, n)
+    low, high = ops.wilson(correct, n)
     above = "yes" if low > 0.25 else "no" if high >= 0.25 else "below"
     return [f"{correct} of {n} ({100 * correct / n:.0f} %)", f"{100 * low:.0f}–{100 * high:.0f} %", above]
 

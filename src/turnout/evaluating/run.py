@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import polars as pl
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.errors import RecipeError, TaskError
+from turnout.errors import TaskError
 from turnout.evaluating.config import EvaluateConfig
 from turnout.evaluating.finding import Found, find
 from turnout.evaluating.harness import describe_tasks, language_model, quiet, run_harness
 from turnout.evaluating.prompts import Prompt, prompts
 from turnout.evaluating.result import DOCUMENTS, EVAL_FILE, Evaluation
-from turnout.models.anatomy import MoE, read
-from turnout.models.load import load
+from turnout.models.anatomy import MoE
+from turnout.models.load import as_moe
 from turnout.runs import RunFolder
 from turnout.tasks.question import Question, TaskSet
 
@@ -98,7 +98,7 @@ def evaluate(
     with quiet():
         found = find(names, None if include_path is None else Path(include_path))
         described_tasks = describe_tasks(found, config)
-    moe = _moe(model, tokenizer, loading)
+    moe = as_moe(model, tokenizer, **loading)
     described = moe.describe()
     inputs = {
         "verb": "eval",
@@ -162,15 +162,3 @@ def _as_json(results: Mapping[str, Any]) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return finite(json.loads(json.dumps(results, default=handle_non_serializable)))
-
-
-def _moe(
-    model: MoE | PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase | None, loading: dict[str, Any]
-) -> MoE:
-    given = {name: value for name, value in loading.items() if value is not None}
-    if isinstance(model, str | Path):
-        spread = {"device_map": given.pop("device")} if given.get("device") == "auto" else {}
-        return load(model, **given, **spread)
-    if any(given.values()):
-        raise RecipeError(min(given), expected="none: the model is loaded already", came=given[min(given)])
-    return model if isinstance(model, MoE) else read(model, tokenizer)

@@ -69,6 +69,32 @@ def load(
     return read(model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None))
 
 
+def as_moe(
+    model: MoE | PreTrainedModel | str | PathLike[str],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    **loading: Any,
+) -> MoE:
+    """Whatever stands for a model as a MoE: one already, a live transformers model, or a folder or hub id to `load`.
+
+    Args:
+        model: the model.
+        tokenizer: of a live model; a MoE brings its own.
+        **loading: arguments of `load`, for a folder or hub id only; None counts as not given, and the device "auto"
+            spreads the model over all devices.
+
+    Raises:
+        ModelError: as `load` and `read`; or arguments of `load` for a model that is loaded already.
+    """
+    given = {name: value for name, value in loading.items() if value}
+    if isinstance(model, str | PathLike):
+        if given.get("device") == "auto":
+            given["device_map"] = given.pop("device")
+        return load(model, **given)
+    if given:
+        raise ModelError(min(given), expected="none: the model is loaded already", came=given[min(given)])
+    return model if isinstance(model, MoE) else read(model, tokenizer)
+
+
 def _folder(source: str) -> Path | None:
     """The checkpoint's folder; None for a hub id."""
     path = Path(source).expanduser()

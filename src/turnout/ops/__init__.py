@@ -22,6 +22,7 @@ from turnout.ops.mutual_information import mutual_information
 from turnout.ops.ranks import ranks
 from turnout.ops.released import min_max_scaled, released
 from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
+from turnout.ops.wilson import wilson
 
 __all__ = [
     "Committee",
@@ -45,4 +46,5 @@ __all__ = [
     "ranks",
     "released",
     "silhouette",
+    "wilson",
 ]
