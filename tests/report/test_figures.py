@@ -102,7 +102,12 @@ def test_overview_is_over_layers(run: StoredRun) -> None:
 
 def test_depth_profile(run: StoredRun) -> None:
     drawn = figures.depth_profile(run.layers, "coverage")
-    assert drawn == {"layer": [3, 5], "value": [0.625, 0.875], "floor": [0.25, pytest.approx(2 / 3)], "interval": [None, None]}
+    assert drawn == {
+        "layer": [3, 5],
+        "value": [0.625, 0.875],
+        "floor": [0.25, pytest.approx(2 / 3)],
+        "interval": [None, None],
+    }
 
 
 def test_start_is_the_layer_of_greatest_coverage(run: StoredRun) -> None:
