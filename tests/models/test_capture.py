@@ -144,6 +144,21 @@ def test_the_model_is_left_as_found(family, letters):
     assert moe.layers[0].router.weight.grad is not None
 
 
+@pytest.mark.parametrize("rope", ["default", "dynamic"])
+def test_captured_figures_and_the_model_can_be_trained_with(rope):
+    parameters = {"rope_type": rope, "rope_theta": 10000.0} | ({"factor": 4.0} if rope == "dynamic" else {})
+    model = random_model("olmoe", rope_parameters=parameters, max_position_embeddings=8)
+    moe = read(model)
+    target = capture(moe, PROMPTS, letters=LETTERS).layers[-1].scores_BE  # prompts outgrow the 8 positions
+    assert not target.is_inference()
+    target += 1
+    said = []
+    moe.layers[-1].router.register_forward_hook(lambda _, __, out: said.append(out[0]))
+    model(torch.tensor([PROMPTS[2]]))
+    (moe.layers[-1].scores(said[0]) * target[0]).sum().backward()
+    assert moe.layers[0].router.weight.grad is not None
+
+
 def test_no_dropout_while_capturing():
     model = random_model("olmoe", attention_dropout=0.5)
     moe = read(model)

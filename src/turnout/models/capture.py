@@ -7,7 +7,7 @@ Shapes: B samples of a batch, T real tokens of the batch (samples one after anot
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from threading import get_ident
 from typing import Any, Literal
 
@@ -129,6 +129,7 @@ def capture(
             stack.enter_context(fast_linears(moe.model))
         stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
         stack.enter_context(reader.listening())
+        stack.enter_context(torch.inference_mode())
         logits_BV = _forward(moe, asked, batch, stack)
     return BatchTrace(
         lengths_B=batch.lengths_B,
@@ -233,7 +234,7 @@ class _Reader:
         for layer in self._moe.layers:
             if layer.layer not in self._traces:
                 raise RoutingError(layer, expected="its router to speak once in a forward", came="silence")
-        return tuple(self._traces[layer.layer] for layer in self._moe.layers)
+        return tuple(_ordinary(self._traces[layer.layer]) for layer in self._moe.layers)
 
     def _hook(self, layer: MoELayer) -> Any:
         # It returns nothing: that would replace the router's output.
@@ -275,6 +276,12 @@ def _reduce(layer: MoELayer, batch: _Batch, logits: Tensor, weights: Tensor, ind
         sum_weights_BE=_sums(applied_TE, batch.lengths_B),
         counts_BE=counts_BE,
     )
+
+
+def _ordinary(trace: LayerTrace) -> LayerTrace:
+    """Copies that autograd may save and others may change, which tensors made in inference mode may not."""
+    values: dict[str, Any] = {f.name: getattr(trace, f.name) for f in fields(trace)}
+    return LayerTrace(**{name: x.clone() if isinstance(x, Tensor) else x for name, x in values.items()})
 
 
 def _last_inputs(batch: _Batch, hidden: Tensor) -> Tensor:
