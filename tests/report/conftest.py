@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from report.synthetic import write_run
+from report.synthetic_evidence import write_masking
 
 from turnout.report import write_report
 
@@ -26,14 +27,19 @@ HOSTILE = (
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of 48 layers × 128 experts × 9 domains, with its page."""
-    return _reported(write_run(tmp_path_factory.mktemp("large") / "run", 48, 128, top_k=8, accuracy=True))
+    path = tmp_path_factory.mktemp("large") / "run"
+    words = [f" word{n}" for n in range(2000)]
+    write_run(path, 48, 128, top_k=8, accuracy=True, evidence=True, tokens=words)
+    write_masking(path)
+    return _reported(path)
 
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run whose every name wants to be markup, with its page."""
     path = tmp_path_factory.mktemp("hostile") / "run"
-    return _reported(write_run(path, 3, 8, HOSTILE, shared=1, first_layer=1, model_id=HOSTILE[0]))
+    write_run(path, 3, 8, HOSTILE, shared=1, first_layer=1, model_id=HOSTILE[0], evidence=True, tokens=HOSTILE)
+    return _reported(path)
 
 
 @pytest.fixture(scope="session")

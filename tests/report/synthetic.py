@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from report.synthetic_evidence import add_evidence, atlas_tables
 
 from turnout.runs import RunFolder
 
@@ -96,19 +98,32 @@ def write_run(
     contribution_LDE: Sequence[np.ndarray] | None = None,
     numbers: Sequence[int] | None = None,
     dropped: Sequence[str] = (),
+    evidence: bool = False,
+    rotated: bool = True,
+    tokens: Sequence[str] = (),
 ) -> Path:
-    """Write a finished run to `path` (a folder that is not there yet); `n_experts` may differ by layer."""
+    """Write a finished run to `path` (a folder that is not there yet); `n_experts` may differ by layer.
+
+    With `evidence` it has intervals, nulls, claims, stabilities and budgets (`rotated`: the rotated router among the
+    nulls), with `tokens` the tables of tokens and partners.
+    """
     widths = [n_experts] * n_layers if isinstance(n_experts, int) else list(n_experts)
     cubes = contribution_LDE or [
         contribution(n_layers, width, len(domains), seed)[at] for at, width in enumerate(widths)
     ]
+    widths = [cube.shape[1] for cube in cubes]
     kept = [place for place, name in enumerate(domains) if name not in dropped]
     found = [layer_tables(cube[kept], top_k) for cube in cubes]
     numbers = numbers or range(first_layer, first_layer + len(cubes))
     with RunFolder.open(path, {"model": model_id, "seed": seed}) as run:
         audit = _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed)
-        run.write_json("audit.json", audit | {"dropped_domains": list(dropped)})
-        for name, table in _tables(numbers, cubes, found, domains, kept, top_k).items():
+        audit |= {"dropped_domains": list(dropped)}
+        run.write_json("audit.json", add_evidence(audit, seed, rotated=rotated) if evidence else audit)
+        tables = _tables(numbers, cubes, found, domains, kept, top_k)
+        if evidence:
+            tables |= {"experts": _stable(tables["experts"]), "contribution": _bounded(tables["contribution"])}
+        tables |= atlas_tables(numbers, widths, tokens) if tokens else {}
+        for name, table in tables.items():
             run.write_table(name, table)
         run.finish(seed=seed, timings={"capture_seconds": 1.0, "capture_tokens": 1000})
     return path
@@ -195,3 +210,17 @@ def _expert(layer, expert):
     columns = ("mean_rank", "rank_variance", "presence", "share")
     roles = {"candidate": expert in layer["candidates"], "member": expert in layer["members"]}
     return {"expert": expert, **{name: float(layer[name][expert]) for name in columns}, **roles}
+
+
+def _stable(experts):
+    """The experts table with stabilities: presence for candidates, a little less for members."""
+    stability = pc.multiply(experts["presence"], 0.95)
+    return experts.append_column("candidate_stability", stability).append_column(
+        "member_stability", pc.multiply(stability, 0.8)
+    )
+
+
+def _bounded(contribution):
+    """The contribution table with intervals of its gate column."""
+    low, high = (pc.multiply(contribution["gate"], factor) for factor in (0.9, 1.1))
+    return contribution.append_column("low", low).append_column("high", high)

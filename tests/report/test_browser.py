@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from report.conftest import HOSTILE
-from report.synthetic import MMLU_9
+from report.synthetic import MMLU_9, write_run
 
-from turnout.report import figures, read_run
+from turnout.report import atlas, figures, read_run, write_report
 
 pytestmark = pytest.mark.browser
 
@@ -143,6 +143,78 @@ def test_figures_of_one_layer(opened: Open, large: Path) -> None:
     np.testing.assert_allclose(drawn(page, "specificity", 0, "z"), values)
 
 
+def test_figures_stand_with_their_evidence(opened: Open, large: Path) -> None:
+    page, run = opened(large), read_run(large)
+    profile = figures.depth_profile(run.layers, "coverage")
+    see(page, "profile-coverage")
+    ends = np.array(profile["interval"])
+    for trace, expected in enumerate((ends[:, 0], ends[:, 1], profile["floor"], profile["rotated"])):
+        np.testing.assert_allclose(drawn(page, "profile-coverage", trace, "y"), np.array(expected, dtype=float))
+    for measure, null in (("coverage", "rotated"), ("jaccard_mean", "ceiling"), ("gini_topk", "floor")):
+        told = page.locator(f"#tiles .tile:has-text('{null}')").all_text_contents()
+        assert len(told) > 0, measure
+    for cell in page.locator("#table td.measure").all_text_contents()[:60]:
+        assert "[" in cell
+        assert any(null in cell for null in ("floor", "rotated", "ceiling"))
+    see(page, "signal-mutual_information")
+    expected = [layer["nulls"]["domain_signal"]["mutual_information"]["null_q95"] for layer in run.layers]
+    np.testing.assert_allclose(drawn(page, "signal-mutual_information", 1, "y"), expected)
+
+
+def test_the_claim_stands_first_in_words_and_layer_by_layer(opened: Open, large: Path) -> None:
+    page = opened(large)
+    assert page.text_content("#headline") == (
+        "A core committee is shown in 6 of 48 layers; in 1 of them it takes most of the routing."
+    )
+    assert "a dominant committee in layer 24" in page.text_content("#findings")
+    page.get_by_role("button", name="Layer 24: dominant committee", exact=True).click()
+    assert page.text_content("#detail-title") == "Layer 24"
+    outcomes = page.locator("#claim tbody tr td:last-child").all_text_contents()
+    assert outcomes == ["✓ passed"] * 5
+    page.get_by_role("button", name="Layer 20: none", exact=True).click()
+    assert page.locator("#claim tbody tr", has_text="✗ failed").count() >= 1
+    assert "bits" in page.text_content("#nulls")
+
+
+def test_the_card_shows_tokens_partners_and_intervals(opened: Open, large: Path) -> None:
+    page, run = opened(large), read_run(large)
+    page.select_option("#layer", "3")
+    expert = run.layers[3]["committee"][0]
+    places, texts = atlas.expert_tokens(run)
+    told = page.locator("#card-facts .token").all_text_contents()
+    assert [text.replace("␣", " ") for text in told] == [texts[int(place)] for place in places[3, expert]]
+    assert f"{(expert + 1) % 128} (×3.5)" in page.text_content("#card-facts")
+    see(page, "card-figure")
+    reach = page.evaluate("document.getElementById('card-figure').data[0].error_x.array")
+    card = figures.expert_card(run, 3, expert, "gate")
+    np.testing.assert_allclose(np.array(card["contribution"]) + reach, card["high"], rtol=1e-5)
+    assert page.locator("#tokens tbody tr").count() > 0
+
+
+def test_masking_and_budgets_are_drawn_where_a_run_has_them(opened: Open, large: Path, hostile: Path) -> None:
+    page = opened(large)
+    see(page, "masking-0")
+    np.testing.assert_allclose(drawn(page, "masking-0", 5, "x"), [0.09, 0.02])
+    assert "cost more than the periphery predicts" in page.text_content("#masking")
+    see(page, "budget-retention")
+    assert list(drawn(page, "budget-retention", 0, "x")) == [4, 8, 16]
+    assert opened(hostile).locator("#masking-part").is_hidden()
+
+
+def test_an_older_run_says_that_it_has_no_evidence(opened: Open, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 2, 8)
+    write_report(run)
+    page = opened(run)
+    see(page, "profile-coverage")
+    assert page.text_content("#headline").startswith("No claim")
+    assert "no interval" in page.locator("#table td.measure").first.text_content()
+    assert "before intervals were part of an audit" in page.text_content("#notes")
+    for part in ("#strip", "#masking-part:visible", "#budgets-part:visible", "#tokens-part:visible"):
+        assert page.locator(part).count() == 0
+    see(page, "plane")
+    see(page, "specificity")
+
+
 def test_table_sorts_by_any_heading(opened: Open, large: Path) -> None:
     page, layers = opened(large), read_run(large).layers
     page.get_by_role("button", name="Coverage", exact=True).click()
@@ -202,8 +274,9 @@ def test_printing_draws_every_figure(opened: Open, large: Path) -> None:
 
 def test_hostile_names_stay_text(opened: Open, hostile: Path) -> None:
     page = opened(hostile)
-    for figure in ("map", "card-figure", "jaccard", "specificity"):
+    for figure in ("map", "card-figure", "jaccard", "specificity", "signal-silhouette"):
         see(page, figure)
+    assert any("<script>window.__pwned" in text for text in page.locator("#tokens .token").all_text_contents())
     for place in range(len(HOSTILE) + 1):
         page.select_option("#domain", str(place))
     box = page.locator("#jaccard .nsewdrag").bounding_box()
@@ -227,6 +300,7 @@ def test_large_page_opens_soon(browser: Any, large: Path) -> None:
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto((large / "report.html").as_uri())
+    page.locator("#profile-coverage").scroll_into_view_if_needed()
     page.wait_for_selector("#profile-coverage[data-drawn]")
     spent = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
     page.close()

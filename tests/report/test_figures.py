@@ -14,6 +14,7 @@ from turnout.report.stored import StoredRun
 
 A = [[8, 4, 2, 2], [12, 2, 1, 1]]  # expert 0 leads in both domains
 B = [[8, 6, 2], [4, 10, 2]]  # 0 leads in the first domain, 1 in the second
+NO_EVIDENCE = {"interval": None, "rotated": None, "ceiling": None}
 
 
 @pytest.fixture(scope="module")
@@ -77,36 +78,37 @@ def test_jaccard_matrix(run: StoredRun) -> None:
 def test_layer_table_holds_each_figure_with_its_floor(run: StoredRun) -> None:
     first, second = figures.layer_table(run.layers)
     assert (first["layer"], first["experts"], first["top_k"], first["fallback"]) == (3, 4, 1, False)
-    assert first["coverage"] == {"value": 0.625, "floor": 0.25, "interval": None}
-    assert first["coverage_topk"] == {"value": 1.0, "floor": 1.0, "interval": None}
-    assert first["gini_topk"] == {"value": 0.75, "floor": 0.75, "interval": None}
+    assert first["coverage"] == {"value": 0.625, "floor": 0.25} | NO_EVIDENCE
+    assert first["coverage_topk"] == {"value": 1.0, "floor": 1.0} | NO_EVIDENCE
+    assert first["gini_topk"] == {"value": 0.75, "floor": 0.75} | NO_EVIDENCE
     assert first["gini"]["floor"] is None
     assert second["fallback"]
-    assert second["coverage"] == {"value": 0.875, "floor": pytest.approx(2 / 3), "interval": None}
+    assert second["coverage"] == {"value": 0.875, "floor": pytest.approx(2 / 3)} | NO_EVIDENCE
     assert second["influence_ratio"]["value"] == pytest.approx(0.4375 / 0.125)
 
 
 def test_overview_is_over_layers(run: StoredRun) -> None:
     entries = {entry["measure"]: entry for entry in figures.overview(run.audit)}
-    assert entries["coverage"] == {
-        "measure": "coverage",
-        "mean": 0.75,
-        "min": 0.625,
-        "max": 0.875,
-        "floor": pytest.approx((1 / 4 + 2 / 3) / 2),
-        "without": [],
-    }
+    assert (
+        entries["coverage"]
+        == {
+            "measure": "coverage",
+            "mean": 0.75,
+            "min": 0.625,
+            "max": 0.875,
+            "floor": pytest.approx((1 / 4 + 2 / 3) / 2),
+            "without": [],
+        }
+        | NO_EVIDENCE
+    )
     assert entries["jaccard_mean"]["mean"] == 0.5
     assert entries["jaccard_mean"]["floor"] is None
 
 
 def test_depth_profile(run: StoredRun) -> None:
     drawn = figures.depth_profile(run.layers, "coverage")
-    assert drawn == {
-        "layer": [3, 5],
-        "value": [0.625, 0.875],
-        "floor": [0.25, pytest.approx(2 / 3)],
-        "interval": [None, None],
+    assert drawn == {"layer": [3, 5], "value": [0.625, 0.875], "floor": [0.25, pytest.approx(2 / 3)]} | {
+        name: [None, None] for name in NO_EVIDENCE
     }
 
 

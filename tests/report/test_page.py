@@ -77,7 +77,7 @@ def test_names_stand_in_the_data_block_only_and_escaped(page: str) -> None:
 
 
 def test_no_name_is_taken_for_a_hole_of_the_template(page: str) -> None:
-    assert page.count("{{plotly}}") == 2  # as a domain's name, twice in the data
+    assert page.count("{{plotly}}") == Elements(page).scripts[0].count("{{plotly}}") > 0  # in the data alone
     assert len(Elements(page).scripts) == 3
 
 

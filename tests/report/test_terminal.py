@@ -36,9 +36,20 @@ def test_summary_shows_figures_with_floors(pair: tuple[Path, Path]) -> None:
 
 
 def test_summary_of_a_large_run_fits_eighty_columns(large: Path) -> None:
-    layers, _ = summary(read_run(large).audit)
-    widths = [max(map(len, column)) for column in zip(layers.columns, *layers.rows, strict=True)]
-    assert sum(widths) + 2 * (len(widths) - 1) <= 80
+    for table in summary(read_run(large).audit):
+        widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+        assert sum(widths) + 2 * (len(widths) - 1) <= 80
+
+
+def test_summary_shows_intervals_and_the_claim(large: Path) -> None:
+    audit = read_run(large).audit
+    layers, more, _ = summary(audit)
+    assert layers.columns == ("layer", "committee", "cand", "claim", "coverage", "top-K")
+    assert more.columns == ("layer", "Gini", "top-K", "Jaccard")
+    assert more.title == "intervals rest on samples"
+    assert [row[3] for row in layers.rows[23:26]] == ["core", "dominant", "core"]
+    low, high = audit["layers"][0]["intervals"]["coverage"]
+    assert f"[{low:.2f} {high:.2f}]".replace("0.", ".") in layers.rows[0][4]
 
 
 def test_summary_marks_a_fallback(tmp_path: Path) -> None:

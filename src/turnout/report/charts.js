@@ -65,30 +65,6 @@ function colourBar(colour, title) {
   return { title: { text: title, side: "right" }, thickness: 10, outlinewidth: 0, tickfont: { color: colour.muted } };
 }
 
-/** One measure along depth, its floor dashed. */
-// 95 % intervals as error bars; a figure without one has none
-function intervalBars({ value, interval }, colour) {
-  const reach = (side) => value.map((at, index) => (interval[index] && at !== null ? Math.abs(interval[index][side] - at) : 0));
-  return { type: "data", symmetric: false, array: reach(1), arrayminus: reach(0), color: colour.accent, thickness: 1, width: 2, visible: interval.some(Boolean) };
-}
-
-function profileFigure(profile, name, chosenLayer, colour) {
-  const line = (values, style) => ({ type: "scatter", mode: "lines+markers", x: profile.layer, y: values, ...style });
-  const at = profile.layer.indexOf(chosenLayer);
-  return {
-    traces: [
-      line(profile.floor, { mode: "lines", line: { color: colour.floor, dash: "dash", width: 1.5 }, hovertemplate: "floor %{y:.3f}" + HOVER }),
-      line(profile.value, { line: { color: colour.accent, width: 2 }, marker: { size: 4 }, error_y: intervalBars(profile, colour), hovertemplate: "layer %{x}: %{y:.3f}" + HOVER }),
-      line([profile.value[at]], { mode: "markers", x: [chosenLayer], marker: { size: 10, color: "rgba(0,0,0,0)", line: { color: colour.mark, width: 2 } }, hoverinfo: "skip" }),
-    ],
-    layout: frame(colour, {
-      margin: { l: 38, r: 8, t: 8, b: 34 },
-      xaxis: { title: { text: "layer", standoff: 4 }, ...wholeTicks(profile.layer.at(-1) - profile.layer[0] + 1, 8) },
-      yaxis: { rangemode: "tozero", nticks: 5, range: name === "influence_ratio" ? undefined : [0, 1.02] },
-    }),
-  };
-}
-
 /** Layer × expert map; dots for the committee, rings for other candidates, a square for the chosen expert. */
 function mapFigure(run, chosen, colour, cell) {
   const names = run.layers.map((layer) => String(layer.layer));
@@ -127,9 +103,14 @@ function planeFigure(run, chosen, colour) {
   const members = layer.committee;
   const candidates = layer.candidates.filter((expert) => !members.includes(expert));
   const others = Array.from({ length: layer.experts }, (_, expert) => expert).filter((expert) => !layer.candidates.includes(expert) && !members.includes(expert));
-  const points = (experts, name, more) => ({
+  const stability = run.experts.candidate_stability.row(chosen.row);
+  const stable = (expert) => (Number.isNaN(stability[expert]) ? 0.5 : stability[expert]);
+  const said = (expert) => (Number.isNaN(stability[expert]) ? "" : `<br>candidate in ${Math.round(100 * stability[expert])} &#37; of resamples`);
+  const points = (experts, name, { marker, ...more }) => ({
     type: "scatter", mode: "markers", name, x: experts.map((expert) => mean[expert]), y: experts.map((expert) => variance[expert]),
-    text: experts.map(String), customdata: experts, hovertemplate: `expert %{text}, ${name}<br>mean rank %{x:.2f}, variance %{y:.2f}` + HOVER, ...more,
+    marker: { ...marker, size: experts.map((expert) => marker.size * (0.6 + 0.8 * stable(expert))) },
+    text: experts.map(String), meta: name, customdata: experts, hovertext: experts.map((expert) => `expert ${expert}, ${name}<br>mean rank ${mean[expert].toFixed(2)}, variance ${variance[expert].toFixed(2)}${said(expert)}`),
+    hovertemplate: "%{hovertext}" + HOVER, ...more,
   });
   const highest = Math.max(...variance.filter((value) => !Number.isNaN(value))) || 1;
   const ordered = [...members].sort((one, other) => mean[one] - mean[other] || variance[other] - variance[one]);
@@ -201,14 +182,20 @@ function jaccardFigure(run, chosen, colour, narrow) {
 /** Specificity: layers across, domains down. */
 function specificityFigure(run, colour, narrow) {
   const names = run.domains.map((name) => plain(name, 40));
-  const z = run.domains.map((_, domain) => run.specificity.map((row) => row[domain]));
+  const z = run.domains.map((_, domain) => run.specificity.values.map((row) => row[domain]));
+  const bound = run.domains.map((_, domain) => run.specificity.intervals.map((row) => row[domain]));
+  const said = bound.map((row) => row.map((ends) => (ends ? ` ${showEnds(ends)}` : ", no interval")));
+  const open = bound.flatMap((row, domain) => row.flatMap((ends, layer) => (!ends || (ends[0] <= 0 && ends[1] >= 0) ? [[layer, domain]] : [])));
   const largest = Math.max(0.01, ...z.flat().map((value) => Math.abs(value ?? 0)));
   const layers = run.layers.map((layer) => String(layer.layer));
   return {
     traces: [{
       type: "heatmap", z, x: layers, y: names.map((_, index) => index), zmin: -largest, zmax: largest, colorscale: SIGNED, xgap: 1, ygap: 1,
-      hoverongaps: false, text: names.map((name) => layers.map(() => name)), hovertemplate: "layer %{x}, %{text}: %{z:.3f}" + HOVER,
+      hoverongaps: false, text: names.map((name, domain) => layers.map((_, layer) => name)), customdata: said, hovertemplate: "layer %{x}, %{text}: %{z:.3f}%{customdata}" + HOVER,
       colorbar: colourBar(colour, ""),
+    }, {
+      type: "scatter", mode: "markers", name: "cannot be told from 0", x: open.map(([layer]) => layers[layer]), y: open.map(([, domain]) => domain), hoverinfo: "skip",
+      marker: { symbol: "x-thin", size: layers.length > 24 ? 5 : 8, line: { color: "#22272d", width: 1 } },
     }],
     layout: frame(colour, {
       margin: { l: 20, r: 8, t: 8, b: 40 },
@@ -222,9 +209,13 @@ function specificityFigure(run, colour, narrow) {
 function cardFigure(run, chosen, colour, narrow) {
   const places = run.domains.map((_, index) => index);
   const ranks = places.map((place) => run.ranks.row(place, chosen.row)[chosen.expert]);
+  const values = places.map((place) => run.map[chosen.kind].row(place + 1, chosen.row)[chosen.expert]);
+  const ends = run.bounds && chosen.kind === run.kind ? run.bounds.map((bound) => places.map((place) => bound.row(place, chosen.row)[chosen.expert])) : null;
+  const reach = (side) => values.map((value, place) => (ends && !Number.isNaN(ends[side][place]) ? Math.abs(ends[side][place] - value) : 0));
   return {
     traces: [{
-      type: "bar", orientation: "h", y: places, x: places.map((place) => run.map[chosen.kind].row(place + 1, chosen.row)[chosen.expert]),
+      type: "bar", orientation: "h", y: places, x: values,
+      error_x: { type: "data", symmetric: false, array: reach(1), arrayminus: reach(0), color: colour.ink, thickness: 1.2, width: 3, visible: Boolean(ends) },
       marker: { color: places.map((place) => (place + 1 === chosen.domain ? colour.mark : colour.accent)) },
       text: run.domains.map((name) => plain(name, 40)), textposition: "none", customdata: ranks,
       hovertemplate: "%{text}: %{x:.4~g}, rank %{customdata}" + HOVER,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SYMBOLS = {"dominant committee": "◆", "core": "●", "none": "·", "cannot tell": "?"}
 PARTS = {
     "invariant": "Least domain's coverage over the mean",
     "compact": "Experts of the core set, at most K",
@@ -44,7 +45,8 @@ def details(audit: Mapping[str, Any]) -> list[str]:
     if not claims:
         return []
     failed = Counter(name for claim in claims for name in claim["failed"] if name in _FAILED)
-    lines = [f"In {_layers(n)} {_FAILED[name]}." for name, n in failed.most_common()]
+    lines = _one_by_one(audit)
+    lines += [f"In {_layers(n)} {_FAILED[name]}." for name, n in failed.most_common()]
     reasons = Counter(claim["reason"] for claim in claims if claim["reason"])
     lines += [f"In {_layers(n)}: {reason}." for reason, n in reasons.most_common()]
     level = "subjects" if all(claim["level"] == "subjects" for claim in claims) else "samples"
@@ -56,20 +58,46 @@ def details(audit: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def verdict(audit: Mapping[str, Any]) -> str | None:
+    """The most that may be said of the model; None where no claim is made."""
+    claims = _claims(audit)
+    if not claims:
+        return None
+    for name in ("dominant committee", "core"):
+        if audit["claim"][name]["layers"]:
+            return name
+    return "cannot tell" if any(claim["verdict"] == "cannot tell" for claim in claims) else "none"
+
+
+def _one_by_one(audit: Mapping[str, Any]) -> list[str]:
+    """Which layers pass by themselves, before the number of layers is corrected for."""
+    passed: dict[str, list[int]] = {"dominant committee": [], "core": []}
+    for layer in audit["layers"]:
+        if (layer.get("claim") or {}).get("verdict") in passed:
+            passed[layer["claim"]["verdict"]].append(layer["layer"])
+    said = [f"a {name} in {_numbers(layers)}" for name, layers in passed.items() if layers]
+    return [f"Taken one by one, at 5 % each: {'; '.join(said)}."] if said else []
+
+
+def _numbers(layers: Sequence[int], longest: int = 12) -> str:
+    more = f" and {len(layers) - longest} more" if len(layers) > longest else ""
+    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers[:longest]))}{more}"
+
+
 def claim_lines(audit: Mapping[str, Any]) -> list[str]:
     """Headline and details, a line each, for a terminal."""
     return [headline(audit), *details(audit)]
 
 
 def parts(layer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The parts of one layer's claim as rows: what, value, lower bound, threshold and whether it passed."""
+    """The parts of one layer's claim as rows: what, value, lower bound, threshold, p and whether it passed."""
     claim = layer.get("claim")
     if not claim:
         return []
     return [
         {
             "name": text,
-            **{key: (claim["parts"][name] or {}).get(key) for key in ("value", "lower", "threshold", "passed")},
+            **{key: (claim["parts"][name] or {}).get(key) for key in ("value", "lower", "threshold", "p", "passed")},
         }
         for name, text in PARTS.items()
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from turnout.report.figures import MEASURES
+from turnout.report.evidence import MEASURES
 from turnout.report.stored import StoredRun, read_run
 from turnout.report.terminal import Table, experts, name, number
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from turnout.report import evidence
+from turnout.report.evidence import MEASURES, floor
 from turnout.report.stored import StoredRun
 
 MEAN = None  # the domain that stands for the mean over all domains
@@ -17,35 +19,33 @@ MEAN = None  # the domain that stands for the mean over all domains
 Figure = dict[str, Any]
 Layer = dict[str, Any]
 
-MEASURES = ("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean", "influence_ratio")
-
-
-def floor(layer: Layer, measure: str) -> float | None:
-    """What a router without any structure shows of `measure` in a layer; None for a measure without a floor."""
-    return layer["nulls"].get("floors", {}).get(measure)
-
 
 def layer_table(layers: list[Layer]) -> list[Figure]:
-    """One row a layer: audit.json's figures, each measure as {"value", "floor", "interval"}."""
+    """One row a layer: audit.json's figures, each measure with its interval and nulls, and the claim's verdict."""
     plain = ("layer", "experts", "top_k", "shared", "committee", "candidates", "fallback")
     return [
         {name: layer[name] for name in plain}
         | {"claim": (layer.get("claim") or {}).get("verdict")}
-        | {
-            name: {"value": layer[name], "floor": floor(layer, name), "interval": (layer["intervals"] or {}).get(name)}
-            for name in MEASURES
-        }
+        | {name: evidence.figure(layer, name) for name in MEASURES}
         for layer in layers
     ]
 
 
 def overview(audit: Mapping[str, Any]) -> list[Figure]:
-    """Each measure's mean, least and largest value over layers, its floors' mean, and its mean without some domains."""
+    """Each measure over layers: mean, least and largest, and its mean without some domains.
+
+    `floor`, `rotated` and `ceiling` are means over layers, as are the ends of `interval`: layers share their resamples
+    and vary together, so that the mean's own interval is no wider.
+    """
+    layers = audit["layers"]
+    nulls = {"floor": floor, "rotated": evidence.rotated}
     return [
         {
             "measure": measure,
             **{name: audit["overall"][measure][name] for name in ("mean", "min", "max")},
-            "floor": _mean([floor(layer, measure) for layer in audit["layers"]]),
+            "interval": _mean_interval([evidence.interval(layer, measure) for layer in layers]),
+            **{name: _mean([null(layer, measure) for layer in layers]) for name, null in nulls.items()},
+            "ceiling": _mean([evidence.ceiling(layer) for layer in layers]) if measure == "jaccard_mean" else None,
             "without": [[name, other[measure]["mean"]] for name, other in audit["overall_without"].items()],
         }
         for measure in MEASURES
@@ -57,14 +57,19 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+def _mean_interval(intervals: list[list[float] | None]) -> list[float] | None:
+    """The mean of the lower and of the upper ends; None where a layer has none."""
+    known = [interval for interval in intervals if interval is not None]
+    if not known or len(known) < len(intervals):
+        return None
+    return [sum(ends) / len(known) for ends in zip(*known, strict=True)]
+
+
 def depth_profile(layers: list[Layer], measure: str) -> Figure:
-    """One measure along depth: layer numbers, values, intervals and floors (None where there is none)."""
-    return {
-        "layer": [layer["layer"] for layer in layers],
-        "value": [layer[measure] for layer in layers],
-        "floor": [floor(layer, measure) for layer in layers],
-        "interval": [(layer["intervals"] or {}).get(measure) for layer in layers],
-    }
+    """One measure along depth: layer numbers, values, intervals and nulls (None where there is none)."""
+    found = [evidence.figure(layer, measure) for layer in layers]
+    columns = ("value", "interval", "floor", "rotated", "ceiling")
+    return {"layer": [layer["layer"] for layer in layers]} | {name: [of[name] for of in found] for name in columns}
 
 
 def heat_map(run: StoredRun, kind: str, domain: str | None = MEAN) -> Figure:
@@ -107,7 +112,10 @@ def start(layers: list[Layer]) -> Figure:
 
 
 def rank_plane(run: StoredRun, layer: int) -> Figure:
-    """Mean and population variance of rank of each expert of one layer, and its role: member, candidate or neither."""
+    """Mean and population variance of rank of each expert of one layer, and its role: member, candidate or neither.
+
+    `stability` is the share of resamples in which it is candidate; None in runs without resamples.
+    """
     row = run.layer_numbers.index(layer)
     stored = run.layers[row]
     experts = list(range(stored["experts"]))
@@ -120,6 +128,7 @@ def rank_plane(run: StoredRun, layer: int) -> Figure:
         "mean_rank": _lists(run.expert_column("mean_rank")[row, experts]),
         "rank_variance": _lists(run.expert_column("rank_variance")[row, experts]),
         "presence": _lists(run.expert_column("presence")[row, experts]),
+        "stability": _lists(run.expert_column("candidate_stability")[row, experts]),
         "role": role,
     }
 
@@ -137,20 +146,32 @@ def jaccard_matrix(run: StoredRun, layer: int) -> Figure:
 
 
 def specificity(run: StoredRun) -> Figure:
-    """Mean silhouette of each domain's samples in each layer: `values[row][domain]`, None where it is undefined."""
+    """Mean silhouette of each domain's samples in each layer: `values[row][domain]`, None where it is undefined.
+
+    `intervals[row][domain]` beside it, and `levels[domain]`, what they rest on; None for a dropped domain.
+    """
     values = [[(layer["specificity"] or {}).get(domain) for domain in run.domains] for layer in run.layers]
-    return {"layers": run.layer_numbers, "domains": run.domains, "values": values}
+    found = [[evidence.specificity_interval(layer, domain) or {} for domain in run.domains] for layer in run.layers]
+    return {
+        "layers": run.layer_numbers,
+        "domains": run.domains,
+        "values": values,
+        "intervals": [[of.get("interval") for of in row] for row in found],
+        "levels": [of.get("level") for of in found[0]],
+    }
 
 
 def expert_card(run: StoredRun, layer: int, expert: int, kind: str) -> Figure:
     """One expert of one layer: its contribution and rank in each domain, and its row of the experts table."""
     row = run.layer_numbers.index(layer)
-    columns = ("mean_rank", "rank_variance", "presence", "share")
+    columns = ("mean_rank", "rank_variance", "presence", "share", "candidate_stability", "member_stability")
     return {
         "layer": layer,
         "expert": expert,
         "domains": run.domains,
         "contribution": _lists(run.contribution(kind)[:, row, expert]),
+        "low": _lists(run.contribution_bound("low", kind)[:, row, expert]),
+        "high": _lists(run.contribution_bound("high", kind)[:, row, expert]),
         "rank": _lists(run.ranks[:, row, expert]),
         **{column: _lists(run.expert_column(column)[row, expert]) for column in columns},
     }

@@ -8,6 +8,9 @@ run.most = Object.fromEntries(run.kinds.map((kind, index) => [kind, run.contribu
 run.experts = Object.fromEntries(Object.entries(run.experts).map(([column, packed]) => [column, unpack(packed)]));
 run.ranks = unpack(run.ranks);
 run.jaccard = unpack(run.jaccard);
+run.bounds = run.bounds?.map(unpack) ?? null;
+run.expert_tokens = run.expert_tokens && unpack(run.expert_tokens);
+run.expert_partners = run.expert_partners && unpack(run.expert_partners);
 run.lorenz = run.lorenz.map((packed) => unpack(packed).row(0));
 
 const chosen = { row: run.start.row, expert: run.start.expert, domain: 0, kind: run.kind, scale: "linear" };
@@ -34,6 +37,9 @@ function show(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 2 ? 2 : 3);
 }
 
+const showP = (p) => (p === null || p === undefined ? "–" : p < 0.0015 ? "0.001" : p.toFixed(p < 0.1 ? 3 : 2));
+const showEnds = (ends) => `[${show(ends[0])}, ${show(ends[1])}]`;
+
 function pairs(list, entries) {
   find(list).replaceChildren(...entries.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]));
 }
@@ -44,8 +50,6 @@ function writeHeader() {
   document.title = `${label(run.title, 80)} · Turnout`;
   find("title").append(named(run.title, 120));
   find("words").append(...run.words.map((sentence) => make("p", { dir: "auto" }, sentence)));
-  find("headline").append(run.headline);
-  find("findings").append(...run.findings.map((line) => make("li", {}, line)));
   find("overview-lead").append(run.lead);
   find("marks-note").append(run.marks_note);
   pairs("facts", run.facts.map(([term, value]) => [term, make("bdi", {}, label(value, 300))]));
@@ -57,12 +61,15 @@ function writeTiles() {
     make("div", { className: "tile" }, make("span", { className: "name" }, name), make("span", { className: "number" }, number),
       ...ranges.map((range) => make("span", { className: "range" }, range)));
   find("tiles").append(...run.overall.map((entry) =>
-    tile(run.names[entry.measure], show(entry.mean), `${show(entry.min)} to ${show(entry.max)}`, ...(entry.floor === null ? [] : [`floor ${show(entry.floor)}`]))));
+    tile(run.names[entry.measure], show(entry.mean), entry.interval ? showEnds(entry.interval) : "no interval", `layers ${show(entry.min)} to ${show(entry.max)}`, nullsOf(entry).join(", ") || "no null")));
   run.overall[0].without.forEach(([domain], index) => {
     const means = run.overall.map((entry) => `${run.names[entry.measure]} ${show(entry.without[index][1])}`);
     find("tiles").after(make("p", {}, "Without ", named(domain), `: ${means.join(", ")}.`));
   });
 }
+
+/** The nulls of a figure in words: floor, rotated router, ceiling. */
+const nullsOf = (entry) => [["floor", entry.floor], ["rotated", entry.rotated], ["ceiling", entry.ceiling]].filter(([, value]) => value !== null).map(([name, value]) => `${name} ${show(value)}`);
 
 function writeQuestions() {
   const counted = run.questions.some((row) => row.accuracy !== null);
@@ -80,15 +87,16 @@ function writeQuestions() {
 const list = (experts, longest = 16) =>
   experts.length <= longest ? experts.join(", ") : `${experts.slice(0, longest).join(", ")} and ${experts.length - longest} more`;
 
+const ALIKE = run.layers.every((layer) => ["experts", "top_k", "shared"].every((name) => layer[name] === run.layers[0][name])); // the header says it then
 const COLUMNS = [
   { key: "layer", name: "Layer" },
   { key: "claim", name: "Claim", note: "what it shows", by: (row) => VERDICTS.indexOf(row.claim) },
-  { key: "experts", name: "Experts", note: "K of E, shared" },
+  ...(ALIKE ? [] : [{ key: "experts", name: "Experts", note: "K of E, shared" }]),
   { key: "committee", name: "Committee", note: "by mean rank", by: (row) => row.committee.length },
   { key: "candidates", name: "Candidates", by: (row) => row.candidates.length },
   { key: "coverage", name: "Coverage", note: "floor |C|/E" },
   { key: "coverage_topk", name: "Coverage, top K", note: "floor |C|/K" },
-  { key: "gini", name: "Gini" },
+  { key: "gini", name: "Gini", note: "of the mean" },
   { key: "gini_topk", name: "Gini, top K", note: "floor 1−K/E" },
   { key: "jaccard_mean", name: "Jaccard", note: "mean of pairs" },
   { key: "influence_ratio", name: "Influence ratio" },
@@ -97,15 +105,19 @@ const VERDICTS = [null, "none", "cannot tell", "core", "dominant committee"];
 const MEASURES = run.overall.map((entry) => entry.measure);
 
 function measureCell(row, key) {
-  const { value, floor, interval } = row[key];
+  const { value, floor, rotated, interval } = row[key];
   const cell = make("td", { className: "measure" }, make("span", { className: "value" }, show(value)));
-  if (floor !== null) cell.append(make("span", { className: "floor", title: "floor" }, show(floor)));
-  if (interval) cell.append(make("span", { className: "interval", title: "95 % interval" }, `${show(interval[0])}–${show(interval[1])}`));
-  if (key === "influence_ratio" || value === null) return cell;
+  if (value === null) return cell;
+  cell.append(make("span", { className: "interval", title: "95 % interval" }, interval ? showEnds(interval) : "no interval"));
+  cell.append(...(nullsOf(row[key]).length ? nullsOf(row[key]) : ["no null"]).map((words) => make("span", { className: "null" }, words)));
+  if (key === "influence_ratio") return cell;
   const track = make("span", { className: "track" }, make("i"));
   track.firstChild.style.width = `${100 * Math.max(0, Math.min(1, value))}%`;
-  if (floor !== null) track.append(make("b"));
-  if (floor !== null) track.lastChild.style.left = `${100 * Math.min(1, floor)}%`;
+  for (const [null_, tag] of [[floor, "b"], [rotated, "u"]]) {
+    if (null_ === null) continue;
+    track.append(make(tag));
+    track.lastChild.style.left = `${100 * Math.min(1, null_)}%`;
+  }
   cell.append(track);
   return cell;
 }
@@ -116,7 +128,7 @@ function layerRow(row, index) {
   const candidates = make("td", { className: "list" }, list(row.candidates));
   if (row.fallback) candidates.prepend(make("span", { className: "flag", title: "No expert is present in enough domains; these are the most present ones. A fallback supports no claim." }, "fallback "));
   const cells = [
-    make("td", {}, number), make("td", { className: "list" }, row.claim ?? "–"), make("td", {}, `${row.top_k} of ${row.experts}${row.shared ? ` + ${row.shared}` : ""}`),
+    make("td", {}, number), make("td", { className: "left" }, row.claim ? `${run.symbols[row.claim]} ${SHORT[row.claim]}` : "–"), ...(ALIKE ? [] : [make("td", {}, `${row.top_k} of ${row.experts}${row.shared ? ` + ${row.shared}` : ""}`)]),
     make("td", { className: "list" }, list(row.committee)), candidates, ...MEASURES_ORDER.map((key) => measureCell(row, key)),
   ];
   return make("tr", { className: index === chosen.row ? "chosen" : "" }, ...cells);
@@ -164,11 +176,12 @@ function writeExperts() {
   const weight = { committee: 0, candidate: 1, neither: 2 };
   const experts = Array.from({ length: layer.experts }, (_, expert) => expert).sort((one, other) =>
     weight[roleOf(layer, one)] - weight[roleOf(layer, other)] || value("mean_rank", one) - value("mean_rank", other) || one - other);
-  const head = ["Expert", "Role", "Mean rank", "Variance", "Presence", "Share"];
+  const head = ["Expert", "Role", "Stability", "Mean rank", "Variance", "Presence", "Share"];
   const rows = experts.map((expert) => {
     const button = make("button", { type: "button", "aria-label": `Look at expert ${expert}` }, String(expert));
     button.addEventListener("click", () => { chooseExpert(chosen.row, expert); find("card").scrollIntoView({ block: "nearest" }); });
-    const numbers = [value("mean_rank", expert).toFixed(2), value("rank_variance", expert).toFixed(2), `${Math.round(100 * value("presence", expert))} %`, show(value("share", expert))];
+    const stability = value("candidate_stability", expert);
+    const numbers = [Number.isNaN(stability) ? "–" : `${Math.round(100 * stability)} %`, value("mean_rank", expert).toFixed(2), value("rank_variance", expert).toFixed(2), `${Math.round(100 * value("presence", expert))} %`, show(value("share", expert))];
     return make("tr", { className: `${roleOf(layer, expert)} ${expert === chosen.expert ? "chosen" : ""}` }, make("td", {}, button), make("td", { className: "left" }, roleOf(layer, expert)), ...numbers.map((text) => make("td", {}, text)));
   });
   find("experts").replaceChildren(make("thead", {}, make("tr", {}, ...head.map((name, index) => make("th", { scope: "col", className: index === 1 ? "left" : "" }, name)))), make("tbody", {}, ...rows));
@@ -185,16 +198,11 @@ function writeDetail() {
     `${size === 1 ? "One expert" : `${size} experts`} of ${layer.experts} in the committee (${list(layer.committee)}), out of ${layer.candidates.length} ${layer.candidates.length === 1 ? "candidate" : "candidates"}. ` +
     `Coverage ${show(layer.coverage.value)} against ${show(layer.coverage.floor)} at equal contributions.` +
     (layer.fallback ? " No expert is present in enough domains: this is the fallback, which supports no claim." : "");
-  writeClaim(run.claims[chosen.row]);
-}
-
-function writeClaim({ parts, nulls }) {
-  const head = ["Part of the claim", "Value", "Lower 95 % bound", "Must exceed", ""].map((name, index) => make("th", { scope: "col", className: index ? "" : "left" }, name));
-  const outcome = (passed) => (passed === null ? "not tested" : passed ? "passed" : "failed");
-  const rows = parts.map((part) => make("tr", {}, make("td", { className: "left" }, part.name),
-    ...[part.value, part.lower, part.threshold].map((value) => make("td", {}, show(value))), make("td", {}, outcome(part.passed))));
-  find("claim").replaceChildren(...(parts.length ? [make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)] : []));
-  find("nulls").replaceChildren(...nulls.map((line) => make("li", {}, line)));
+  const { interval } = layer.jaccard_mean;
+  find("jaccard-words").textContent = layer.jaccard_mean.value === null ? "" :
+    `Mean ${show(layer.jaccard_mean.value)}${interval ? ` ${showEnds(interval)}` : ", no interval"}${nullsOf(layer.jaccard_mean).map((words) => `, ${words}`).join("")}; single pairs carry no interval.`;
+  writeClaim();
+  writeTokens();
 }
 
 function writeCard() {
@@ -208,6 +216,8 @@ function writeCard() {
     ["Mean rank", show(value("mean_rank"))],
     ["Variance of rank", show(value("rank_variance"))],
     ["In the first K of", `${Math.round(value("presence") * kept)} of ${kept} domains`],
+    ...(Number.isNaN(value("candidate_stability")) ? [] : [["Of resamples", `candidate in ${Math.round(100 * value("candidate_stability"))} %, member in ${Math.round(100 * value("member_stability"))} %`]]),
+    ...cardTokens(), ...cardPartners(),
   ]);
 }
 
@@ -268,6 +278,9 @@ function setUpFigures() {
   figures.get("plane").click = (point) => chooseExpert(chosen.row, point.customdata);
   figure("lorenz", ["layer"], (colour) => lorenzFigure(run, chosen, colour), () => `Lorenz curve; Gini ${show(run.layers[chosen.row].gini.value)}`);
   figure("jaccard", ["layer"], (colour) => jaccardFigure(run, chosen, colour, narrow()), () => `Overlap of domains; mean Jaccard ${show(run.layers[chosen.row].jaccard_mean.value)}`);
+  writeSignal();
+  writeMasking();
+  writeBudgets();
   figure("specificity", [], (colour) => specificityFigure(run, colour, narrow()), () => "Specificity of each domain in each layer");
   const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => {
     if (entry.isIntersecting) { seen.add(entry.target.id); draw(entry.target.id); } else seen.delete(entry.target.id);
@@ -337,14 +350,3 @@ function setUpTheme() {
     setTheme(before);
   });
 }
-
-writeHeader();
-writeTiles();
-writeQuestions();
-setUpControls();
-writeTable();
-writeDetail();
-writeExperts();
-writeCard();
-setUpTheme();
-document.addEventListener("DOMContentLoaded", setUpFigures); // Plotly stands last in the page: the words come first

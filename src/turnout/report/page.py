@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,28 +17,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.report import claim_words, figures, words
+from turnout.report import atlas, budgets, claim_words, evidence, figures, masking, words
 from turnout.report.stored import StoredRun, read_run
 from turnout.runs import RunFolder
 
+SCRIPTS = ("charts.js", "evidence_charts.js", "page.js", "evidence.js", "start.js")
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
-def render(run_path: str | Path) -> str:
-    """The page of a finished run as HTML; RunError if the run is unfinished or damaged."""
-    return render_run(read_run(run_path))
+def render(run_path: str | Path, masking_runs: Sequence[str | Path] | None = None) -> str:
+    """The page of a finished run as HTML, with what masking runs found (None: those beside it).
+
+    Raises:
+        RunError: the run is unfinished or damaged, or a masking run is of another audit.
+    """
+    return render_run(read_run(run_path, masking_runs))
 
 
-def write_report(run_path: str | Path) -> Path:
+def write_report(run_path: str | Path, masking_runs: Sequence[str | Path] | None = None) -> Path:
     """Write a finished run's report.html, whole or not at all, and say where it is."""
     folder = RunFolder.read(run_path)
-    folder.write_page(render(run_path))
+    folder.write_page(render(run_path, masking_runs))
     return folder.path / "report.html"
 
 
 def render_run(run: StoredRun) -> str:
     """The page of a run that is already read."""
-    script = _asset("charts.js") + _asset("page.js")
+    script = "".join(_asset(name) for name in SCRIPTS)
     parts = {
         "policy": _policy(script, _plotly()),
         "style": _asset("page.css"),
@@ -57,6 +63,10 @@ def page_data(run: StoredRun) -> dict[str, Any]:
         "headline": claim_words.headline(run.audit),
         "findings": claim_words.details(run.audit),
         "claims": [{"parts": claim_words.parts(layer), "nulls": claim_words.nulls(layer)} for layer in layers],
+        "verdict": claim_words.verdict(run.audit),
+        "symbols": claim_words.SYMBOLS,
+        "core_sets": [(layer["claim"] or {}).get("core_set") for layer in layers],
+        "notes": words.notes(run),
         "lead": words.lead(run),
         "marks_note": words.marks_note(run),
         "facts": words.facts(run),
@@ -69,24 +79,43 @@ def page_data(run: StoredRun) -> dict[str, Any]:
         "kind_names": words.KIND_NAMES,
         "overall": figures.overview(run.audit),
         "layers": figures.layer_table(layers),
-        "profiles": {measure: figures.depth_profile(layers, measure) for measure in figures.MEASURES},
+        "profiles": {measure: figures.depth_profile(layers, measure) for measure in evidence.MEASURES},
         "marks": figures.marks(layers),
         "start": figures.start(layers),
-        "specificity": figures.specificity(run)["values"],
+        "specificity": figures.specificity(run),
+        "signal": {test: evidence.domain_signal(layers, test) for test in ("mutual_information", "silhouette")},
+        "masking": [entry | {"sentence": masking.sentence(entry)} for entry in masking.bars(run)],
+        "budgets": budgets.curves(run),
+        "bound": [atlas.bound_tokens(run, layer) for layer in run.layer_numbers],
+        "classes": [atlas.token_classes(run, layer) for layer in run.layer_numbers],
         **_packed_figures(run),
+        **_packed_atlas(run),
     }
 
 
 def _packed_figures(run: StoredRun) -> dict[str, Any]:
     """The large figures, packed: contribution, ranks, columns of the experts, Lorenz curves, Jaccard matrices."""
-    columns = ("mean_rank", "rank_variance", "presence", "share")
+    columns = ("mean_rank", "rank_variance", "presence", "share", "candidate_stability", "member_stability")
+    bounds = [run.contribution_bound(end, run.audit["kind"]) for end in ("low", "high")]
     lorenz = [figures.lorenz_curve(run, layer)["share"] for layer in run.layer_numbers]
     return {
         "contribution": [_contribution(run, kind) for kind in run.kinds],
+        "bounds": None if np.isnan(bounds[0]).all() else [packed(bound) for bound in bounds],
         "ranks": packed(run.ranks),
         "experts": {column: packed(run.expert_column(column)) for column in columns},
         "jaccard": packed(run.jaccard),
         "lorenz": [packed(np.array([share], dtype=np.float64).reshape(1, -1)) for share in lorenz],
+    }
+
+
+def _packed_atlas(run: StoredRun) -> dict[str, Any]:
+    """Each expert's tokens and partners; None where the run has none."""
+    places, texts = atlas.expert_tokens(run)
+    partners = atlas.expert_partners(run)
+    return {
+        "token_texts": texts,
+        "expert_tokens": packed(places) if texts else None,
+        "expert_partners": None if partners is None else packed(partners),
     }
 
 

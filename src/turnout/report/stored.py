@@ -4,6 +4,8 @@ Shape suffixes: L MoE layers, E experts of the widest layer, D domains. Where a 
 beyond them.
 """
 
+import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,18 +27,31 @@ _COLUMNS = {
     "jaccard": {"layer", "domain_a", "domain_b", "jaccard"},
     "lorenz": {"layer", "position", "share"},
 }
+_OPTIONAL = {
+    "tokens": {"token", "text", "class", "count"},
+    "token_layers": {"layer", "token", "count", "rate", "committee_domains", "periphery_domains", "invariant"},
+    "token_classes": {"layer", "class", "count", "committee", "periphery"},
+    "atlas_tokens": {"layer", "expert", "by", "rank", "token", "count", "z"},
+    "atlas_partners": {"layer", "expert", "relation", "rank", "partner_layer", "partner", "lift"},
+    "budgets": {"layer", "k", "mode", "committee", "fallback", "coverage", "influence_ratio", "retention"},
+}
+_MASKING = "masking.json"
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run's audit (audit.json), manifest and tables (`tables[name]` a Polars frame)."""
+    """One run's audit (audit.json), manifest and tables (`tables[name]` a Polars frame).
+
+    `masking` holds the masking.json of each masking run of this audit.
+    """
 
     path: Path
     audit: dict[str, Any]
     manifest: dict[str, Any]
     tables: dict[str, pl.DataFrame]
+    masking: tuple[dict[str, Any], ...] = ()
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:
@@ -83,11 +98,19 @@ class StoredRun:
         """Ranks in every domain, [D, L, E], 1…K and K+1; NaN in a dropped domain or where there is no such expert."""
         return self._cube("ranks", "rank")
 
+    def contribution_bound(self, end: str, kind: str) -> Floats:
+        """The low or high end of the contributions' 95 % intervals, [D, L, E]; NaN for other kinds than the audit's."""
+        if kind != self.audit["kind"] or end not in self.tables["contribution"].columns:
+            return np.full((len(self.domains), len(self.layers), self.widest), np.nan)
+        return self._cube("contribution", end)
+
     def expert_column(self, column: str) -> Floats:
-        """One column of the experts table, [L, E]; NaN where it is undefined or a layer has no such expert."""
+        """One column of the experts table, [L, E]; NaN where it is undefined, unknown or a layer has no such expert."""
         table = self.tables["experts"]
         grid = np.full((len(self.layers), self.widest), np.nan)
-        grid[self._rows(table), table["expert"].to_numpy()] = table[column].cast(pl.Float64).to_numpy()
+        if column not in table.columns:  # a run from before experts had a stability
+            return grid
+        grid[self.layer_rows(table), table["expert"].to_numpy()] = table[column].cast(pl.Float64).to_numpy()
         return grid
 
     @cached_property
@@ -96,17 +119,18 @@ class StoredRun:
         table = self.tables["jaccard"]
         a, b = self._domain_index(table["domain_a"]), self._domain_index(table["domain_b"])
         matrix = np.full((len(self.layers), len(self.domains), len(self.domains)), np.nan)
-        matrix[self._rows(table), a, b] = table["jaccard"].to_numpy()
+        matrix[self.layer_rows(table), a, b] = table["jaccard"].to_numpy()
         return matrix
 
     def _cube(self, name: str, column: str) -> Floats:
         table = self.tables[name]
         cube = np.full((len(self.domains), len(self.layers), self.widest), np.nan)
-        at = self._domain_index(table["domain"]), self._rows(table), table["expert"].to_numpy()
+        at = self._domain_index(table["domain"]), self.layer_rows(table), table["expert"].to_numpy()
         cube[at] = table[column].cast(pl.Float64).to_numpy()
         return cube
 
-    def _rows(self, table: pl.DataFrame) -> NDArray[np.int64]:
+    def layer_rows(self, table: pl.DataFrame) -> NDArray[np.int64]:
+        """Each row's layer as a position in `layers`."""
         return _index(table["layer"], self.layer_numbers)
 
     def _domain_index(self, column: pl.Series) -> NDArray[np.int64]:
@@ -125,18 +149,39 @@ def _index(column: pl.Series, order: list[Any]) -> NDArray[np.int64]:
     return places.to_numpy().astype(np.int64)  # an empty column comes back without a type
 
 
-def read_run(path: str | Path) -> StoredRun:
+def read_run(path: str | Path, masking: Sequence[str | Path] | None = None) -> StoredRun:
     """Read a finished run's folder; every file's digest is checked.
 
+    Args:
+        path: the run's folder.
+        masking: masking runs of this audit; None: those that lie beside it, as `turnout mask` names them.
+
     Raises:
-        RunError: the folder is no finished run, or audit.json or a table is missing, damaged or of another schema.
+        RunError: the folder is no finished run, or audit.json or a table is missing, damaged or of another schema; or
+            a masking run that is named is of another audit.
     """
     folder = RunFolder.read(path)
     audit = folder.read_json("audit.json")
     if audit.get("schema") != SCHEMA:
         raise RunError(folder.path / "audit.json", expected=f"schema {SCHEMA}", came=audit.get("schema"))
     tables = {name: _read_table(folder, name, columns) for name, columns in _COLUMNS.items()}
-    return StoredRun(folder.path, audit, folder.manifest, tables)
+    there = {name for name in _OPTIONAL if (folder.path / "tables" / f"{name}.parquet").is_file()}
+    tables |= {name: _read_table(folder, name, columns) for name, columns in _OPTIONAL.items() if name in there}
+    return StoredRun(folder.path, audit, folder.manifest, tables, _maskings(folder, masking))
+
+
+def _maskings(folder: RunFolder, named: Sequence[str | Path] | None) -> tuple[dict[str, Any], ...]:
+    """What masking runs of this audit found; a complete one beside it that is of another audit is passed over."""
+    if named is None:
+        beside = folder.path.resolve()
+        paths = sorted(beside.parent.glob(f"{glob.escape(beside.name)}-mask-*"))
+        found = [RunFolder.read(path).read_json(_MASKING) for path in paths if (path / "manifest.json").is_file()]
+        return tuple(of for of in found if of.get("audit") == folder.identity)
+    found = [RunFolder.read(path).read_json(_MASKING) for path in named]
+    for path, of in zip(named, found, strict=True):
+        if of.get("audit") != folder.identity:
+            raise RunError(path, expected=f"masking of {folder.path}", came="that of another audit")
+    return tuple(found)
 
 
 def _read_table(folder: RunFolder, name: str, columns: set[str]) -> pl.DataFrame:

@@ -1,11 +1,15 @@
 """An audit in a terminal: one table of layers, one of domains."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from turnout.report.figures import floor, overview
+from turnout.report.evidence import floor, interval, level
+from turnout.report.figures import overview
 from turnout.report.terminal import Table, against, experts, name, number
 
+Cell = Callable[[Mapping[str, Any]], str]
+
+_SHORT = {"dominant committee": "dominant", "core": "core", "none": "none", "cannot tell": "?"}
 _COLUMNS = {
     "coverage": "coverage",
     "coverage_topk": "top-K",
@@ -16,31 +20,57 @@ _COLUMNS = {
 
 
 def summary(audit: Mapping[str, Any]) -> list[Table]:
-    """Tables of an audit (audit.json's object): figures by layer with their floors, then domains.
+    """Tables of an audit (audit.json's object): figures by layer with intervals and floors, then domains.
 
-    Floors (|C|/E, |C|/K, 1−K/E) stand in parentheses; a committee marked * is a fallback; `cand` counts candidates.
+    95 % intervals stand in brackets, floors (|C|/E, |C|/K, 1−K/E) in parentheses; a committee marked * is a fallback;
+    `cand` counts candidates. What the claim says in words: `claim_lines`.
     """
-    return [_layers(audit), _domains(audit)]
+    return [*_layers(audit), _domains(audit)]
 
 
-def _layers(audit: Mapping[str, Any]) -> Table:
+def _layers(audit: Mapping[str, Any]) -> list[Table]:
+    """One table where no figure has an interval; else two, each within 80 columns."""
     layers = audit["layers"]
+    bounded = level(layers) is not None
+    mark = "; * fallback" if any(layer["fallback"] for layer in layers) else ""
+    read = "[95 % interval] (floor)" if bounded else "floors in parentheses"
+    title = f"{name(audit['model'].get('id'))}, {audit['kind']} at {audit['scope']}; {read}{mark}"
+    if not bounded:
+        return [_table(audit, title, _WHO, tuple(_COLUMNS))]
+    return [
+        _table(audit, title, {**_WHO, "claim": _verdict}, ("coverage", "coverage_topk")),
+        _table(audit, f"intervals rest on {level(layers)}", {}, ("gini", "gini_topk", "jaccard_mean")),
+    ]
+
+
+def _table(audit: Mapping[str, Any], title: str, who: Mapping[str, Cell], measures: tuple[str, ...]) -> Table:
     rows = [
-        (str(layer["layer"]), _committee(layer), str(len(layer["candidates"])), *_figures(layer)) for layer in layers
+        (str(layer["layer"]), *(cell(layer) for cell in who.values()), *(_figure(layer, m) for m in measures))
+        for layer in audit["layers"]
     ]
     means = {entry["measure"]: against(entry["mean"], entry["floor"]) for entry in overview(audit)}
-    rows.append(("mean", "", "", *(means[measure] for measure in _COLUMNS)))
-    mark = "; * fallback" if any(layer["fallback"] for layer in layers) else ""
-    title = f"{name(audit['model'].get('id'))}, {audit['kind']} at {audit['scope']}; floors in parentheses{mark}"
-    return Table(title, ("layer", "committee", "cand", *_COLUMNS.values()), tuple(rows))
+    rows.append(("mean", *("" for _ in who), *(means[measure] for measure in measures)))
+    return Table(title, ("layer", *who, *(_COLUMNS[measure] for measure in measures)), tuple(rows))
 
 
 def _committee(layer: Mapping[str, Any]) -> str:
     return experts(layer["committee"]) + ("*" if layer["fallback"] else "")
 
 
-def _figures(layer: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(against(layer[measure], floor(layer, measure)) for measure in _COLUMNS)
+def _candidates(layer: Mapping[str, Any]) -> str:
+    return str(len(layer["candidates"]))
+
+
+def _verdict(layer: Mapping[str, Any]) -> str:
+    verdict = (layer["claim"] or {}).get("verdict")
+    return _SHORT.get(str(verdict), "–")
+
+
+def _figure(layer: Mapping[str, Any], measure: str) -> str:
+    return against(layer[measure], floor(layer, measure), interval(layer, measure))
+
+
+_WHO: dict[str, Cell] = {"committee": _committee, "cand": _candidates}
 
 
 def _domains(audit: Mapping[str, Any]) -> Table:

@@ -26,9 +26,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def against(value: float | None, floor: float | None) -> str:
-    """A figure with its floor in parentheses, short enough that a row of them fits 80 columns."""
-    return number(value, 2) if floor is None else f"{number(value, 2)} ({number(floor, 2).removeprefix('0')})"
+def against(value: float | None, floor: float | None, interval: Sequence[float] | None = None) -> str:
+    """A figure with its interval in brackets and its floor in parentheses, short enough for rows of 80 columns."""
+    bounds = "" if interval is None else f" [{' '.join(number(end, 2).removeprefix('0') for end in interval)}]"
+    beside = "" if floor is None else f" ({number(floor, 2).removeprefix('0')})"
+    return f"{number(value, 2)}{bounds}{beside}"
 
 
 def experts(indices: Sequence[int], longest: int = 3) -> str:

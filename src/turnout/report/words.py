@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from turnout.report import evidence
 from turnout.report.stored import StoredRun
 
 NAMES = {
@@ -27,6 +28,13 @@ _READS = {
     "released": "its scaled weight times its frequency, as the paper’s published code computes it",
 }
 
+READING = (
+    "A bracket or band is a 95 % interval. Dashed: the floor, which a router reaches without any structure (|C|/E for "
+    "coverage, |C|/K for its top-K form, 1−K/E for top-K Gini, 1 for the influence ratio). Dotted: the 95 % quantile "
+    "of rotated routers, as strong as this one but untrained. Dash-dotted, for Jaccard: the ceiling, what domains "
+    "would share if they did not differ."
+)
+
 _SCOPES = {"last": "at the last token of each prompt", "all": "over all tokens of each prompt"}
 
 
@@ -47,8 +55,25 @@ def lead(run: StoredRun) -> str:
     note = f" In {fallbacks} of {len(run.layers)} layers it is only a fallback." if fallbacks else ""
     sizes = [len(layer["committee"]) for layer in run.layers]
     return (
-        f"Means over layers, with the least and the greatest; dashed lines are floors, the ring marks the layer chosen "
-        f"below. Committees have {_range(sizes)} {'expert' if max(sizes) == 1 else 'experts'}.{note}"
+        f"Means over layers; in brackets the mean of the layers’ intervals, then the least and the greatest layer. The "
+        f"ring marks the layer chosen below. Committees have {_range(sizes)} "
+        f"{'expert' if max(sizes) == 1 else 'experts'}.{note}"
+    )
+
+
+def notes(run: StoredRun) -> list[str]:
+    """How to read intervals and nulls, and which figures have none, with the reason."""
+    missing = evidence.missing(run.audit)
+    return [READING, *missing, _described_only(run)] if evidence.level(run.layers) else missing
+
+
+def _described_only(run: StoredRun) -> str:
+    alone = [] if "low" in run.tables["contribution"].columns else ["contributions of single experts"]
+    alone += ["ranks", "single pairs of domains", "Lorenz curves"]
+    return (
+        f"Without an interval of their own are {', '.join(alone)} (what sums them up has one), tokens and partners "
+        "(z orders them; it is no p-value) and budgets (the same samples, cut elsewhere): they describe, and the claim "
+        "does not rest on them."
     )
 
 
@@ -92,6 +117,8 @@ def terms(run: StoredRun) -> list[list[str]]:
         ["Gini, top K", "The same with all but each domain’s first K set to 0, as published; never below 1−K/E."],
         ["Jaccard", "Overlap of two domains’ first K experts, averaged over pairs of domains."],
         ["Influence ratio", "Contribution of a committee member over that of another expert, on average."],
+        ["Core set", "All candidates, chosen on a random half of each subject and tested on the other half."],
+        ["Stability", "The share of resamples in which an expert is candidate; not a confidence."],
         ["Fallback", "No expert is present in enough domains; the most present ones stand in and support no claim."],
     ]
 
