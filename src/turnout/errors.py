@@ -1,6 +1,6 @@
 """What a user sees when something cannot be done: one line with where, what was expected, what came and what to do."""
 
-_LONGEST = 200
+_LONGEST = 300
 
 
 class TurnoutError(Exception):
@@ -40,6 +40,6 @@ class MissingExtraError(TurnoutError):
 
 
 def _line(value: object) -> str:
-    """`value` on one line, without control characters, at most 200 characters."""
+    """`value` on one line, without control characters, at most 300 characters."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
