@@ -7,7 +7,7 @@ Shapes: B samples of a batch, T real tokens of the batch (samples one after anot
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any, Literal
 
@@ -280,8 +280,16 @@ def _reduce(layer: MoELayer, batch: _Batch, logits: Tensor, weights: Tensor, ind
 
 def _ordinary(trace: LayerTrace) -> LayerTrace:
     """Copies that autograd may save and others may change, which tensors made in inference mode may not."""
-    values: dict[str, Any] = {f.name: getattr(trace, f.name) for f in fields(trace)}
-    return LayerTrace(**{name: x.clone() if isinstance(x, Tensor) else x for name, x in values.items()})
+    return LayerTrace(
+        layer=trace.layer,
+        chosen_TK=trace.chosen_TK.clone(),
+        scores_BE=trace.scores_BE.clone(),
+        weights_BK=trace.weights_BK.clone(),
+        sum_scores_BE=trace.sum_scores_BE.clone(),
+        sum_weights_BE=trace.sum_weights_BE.clone(),
+        counts_BE=trace.counts_BE.clone(),
+        inputs_BH=None if trace.inputs_BH is None else trace.inputs_BH.clone(),
+    )
 
 
 def _last_inputs(batch: _Batch, hidden: Tensor) -> Tensor:
