@@ -187,3 +187,26 @@ def test_every_audit_says_which_tokens_the_committee_takes(turnout, checkpoint, 
     assert "?" in tokens["text"].to_list()
     atlas = pl.read_parquet(tmp_path / "run/tables/atlas.parquet")
     assert atlas.filter(layer=0)["count"].sum() == tokens["count"].sum() * 2, "every token chooses two experts"
+
+
+def test_budgets_are_refused_before_anything_is_written(turnout, checkpoint, tasks, tmp_path):
+    words = ("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
+    assert turnout(*words, "--budgets", "0").code == 1
+    assert not (tmp_path / "run").exists()
+    assert turnout(*words, "--budgets", "4").code == 0
+
+
+def test_examples_come_from_all_questions_of_a_file(turnout, checkpoint, tasks, tmp_path):
+    words = ("audit", checkpoint("olmoe"), "--tasks", tasks, "--limit", 1, "--shots", 1, "--out", tmp_path / "run")
+    ran = turnout(*words)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("name", ["tables/contribution.parquet", "routers.safetensors"])
+def test_a_lost_file_of_a_complete_run_is_missed(turnout, checkpoint, tasks, tmp_path, name):
+    turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    words = ("export",) if name.startswith("tables") else ("audit",)
+    ran = turnout(*words, tmp_path / "run", "--out", tmp_path / "out")
+    assert ran.code == 1
+    assert name.rsplit("/", 1)[-1] in ran.err

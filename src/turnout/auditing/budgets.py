@@ -122,7 +122,7 @@ def budget_sweep(
     Raises:
         RecipeError: no K, or one that is not 1…E in every layer.
     """
-    chosen = _checked(trace, ks)
+    chosen = checked_budgets((layer.experts for layer in trace.layers), ks)
     rows = [*range(len(domains))] if kept is None else list(kept)
     own = {layer.layer: layer.top_k for layer in trace.layers}
     stored = {x.layer: _contribution(read_values(trace, x, config.scope), config.kind, domains) for x in trace.layers}
@@ -144,8 +144,9 @@ def budget_sweep(
     return BudgetSweep(tuple(chosen), own, tuple(found), missing)
 
 
-def _checked(trace: Trace, ks: Iterable[int]) -> list[int]:
-    chosen, most = sorted(set(ks)), min(layer.experts for layer in trace.layers)
+def checked_budgets(experts: Iterable[int], ks: Iterable[int]) -> list[int]:
+    """The budgets in order, each once; RecipeError unless each is 1…E of every layer (`experts` are the layers' E)."""
+    chosen, most = sorted(set(ks)), min(experts)
     for k in chosen:
         if not 1 <= k <= most:
             raise RecipeError("budgets", expected=f"K from 1 to {most}, the experts of a layer", came=k)

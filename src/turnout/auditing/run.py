@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from turnout.auditing.budgets import checked_budgets
 from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
@@ -83,6 +84,8 @@ def _audit(
     progress: Progress,
     note: Note,
 ) -> Audit:
+    if config.budgets:
+        checked_budgets((layer.n_experts for layer in moe.layers), config.budgets)
     prompts = encode_all(moe, tasks, config, dev)
     described = moe.describe()
     weights = {key: value for key, value in described.items() if key not in ("id", "revision")}  # not where it lies
@@ -103,6 +106,8 @@ def _audit(
 
 def _dev(tasks: TaskSet | str | Path, domains: str | Path | None) -> Sequence[Question] | None:
     """Where a question's solved examples come from; None: from the questions themselves, never a question its own."""
-    if isinstance(tasks, TaskSet) or tasks == DEFAULT_TASKS or Path(tasks).is_file():
+    if isinstance(tasks, TaskSet):
         return None
+    if tasks == DEFAULT_TASKS or Path(tasks).is_file():
+        return load_tasks(tasks, domains=domains).questions  # all of them: a limit is on what is asked
     return load_tasks(tasks, domains=domains, split="train" if tasks == "worlds" else "dev").questions

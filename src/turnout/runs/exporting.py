@@ -59,7 +59,7 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
 
 
 def _chosen(folder: RunFolder, names: Sequence[str]) -> list[str]:
-    there = sorted(file.stem for file in (folder.path / "tables").glob("*.parquet"))
+    there = sorted(Path(file).stem for file in folder.files if file.startswith("tables/"))
     if not there:
         raise RunError(folder.path, expected="a run with tables", came="none", do="audit it first")
     for name in names:

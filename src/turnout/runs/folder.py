@@ -94,6 +94,12 @@ class RunFolder:
             raise RunError(self.path / MANIFEST, expected="a complete run", came="an unfinished one")
         return self._manifest
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The digest of each file that the manifest lists; none while the run is unfinished."""
+        files = (self._manifest or {}).get("files")
+        return files if isinstance(files, dict) else {}
+
     def write_json(self, name: str, value: object) -> None:
         """Write `value` as `name` (audit.json, …), atomically. NaN is refused (ValueError): undefined is None."""
         self._refuse_complete(name)
@@ -121,7 +127,7 @@ class RunFolder:
 
     def read_arrays(self, name: str) -> dict[str, NDArray[np.generic]] | None:
         """The arrays of the safetensors file `name`; None if the run has none, RunError if it is damaged."""
-        if not (self.path / name).exists():
+        if not (self.path / name).exists() and name not in self.files:
             return None
         self._check(self.path / name)
         return load_file(self.path / name)
@@ -180,8 +186,7 @@ class RunFolder:
         """Hold a file of a complete run against the manifest's digest."""
         if not path.is_file():
             raise RunError(path, expected="a file of this run", came="no file", do=FINISH_ANEW)
-        files = (self._manifest or {}).get("files")
-        listed = files.get(str(path.relative_to(self.path))) if isinstance(files, dict) else None
+        listed = self.files.get(str(path.relative_to(self.path)))
         if listed is not None and listed != sha256(path):
             raise RunError(path, expected=f"sha256 {listed}", came="other bytes (damaged)", do=FINISH_ANEW)
 
