@@ -97,7 +97,7 @@ def test_the_same_bytes_twice(moe, run, tmp_path):
 def test_a_complete_run_is_read_not_computed(moe, run, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
     said = []
-    monkeypatch.setattr("turnout.auditing.gather.capture", lambda *_, **__: pytest.fail("the model was asked again"))
+    monkeypatch.setattr("turnout.models.batches.capture", lambda *_, **__: pytest.fail("the model was asked again"))
     found = audit(moe, TASKS, run, answers=True, token_budget=512, note=said.append)
     assert found.to_dict() == Audit.load(run).to_dict()
     assert len(said) == 1
@@ -149,9 +149,9 @@ def test_a_damaged_shard_is_named_and_computed_again(moe, run, tmp_path):
 
 def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
     """Ctrl-C in the second shard: the first stays, and only what is missing is asked."""
-    from turnout.auditing import gather
+    from turnout.models import batches
 
-    tasks, real, calls = task_set(60), gather.capture, []
+    tasks, real, calls = task_set(60), batches.capture, []
 
     def interrupting(*args, **kwargs):
         calls.append(1)
@@ -159,7 +159,7 @@ def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(gather, "capture", interrupting)
+    monkeypatch.setattr(batches, "capture", interrupting)
     with pytest.raises(KeyboardInterrupt):
         audit(moe, tasks, tmp_path / "run", token_budget=256)
     assert [file.name for file in (tmp_path / "run/trace").glob("part-*")] == ["part-00000.parquet"]

@@ -1,7 +1,7 @@
 """From prompts to a stored trace: batches through the model, shard by shard, each shard once."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -10,7 +10,8 @@ from turnout.auditing.evidence.routers import store_routers
 from turnout.auditing.prompts import Prompts
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, MoELayer
-from turnout.models.capture import BatchTrace, RoutingError, capture, plan_batches
+from turnout.models.batches import capture_batches
+from turnout.models.capture import BatchTrace, RoutingError, plan_batches
 from turnout.progress import Progress
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
 from turnout.tasks.question import TaskSet
@@ -50,28 +51,34 @@ def gather(
     for number, batches in enumerate(shards):
         if number in finished:
             continue
-        parts, seconds = [], 0.0
-        for batch in batches:
-            started = time.perf_counter()
-            captured = _capture(moe, tasks, prompts, batch, config)
+        parts, seconds, started = [], 0.0, time.perf_counter()
+        for batch, captured in zip(batches, _captured(moe, tasks, prompts, batches, config), strict=True):
             seconds += time.perf_counter() - started
             parts.append(rows(_samples(tasks, prompts, batch), captured, layers))
             done += sum(lengths[i] for i in batch)
             progress("reading routers", done, total, "tokens")
+            started = time.perf_counter()
         writer.write(number, pa.concat_tables(parts), seconds=seconds)
     tokens, seconds = writer.totals()
     return {"capture_seconds": seconds, "capture_tokens": tokens}
 
 
-def _capture(moe: MoE, tasks: TaskSet, prompts: Prompts, batch: Sequence[int], config: AuditConfig) -> BatchTrace:
-    letters = None if prompts.letters is None else [prompts.letters[i] for i in batch]
-    try:
-        return capture(moe, [prompts.ids[i] for i in batch], letters=letters, padding=config.padding, inputs=True)
-    except RoutingError as error:
-        if error.sample is None:
-            raise
-        where = f"layer {error.layer}, question {tasks.questions[batch[error.sample]].id}"
-        raise ModelError(where, expected=error.expected, came=error.came) from error
+def _captured(
+    moe: MoE, tasks: TaskSet, prompts: Prompts, batches: Sequence[Sequence[int]], config: AuditConfig
+) -> Iterator[BatchTrace]:
+    """The trace of each batch in turn; routers whose scores are no numbers are named with the question."""
+    ids = [[prompts.ids[i] for i in batch] for batch in batches]
+    asked = prompts.letters
+    letters = None if asked is None else [[asked[i] for i in batch] for batch in batches]
+    traces = capture_batches(moe, ids, letters=letters, padding=config.padding, inputs=True)
+    for batch in batches:
+        try:
+            yield next(traces)
+        except RoutingError as error:
+            if error.sample is None:
+                raise
+            where = f"layer {error.layer}, question {tasks.questions[batch[error.sample]].id}"
+            raise ModelError(where, expected=error.expected, came=error.came) from error
 
 
 def _samples(tasks: TaskSet, prompts: Prompts, batch: Sequence[int]) -> list[Sample]:
