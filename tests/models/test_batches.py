@@ -1,3 +1,6 @@
+import resource
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import random_model
@@ -72,3 +75,21 @@ def test_leaving_half_way_restores_the_model(two_threads):
     traces.close()
     assert moe.model.training
     assert not any(m._forward_hooks or "forward" in m.__dict__ for m in moe.model.modules())
+
+
+def resident_megabytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def peak(moe, n_batches):
+    """Most memory held while batches of the same size pass and are forgotten."""
+    batch = [[(7 * i + j) % 250 for j in range(100)] for i in range(40)]
+    return max(resident_megabytes() for _ in capture_batches(moe, [batch] * n_batches))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_memory_is_flat_in_the_number_of_questions():
+    """Keeping the logits of every token would add 3 MB a batch."""
+    moe = read(random_model("olmoe", num_experts=64))
+    first = peak(moe, 3)
+    assert peak(moe, 25) - first < 30

@@ -38,7 +38,7 @@ class AuditConfig:
     """Of the resamples, permutations, rotations and halves behind intervals, nulls and claim."""
     budgets: tuple[int, ...] = ()
     """Other numbers of chosen experts to look at: the same scores cut there, and the model run with them."""
-    token_budget: int = 4096
+    token_budget: int = 1024
     """Most tokens of a batch, padding included; a longer prompt is a batch alone."""
     padding: Padding = "right"
     """Side on which a batch's shorter prompts are padded."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 TokenBudget = Annotated[
-    int | None, typer.Option(help="Most tokens of a batch, padding included. [default: 4096]", min=1)
+    int | None, typer.Option(help="Most tokens of a batch, padding included. [default: 1024]", min=1)
 ]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, … [default: the checkpoint's]")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (spread). [default: cpu]")]
