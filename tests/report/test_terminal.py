@@ -1,6 +1,5 @@
-"""Tables for a terminal: an audit's summary and a comparison of runs."""
+"""Tables for a terminal: an audit's summary."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from report.conftest import HOSTILE
 from report.synthetic import write_run
 
-from turnout.report import compare, comparison_tables, read_run, summary
+from turnout.report import read_run, summary
 from turnout.report.terminal import experts, name, number
 
 A = np.array([[8, 4, 2, 2], [12, 2, 1, 1]]) / 16
@@ -16,16 +15,12 @@ B = np.array([[4, 8, 2, 2], [2, 12, 1, 1]]) / 16
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    common = {"domains": ["left", "right"], "top_k": 1}
-    first = write_run(tmp_path / "first", contribution_LDE=[A, A], numbers=(1, 2), **common)
-    return first, write_run(
-        tmp_path / "second", contribution_LDE=[B, A], numbers=(2, 3), model_id="other/moe", **common
-    )
+def plain(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run", domains=["left", "right"], top_k=1, contribution_LDE=[A, A], numbers=(1, 2))
 
 
-def test_summary_shows_figures_with_floors(pair: tuple[Path, Path]) -> None:
-    layers, domains = summary(read_run(pair[0]).audit)
+def test_summary_shows_figures_with_floors(plain: Path) -> None:
+    layers, domains = summary(read_run(plain).audit)
     assert layers.title == "synthetic/moe, gate at last; floors in parentheses"
     assert layers.columns[:4] == ("layer", "committee", "cand", "coverage")
     assert layers.rows[0][:5] == ("1", "0", "1", "0.62 (.25)", "1.00 (1.00)")
@@ -83,31 +78,3 @@ def test_numbers_and_experts_as_text() -> None:
     assert number(None) == "–"
     assert number(0.12345) == "0.123"
     assert experts([7, 13, 40, 2, 3]) == "7, 13, 40 +2"
-
-
-def test_compare_matches_layers_by_number(pair: tuple[Path, Path]) -> None:
-    found = compare(pair)
-    assert [run["model"] for run in found["runs"]] == ["synthetic/moe", "other/moe"]
-    assert found["differences"] == []
-    assert [layer["layer"] for layer in found["layers"]] == [1, 2, 3]
-    assert [layer["committee"] for layer in found["layers"]] == [[[0], None], [[0], [1]], [None, [0]]]
-    assert found["layers"][0]["coverage"] == [0.625, None]
-    assert found["layers"][1]["coverage"] == [0.625, 0.625]
-    json.dumps(found, allow_nan=False)
-
-
-def test_compare_says_what_differs(pair: tuple[Path, Path]) -> None:
-    first, second = (read_run(path) for path in pair)
-    second.audit.update(kind="frequency", scope="all")
-    second.audit["tasks"].update(digest="ef" * 32, domain_map="mmlu-4")
-    differing = ["different kind", "different scope", "different questions", "different domain map"]
-    assert compare([first, second])["differences"] == differing
-
-
-def test_comparison_tables_show_the_distance_from_the_first(pair: tuple[Path, Path]) -> None:
-    committee, coverage, *_ = comparison_tables(compare(pair))
-    assert committee.columns == ("layer", "first", "second")
-    assert committee.rows == (("1", "0", "–"), ("2", "0", "1"), ("3", "–", "0"))
-    assert coverage.columns == ("layer", "first", "second", "second − first")
-    assert coverage.rows[1] == ("2", "0.625", "0.625", "+0.000")
-    assert coverage.rows[0] == ("1", "0.625", "–", "–")

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli.console import print_table
+from turnout.cli.console import OUT, Bars, print_table, say
 from turnout.cli.verb import Json, print_json, verb
-from turnout.errors import RunError
 
 
 @verb
@@ -15,17 +14,26 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more runs' folders; the first is what others differ from.")
     ],
+    against_last: Annotated[
+        bool, typer.Option("--against-last", help="Compare with the last run: saturation along checkpoints.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the comparison as a page: compare.html.")] = None,
     json: Json = False,
 ) -> None:
-    """Show the figures of two or more audits side by side, layer by layer."""
-    from turnout import report
+    """Set audits side by side, layer by layer: differences with intervals, committees and choices in common."""
+    from turnout import auditing, report
 
-    if len(runs) < 2:
-        raise RunError("compare", expected="two or more runs", came=f"{len(runs)}")
-    result = report.compare(runs)
+    with Bars() as bars:
+        result = auditing.compare(runs, against_last=against_last, progress=bars).to_dict()
+    if out is not None:
+        report.write_comparison(result, out)
     if json:
         print_json(result)
         return
     for table in report.comparison_tables(result):
         print_table(table.columns, table.rows, table.title)
         print()
+    for line in report.comparison_sentences(result):
+        OUT.print(line, soft_wrap=True)
+    if out is not None:
+        say(f"page: {out}")

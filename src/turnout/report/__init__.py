@@ -3,12 +3,13 @@
 write_report(run)   one self-contained report.html in the run's folder
 render(run)         the same page as a string
 summary(audit)      an audit as tables for a terminal
-compare(runs)       per-layer figures of several runs side by side; comparison_tables(…) for a terminal
+comparison_tables(…), write_comparison(…)   what `auditing.compare` found, for a terminal and as a page
+claim_lines(audit)  what the claim says, in sentences
 figures             each figure of the page as plain data
 """
 
 from turnout.report.claim_words import claim_lines
-from turnout.report.comparison import compare, comparison_tables
+from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
 from turnout.report.page import render, write_report
 from turnout.report.stored import StoredRun, read_run
 from turnout.report.summary import summary
@@ -18,10 +19,12 @@ __all__ = [
     "StoredRun",
     "Table",
     "claim_lines",
-    "compare",
+    "comparison_sentences",
     "comparison_tables",
     "read_run",
     "render",
+    "render_comparison",
     "summary",
+    "write_comparison",
     "write_report",
 ]

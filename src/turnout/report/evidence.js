@@ -35,10 +35,6 @@ function writeClaim() {
   find("nulls").replaceChildren(...nulls.map((line) => make("li", {}, line)));
 }
 
-function tableHead(names, left) {
-  return make("thead", {}, make("tr", {}, ...names.map((name, index) => make("th", { scope: "col", className: left.includes(index) ? "left" : "" }, name))));
-}
-
 // ---- tokens and partners
 
 /** A token as it reads: blanks and line ends made visible, whatever it holds kept as text. */

@@ -1,7 +1,6 @@
 "use strict";
 // The page: what is chosen, the tables and the words, and when a figure is drawn. All text goes in as text, never as markup.
 
-const find = (id) => document.getElementById(id);
 const run = JSON.parse(find("data").textContent);
 run.map = Object.fromEntries(run.kinds.map((kind, index) => [kind, unpack(run.contribution[index])]));
 run.most = Object.fromEntries(run.kinds.map((kind, index) => [kind, run.contribution[index].most]));
@@ -16,29 +15,8 @@ run.lorenz = run.lorenz.map((packed) => unpack(packed).row(0));
 const chosen = { row: run.start.row, expert: run.start.expert, domain: 0, kind: run.kind, scale: "linear" };
 let order = { column: "layer", down: false };
 
-/** A new element; children that are strings become text. */
-function make(tag, properties = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name in node) node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
 /** A name from the run, kept apart from the direction and the length of what surrounds it. */
 const named = (text, longest = 60) => make("bdi", { title: label(text, 300) }, label(text, longest));
-
-function show(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  const size = Math.abs(value);
-  if (size !== 0 && size < 0.001) return value.toExponential(1);
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 2 ? 2 : 3);
-}
-
-const showP = (p) => (p === null || p === undefined ? "–" : p < 0.0015 ? "0.001" : p.toFixed(p < 0.1 ? 3 : 2));
-const showEnds = (ends) => `[${show(ends[0])}, ${show(ends[1])}]`;
 
 function pairs(list, entries) {
   find(list).replaceChildren(...entries.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]));
@@ -326,18 +304,8 @@ function setUpControls() {
 
 // ---- dark, light, paper
 
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  find("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  find("theme").setAttribute("aria-pressed", String(theme === "dark"));
-  refresh("all");
-}
-
 function setUpTheme() {
-  const system = window.matchMedia("(prefers-color-scheme: dark)");
-  setTheme(system.matches ? "dark" : "light");
-  system.addEventListener("change", () => setTheme(system.matches ? "dark" : "light"));
-  find("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+  const setTheme = watchTheme(() => refresh("all"));
   let before = "light";
   window.addEventListener("beforeprint", () => {
     before = document.documentElement.dataset.theme;

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ from turnout.report import atlas, budgets, claim_words, evidence, figures, maski
 from turnout.report.stored import StoredRun, read_run
 from turnout.runs import RunFolder
 
-SCRIPTS = ("charts.js", "evidence_charts.js", "page.js", "evidence.js", "start.js")
+SCRIPTS = ("elements.js", "charts.js", "evidence_charts.js", "page.js", "evidence.js", "start.js")
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
@@ -43,15 +43,20 @@ def write_report(run_path: str | Path, masking_runs: Sequence[str | Path] | None
 
 def render_run(run: StoredRun) -> str:
     """The page of a run that is already read."""
-    script = "".join(_asset(name) for name in SCRIPTS)
+    return assembled("page.html", SCRIPTS, page_data(run))
+
+
+def assembled(template: str, scripts: Sequence[str], data: Mapping[str, Any]) -> str:
+    """A page of this package: the template with style, data, its scripts and plotly.js in their holes."""
+    script = "".join(_asset(name) for name in scripts)
     parts = {
         "policy": _policy(script, _plotly()),
         "style": _asset("page.css"),
-        "data": escaped_json(page_data(run)),
+        "data": escaped_json(data),
         "script": script,
         "plotly": _plotly(),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda hole: parts[hole[1]], _asset("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda hole: parts[hole[1]], _asset(template))
 
 
 def page_data(run: StoredRun) -> dict[str, Any]:

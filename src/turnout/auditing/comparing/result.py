@@ -1,0 +1,61 @@
+"""What a comparison found."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from turnout.auditing.figures import MEASURES
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Several runs, layer by layer, and how far each is from the reference; an undefined figure is None."""
+
+    _content: Mapping[str, Any]
+
+    @property
+    def layers(self) -> tuple[dict[str, Any], ...]:
+        """One dict for each layer of the reference run."""
+        return tuple(self._content["layers"])
+
+    @property
+    def pairs(self) -> tuple[dict[str, Any] | None, ...]:
+        """For each run how it was paired with the reference; None for the reference itself."""
+        return tuple(self._content["pairs"])
+
+    def frame(self) -> pl.DataFrame:
+        """One row for each layer, run and measure: value, difference from the reference, and its interval."""
+        names = [run["run"] for run in self._content["runs"]]
+        rows = [
+            _row(layer, name, at, measure)
+            for layer in self.layers
+            for at, name in enumerate(names)
+            for measure in MEASURES
+        ]
+        kinds = {"layer": pl.Int64, "run": pl.String, "matched": pl.Int64, "measure": pl.String}
+        return pl.DataFrame(rows, schema={**kinds, **dict.fromkeys(("value", "difference", "low", "high"), pl.Float64)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole comparison as a JSON object, a copy."""
+        return deepcopy(dict(self._content))
+
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(run['run'] for run in self._content['runs'])}\n{self.frame()}"
+
+
+def _row(layer: Mapping[str, Any], name: str, at: int, measure: str) -> dict[str, Any]:
+    shift = layer["differences"][measure][at] or {"difference": None, "interval": None}
+    low, high = shift["interval"] or (None, None)
+    return {
+        "layer": layer["layer"],
+        "run": name,
+        "matched": layer["matched"][at],
+        "measure": measure,
+        "value": layer[measure][at],
+        "difference": shift["difference"],
+        "low": low,
+        "high": high,
+    }

@@ -1,0 +1,100 @@
+"""One of the runs that are compared: what it found, and the trace that its figures can be resampled from.
+
+Shapes: S samples.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from turnout.auditing.config import AuditConfig
+from turnout.auditing.domains import Domains
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.result import AUDIT_FILE, Audit
+from turnout.runs import RunFolder, Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """A complete run. `trace` is None for one that was measured again from another run's trace.
+
+    Attributes:
+        rows_S: the samples of the kept domains, by position in the trace; the figures rest on these.
+        samples: id, subject and domain of these samples.
+        clusters: their domains and subjects.
+        kept: the kept domains' names, in order.
+    """
+
+    name: str
+    audit: dict[str, Any]
+    config: AuditConfig
+    trace: Trace | None
+    rows_S: list[int]
+    samples: pl.DataFrame | None
+    clusters: Clusters | None
+    kept: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Side":
+        """The run in the folder `path`; RunError if it is unfinished or damaged."""
+        folder = RunFolder.read(path)
+        audit = Audit.load(Path(path)).to_dict()
+        config = AuditConfig.of(**folder.read_json(AUDIT_FILE)["config"])  # type: ignore[arg-type]
+        name = folder.path.resolve().name
+        kept = tuple(n for n in audit["tasks"]["domains"] if n not in audit["dropped_domains"])
+        if not (folder.path / "trace").is_dir():
+            return cls(name, audit, config, None, [], None, None, kept)
+        trace = folder.trace()
+        domains = Domains.of(trace.samples()["domain"].to_list(), list(audit["tasks"]["domains"]))
+        return _sided(name, audit, config, trace, domains)
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """audit.json's layers, in order of depth."""
+        return self.audit["layers"]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The layers' own numbers."""
+        return [layer["layer"] for layer in self.layers]
+
+
+def _sided(name: str, audit: dict[str, Any], config: AuditConfig, trace: Trace, domains: Domains) -> Side:
+    kept = tuple(n for n in domains.names if n not in audit["dropped_domains"])
+    place = {domains.names.index(n): i for i, n in enumerate(kept)}
+    labels = domains.label_S.tolist()
+    rows = [i for i, d in enumerate(labels) if d in place]
+    samples = trace.samples().select("id", "subject", "domain")[rows]
+    subjects = {subject: i for i, subject in enumerate(sorted(set(samples["subject"])))}
+    subject_S = np.array([subjects[subject] for subject in samples["subject"]], np.int64)
+    domain_S = np.array([place[labels[i]] for i in rows], np.int64)
+    return Side(name, audit, config, trace, rows, samples, Clusters(domain_S, subject_S, len(kept)), kept)
+
+
+def described(side: Side) -> dict[str, Any]:
+    """What the comparison says of a run."""
+    audit = side.audit
+    return {
+        "run": side.name,
+        "model": audit["model"].get("id"),
+        "kind": audit["kind"],
+        "scope": audit["scope"],
+        "layers": side.numbers,
+        "claim": audit.get("claim"),
+        "overall": audit["overall"],
+    }
+
+
+def differences(sides: list[Side]) -> list[str]:
+    """What differs between the runs besides the model, so that their figures are not of the same thing."""
+    read = {
+        "kind": [side.audit["kind"] for side in sides],
+        "scope": [side.audit["scope"] for side in sides],
+        "questions": [side.audit["tasks"].get("digest") for side in sides],
+        "domain map": [side.audit["tasks"].get("domain_map") for side in sides],
+        "kept domains": [side.kept for side in sides],
+    }
+    return [f"different {words}" for words, values in read.items() if any(value != values[0] for value in values)]
