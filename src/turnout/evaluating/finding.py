@@ -135,7 +135,7 @@ def _check_hub(manager: Any, names: Sequence[str]) -> None:
 
 
 def _no_data(name: str, error: BaseException) -> TaskError:
-    came = f"{type(error).__name__}: {error}"[:120]
+    came = f"{type(error).__name__}: {error}"
     do = "without a network use tasks with local data, or HF_HUB_OFFLINE=1 for data fetched before"
     return TaskError(name, expected="the data of a task, on the hub or in its files", came=came, do=do)
 
@@ -146,7 +146,7 @@ def _load(manager: Any, name: str) -> Any:
     except Exception as error:  # the harness, datasets and the hub's client raise all kinds for a task without data
         if isinstance(error, OSError):
             raise _no_data(f"task {name}", error) from error
-        came = f"{type(error).__name__}: {error}"[:150]
+        came = f"{type(error).__name__}: {error}"
         expected = "a task that lm-evaluation-harness can load"
         raise TaskError(f"task {name}", expected=expected, came=came) from error
     if not loaded["tasks"]:

@@ -68,7 +68,7 @@ def run_harness(moe: MoE, lm: Any, found: Found, config: EvaluateConfig) -> dict
             )
         except (ValueError, AssertionError, KeyError, TypeError, NotImplementedError, ImportError, OSError) as error:
             names = ", ".join(found.domains)
-            came = f"{type(error).__name__}: {error}"[:150]
+            came = f"{type(error).__name__}: {error}"
             raise TaskError(f"tasks {names}", expected="tasks that lm-evaluation-harness can run", came=came) from error
 
 
