@@ -91,6 +91,16 @@ def test_repr_is_for_people(found):
     assert any("[5]" in line for line in lines)
 
 
+def test_html_for_notebooks_has_a_row_a_layer_and_keeps_names_as_text(tmp_path):
+    content = result(tmp_path / "run", samples()).to_dict()
+    content["model"]["id"] = "<script>alert(1)</script>"
+    shown = Audit(content)._repr_html_()
+    assert "<script" not in shown
+    assert shown.count("<tr>") == 3
+    low, high = content["layers"][0]["intervals"]["coverage"]
+    assert f"{content['layers'][0]['coverage']:.3f} [{low:.3f}, {high:.3f}]" in shown
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from turnout import ops
 from turnout.auditing.evidence import planted
 from turnout.auditing.evidence.resampling import FEWEST_SUBJECTS, Clusters, resample, resampled_means
-from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, intervals, jaccard_means, stability
+from turnout.auditing.evidence.uncertainty import (
+    Resamples,
+    contribution_bounds,
+    debiased_interval,
+    intervals,
+    jaccard_means,
+    stability,
+)
 
 
 @st.composite
@@ -116,3 +123,10 @@ def test_undefined_figures_have_no_interval():
         **dict.fromkeys(("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean", "influence_ratio")),
         "level": "samples",
     }
+
+
+def test_bounds_of_contributions_are_quantiles_of_each():
+    drawn = torch.rand(200, 3, 5, generator=torch.Generator().manual_seed(0))
+    low, high = contribution_bounds(drawn).numpy()
+    np.testing.assert_allclose(low, np.quantile(drawn.double().numpy(), 0.025, axis=0))
+    np.testing.assert_allclose(high, np.quantile(drawn.double().numpy(), 0.975, axis=0))

@@ -1,9 +1,10 @@
 """What an audit found: audit.json as an object."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,21 @@ class Audit:
         except ValueError as error:
             raise RunError(path, expected="an audit.json", came=f"no JSON ({error})") from error
 
-    def __repr__(self) -> str:
+    def _head(self) -> str:
         tasks = self.tasks
         asked = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
-        head = f"Audit of {self.model['id']} on {asked} (kind {self.kind}, scope {self.scope})"
+        return f"Audit of {self.model['id']} on {asked} (kind {self.kind}, scope {self.scope})"
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: a row a layer, its claim, and figures with 95 % intervals beside the floor |C|/E."""
+        names = ("layer", "claim", "committee", "coverage", "Gini", "Jaccard", "|C|/E")
+        head = "".join(f"<th>{name}</th>" for name in names)
+        rows = "".join(_html_row(layer) for layer in self.layers)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<p>{escape(self._head())}; 95 % intervals in brackets</p>{table}"
+
+    def __repr__(self) -> str:
+        head = self._head()
         with pl.Config(
             tbl_rows=-1,
             tbl_cols=-1,
@@ -132,6 +144,26 @@ class Audit:
             tbl_width_chars=160,
         ):
             return f"{head}\n{self.frame().select('layer', 'committee', 'fallback', *MEASURES)}"
+
+
+def _cell(value: object, interval: Sequence[float] | None = None) -> str:
+    """A table cell; text is escaped, for names come from people's files."""
+    shown = "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"<td>{escape(shown + bounds)}</td>"
+
+
+def _html_row(layer: LayerAudit) -> str:
+    floors, claim = layer["nulls"].get("floors"), layer["claim"]
+    of_coverage = floors.get("coverage") if isinstance(floors, dict) else None
+    cells = [
+        _cell(layer["layer"]),
+        _cell(claim["verdict"] if claim else None),
+        _cell(", ".join(map(str, layer["committee"])) + (" (fallback)" if layer["fallback"] else "")),
+        *(_cell(layer[name], layer["intervals"].get(name)) for name in ("coverage", "gini", "jaccard_mean")),  # type: ignore[arg-type]
+        _cell(of_coverage),
+    ]
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _mean(specificity: dict[str, float] | None) -> float | None:

@@ -21,7 +21,7 @@ def tables(found: Measured) -> dict[str, pa.Table]:
     """Every table by name; NAME.parquet in the run's tables/.
 
     contribution: layer, domain, expert, gate, frequency, weight, released; all domains. Null where the trace does not
-        hold what a reading needs.
+        hold what a reading needs. low, high: the 95 % interval of the reading that was asked for; kept domains.
     ranks: layer, domain, expert, rank (1…K, K+1); the kept domains, as in those that follow.
     experts: layer, expert, mean_rank, rank_variance, presence, candidate, member, share (null where nothing is held),
         candidate_stability, member_stability (shares of resamples).
@@ -48,7 +48,7 @@ def _schema(**types: pa.DataType) -> pa.Schema:
 
 
 _INT, _FLOAT, _TEXT, _BOOL = pa.int32(), pa.float64(), pa.string(), pa.bool_()
-_CONTRIBUTION = _schema(layer=_INT, domain=_TEXT, expert=_INT, **dict.fromkeys(KINDS, _FLOAT))
+_CONTRIBUTION = _schema(layer=_INT, domain=_TEXT, expert=_INT, **dict.fromkeys((*KINDS, "low", "high"), _FLOAT))
 _RANKS = _schema(layer=_INT, domain=_TEXT, expert=_INT, rank=_INT)
 _EXPERTS = _schema(
     layer=_INT,
@@ -92,7 +92,15 @@ def _contribution(found: Measured, i: int) -> Columns:
     reading, names = found.readings[i], found.domains.names
     grid = _grid(names, reading)
     found_of = {kind: contribution_DE.flatten().tolist() for kind, contribution_DE in reading.contribution.items()}
-    return grid | {kind: found_of.get(kind, [None] * len(grid["expert"])) for kind in KINDS}
+    kinds = {kind: found_of.get(kind, [None] * len(grid["expert"])) for kind in KINDS}
+    return grid | kinds | {end: _ends(found, i, at) for at, end in enumerate(("low", "high"))}
+
+
+def _ends(found: Measured, i: int, at: int) -> list[float | None]:
+    """One end of every contribution's interval; None in a domain that was left out."""
+    bounds_DE, n_experts = found.evidence[i].bounds_2DE[at].tolist(), found.readings[i].layer.experts
+    by_domain = dict(zip(found.kept, bounds_DE, strict=True))
+    return [end for d in range(len(found.domains)) for end in by_domain.get(d, [None] * n_experts)]
 
 
 def _ranks(found: Measured, i: int) -> Columns:

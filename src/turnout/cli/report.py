@@ -1,4 +1,4 @@
-"""`turnout report RUN`: draw a stored run again as one self-contained page."""
+"""`turnout report RUN`: draw a stored run again as one self-contained page, or as figures for a paper."""
 
 import webbrowser
 from pathlib import Path
@@ -13,16 +13,23 @@ from turnout.cli.verb import Json, print_json, verb
 @verb
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    masking: Annotated[
+        list[Path] | None, typer.Option(help="A masking run of this audit. [default: those beside it]")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Also write the figures as SVG files into this folder.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: Json = False,
 ) -> None:
     """Write a run's report.html from its stored tables; needs no model."""
-    from turnout.report import write_report
+    from turnout.report import read_run, write_figures, write_report
 
-    page = write_report(run)
+    page = write_report(run, masking or None)
+    files = [] if figures is None else write_figures(read_run(run, masking or None), figures)
     if json:
-        print_json({"run": str(run), "report": str(page), "bytes": page.stat().st_size})
+        listed = [str(file) for file in files]
+        print_json({"run": str(run), "report": str(page), "bytes": page.stat().st_size, "figures": listed})
     else:
-        say(f"report: {page}")
+        for line in (f"report: {page}", *(f"figure: {file}" for file in files)):
+            say(line)
     if open_page:
         webbrowser.open(page.resolve().as_uri())

@@ -5,6 +5,7 @@ render(run)         the same page as a string
 summary(audit)      an audit as tables for a terminal
 comparison_tables(…), write_comparison(…)   what `auditing.compare` found, for a terminal and as a page
 claim_lines(audit)  what the claim says, in sentences
+write_figures(run)  figures for papers, SVG
 figures             each figure of the page as plain data
 """
 
@@ -13,6 +14,7 @@ from turnout.report.comparison import comparison_sentences, comparison_tables, r
 from turnout.report.page import render, write_report
 from turnout.report.stored import StoredRun, read_run
 from turnout.report.summary import summary
+from turnout.report.svg import write_figures
 from turnout.report.terminal import Table
 
 __all__ = [
@@ -26,5 +28,6 @@ __all__ = [
     "render_comparison",
     "summary",
     "write_comparison",
+    "write_figures",
     "write_report",
 ]

@@ -10,6 +10,10 @@ _KINDS = {
     "weight": "mean weight that the model applied to the expert, 0 where not chosen",
     "released": "the paper's released code: scaled applied weight, averaged, times frequency",
 }
+_ENDS = {
+    "low": "lower end of the 95 % interval of the reading that the audit asked for",
+    "high": "its upper end",
+}
 _COUNTED = {
     "count": "how many tokens",
     "committee": "their selections of committee members (a token makes one selection for each expert it chooses)",
@@ -50,7 +54,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "influence_ratio": "what a member holds over what another expert holds",
         "retention": "share of the committee at the model's own K that is still in it",
     },
-    "contribution": {"layer": _LAYER, "domain": _DOMAIN, "expert": _EXPERT, **_KINDS},
+    "contribution": {"layer": _LAYER, "domain": _DOMAIN, "expert": _EXPERT, **_KINDS, **_ENDS},
     "ranks": {
         "layer": _LAYER,
         "domain": _DOMAIN,

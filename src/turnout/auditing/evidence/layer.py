@@ -19,7 +19,13 @@ from turnout.auditing.evidence.domain_signal import domain_signal
 from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.rotated import largest_coverage, quantile_by_size, rotated_contributions, summary
 from turnout.auditing.evidence.routers import Router
-from turnout.auditing.evidence.uncertainty import Resamples, intervals, specificity_intervals, stability
+from turnout.auditing.evidence.uncertainty import (
+    Resamples,
+    contribution_bounds,
+    intervals,
+    specificity_intervals,
+    stability,
+)
 from turnout.auditing.figures import LayerAudit, floors
 from turnout.auditing.reading import LayerValues
 from turnout.runs import TraceLayer
@@ -29,13 +35,17 @@ _SAME_SCORES = 0.02  # stored inputs are in half precision, and the model may sc
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One layer's `intervals`, `nulls` and `claim` for audit.json, and each expert's stability [E]."""
+    """One layer's `intervals`, `nulls` and `claim` for audit.json, and what each expert's figures rest on.
+
+    `candidate_share_E` and `member_share_E` are stabilities, `bounds_2DE` the ends of the contributions' intervals.
+    """
 
     intervals: dict[str, Any]
     nulls: dict[str, Any]
     claim: dict[str, Any] | None
     candidate_share_E: Tensor
     member_share_E: Tensor
+    bounds_2DE: Tensor
 
 
 def layer_evidence(
@@ -74,7 +84,8 @@ def layer_evidence(
         "rotated": {"reason": why_not} if rotated_PDE is None else summary(rotated_PDE, layer.top_k),
     }
     largest = None if rotated_PDE is None else quantile_by_size(largest_coverage(rotated_PDE))
-    return Evidence(bounds, nulls, _claim(layer, values, clusters, config, largest), candidate_E, member_E)
+    found = _claim(layer, values, clusters, config, largest)
+    return Evidence(bounds, nulls, found, candidate_E, member_E, contribution_bounds(resampled_RDE))
 
 
 def _resampled(values: LayerValues, resamples: Resamples, kind: Kind) -> Tensor:

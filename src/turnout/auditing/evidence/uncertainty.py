@@ -90,6 +90,13 @@ def specificity_intervals(
     }
 
 
+def contribution_bounds(resampled_RDE: Tensor) -> Tensor:
+    """[2, D, E]: the ends of each contribution's middle 95 %, one domain's resamples in order at a time."""
+    ends = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], dtype=torch.float64)
+    domains = [torch.quantile(of_RE.double(), ends, dim=0) for of_RE in resampled_RDE.unbind(1)]
+    return torch.stack(domains, dim=1)
+
+
 def stability(resampled_RDE: Tensor, k: int, presence: float) -> tuple[Tensor, Tensor]:
     """For each expert the share of resamples in which it is candidate, [E], and member of the Pareto set, [E].
 
