@@ -79,15 +79,36 @@ class SquaredRouter(nn.Module):
         return logits, chosen.square() + 1, indices
 
 
+class TwiceRouter(nn.Module):
+    """Every token chooses expert 0 twice."""
+
+    def forward(self, hidden):
+        logits = hidden.reshape(-1, 32)[:, :8]
+        indices = torch.zeros(len(logits), 2, dtype=torch.int64)
+        return logits, logits.softmax(-1).gather(1, indices), indices
+
+
 @pytest.mark.parametrize(
     ("router", "reason"),
-    [(ZeroExpertRouter, r"float32\[32, 9\].* with T = 32, E = 8"), (SquaredRouter, "proportional neither")],
+    [
+        (ZeroExpertRouter, r"float32\[32, 9\].* with T = 32, E = 8"),
+        (SquaredRouter, "proportional neither"),
+        (TwiceRouter, "an expert twice"),
+    ],
 )
 def test_routers_of_another_form_are_refused(router, reason):
     model = random_model("olmoe")
     model.model.layers[1].mlp.gate = router()
     with pytest.raises(ModelError, match=rf"layer 1 .*{reason}"):
         read(model)
+
+
+def test_a_forward_that_fails_is_one_line():
+    model = random_model("olmoe")
+    model.model.layers[1].self_attn.q_proj.weight.data = torch.zeros(32, 31)
+    with pytest.raises(ModelError, match="expected a forward of 2 × 16 token ids, got RuntimeError: ") as caught:
+        read(model)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_router_that_never_speaks_is_refused():
@@ -169,9 +190,9 @@ def test_describe_is_json():
 
 
 def test_complaints_are_specific():
-    good = (torch.zeros(4, 3), torch.zeros(4, 2), torch.zeros(4, 2, dtype=torch.int64))
+    good = (torch.zeros(4, 3), torch.zeros(4, 2), torch.tensor([[0, 1]] * 4))
     assert contract.complaint(good, 4, 3) is None
-    assert "indices from 0 to 3" in (contract.complaint((*good[:2], good[2] + 3 * torch.eye(4, 2).long()), 4, 3) or "")
+    assert "indices from 0 to 4" in (contract.complaint((*good[:2], good[2] + 3 * torch.eye(4, 2).long()), 4, 3) or "")
     assert contract.complaint(good[:2], 4, 3) == "(float32[4, 3], float32[4, 2])"
     assert contract.complaint(good[0], 4, 3) == "float32[4, 3]"
     assert contract.complaint((good[0], good[1], good[2].float()), 4, 3)

@@ -93,7 +93,7 @@ def probe(model: PreTrainedModel, name: str) -> list[Verdict]:
     found = _candidates(model)
     if not found:
         raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=_what_it_is(model))
-    hearing = _run(model, found)
+    hearing = _run(model, found, name)
     heard = {verdict.candidate.experts_name for verdict in hearing.verdicts}
     for candidate in found:
         if candidate.experts_name not in heard:
@@ -126,7 +126,10 @@ def complaint(output: object, n_tokens: int, n_experts: int) -> str | None:
     if not right:
         return f"{_shapes(output)} with T = {n_tokens}, E = {n_experts}"
     low, high = int(indices.min()), int(indices.max())
-    return None if low >= 0 and high < n_experts else f"indices from {low} to {high} with E = {n_experts}"
+    if low < 0 or high >= n_experts:
+        return f"indices from {low} to {high} with E = {n_experts}"
+    twice = bool((indices.sort(-1).values.diff(dim=-1) == 0).any())
+    return "a token that chooses an expert twice" if twice else None
 
 
 def _candidates(model: nn.Module) -> list[Candidate]:
@@ -152,13 +155,13 @@ def _n_fused(module: nn.Module) -> int | None:
     return len(down)
 
 
-def _run(model: PreTrainedModel, found: list[Candidate]) -> _Hearing:
+def _run(model: PreTrainedModel, found: list[Candidate], name: str) -> _Hearing:
     """Two rows of tokens through `model`, listening to whatever stands beside the experts, until all routers spoke."""
     hearing = _Hearing(model.config.get_text_config().model_type, {c.experts_name: c for c in found})
     handles = [
-        model.get_submodule(name).register_forward_hook(_listener(hearing, candidate, name), with_kwargs=True)
+        model.get_submodule(beside).register_forward_hook(_listener(hearing, candidate, beside), with_kwargs=True)
         for candidate in found
-        for name in candidate.beside
+        for beside in candidate.beside
     ]
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.randint(vocabulary, (_ROWS, _LENGTH), generator=torch.Generator().manual_seed(0))
@@ -168,6 +171,9 @@ def _run(model: PreTrainedModel, found: list[Candidate]) -> _Hearing:
             model(input_ids=ids.to(model.get_input_embeddings().weight.device), use_cache=False)
     except _LastRouterSpoke:
         return hearing
+    except Exception as error:  # whatever a model's own code raises
+        came = f"{type(error).__name__}: {error}"
+        raise ModelError(name, expected=f"a forward of {_ROWS} × {_LENGTH} token ids", came=came) from error
     finally:
         for handle in handles:
             handle.remove()
