@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 from report.synthetic import write_run
@@ -66,3 +67,14 @@ def _rewritten(tmp_path: Path, name, change, schema: int = 1) -> Path:
         run.write_json("audit.json", json.loads((source / "audit.json").read_text()) | {"schema": schema})
         run.finish()
     return tmp_path / "run"
+
+
+def test_the_synthetic_evidence_has_the_shape_of_a_real_one(tmp_path: Path) -> None:
+    """What these tests draw is what an audit writes: its layers' evidence keeps the schema."""
+    schema = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text())
+    audit = read_run(write_run(tmp_path / "run", 6, 8, evidence=True)).audit
+    for part in ("claim", "budgets"):
+        jsonschema.validate(audit[part], {**schema["properties"][part], "$defs": schema["$defs"]})
+    for layer in audit["layers"]:
+        for part in ("intervals", "nulls", "claim"):
+            jsonschema.validate(layer[part], {"$ref": f"#/$defs/{part}", "$defs": schema["$defs"]})
