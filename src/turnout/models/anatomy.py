@@ -19,6 +19,14 @@ from turnout.models.contract import Candidate, Verdict, probe
 from turnout.models.families import Scoring
 
 
+def routing_scores(logits_TE: Tensor, scoring: Scoring) -> Tensor:
+    """Scores p [T, E] in float32, summing to 1 over the experts; a sigmoid's scores are divided by their sum."""
+    if scoring == "softmax":
+        return logits_TE.softmax(-1, dtype=torch.float32)
+    scores_TE = logits_TE.float().sigmoid()
+    return scores_TE / scores_TE.sum(-1, keepdim=True)
+
+
 @dataclass(frozen=True, eq=False)
 class MoELayer:
     """One layer's router and routed experts.
@@ -44,11 +52,8 @@ class MoELayer:
     scoring: Scoring
 
     def scores(self, logits_TE: Tensor) -> Tensor:
-        """Scores p [T, E] in float32, summing to 1 over the experts; a sigmoid's scores are divided by their sum."""
-        if self.scoring == "softmax":
-            return logits_TE.softmax(-1, dtype=torch.float32)
-        scores_TE = logits_TE.float().sigmoid()
-        return scores_TE / scores_TE.sum(-1, keepdim=True)
+        """Scores p [T, E] of the router's logits; see `routing_scores`."""
+        return routing_scores(logits_TE, self.scoring)
 
     def rows(self) -> tuple[Tensor, Tensor | None] | None:
         """The router's rows R [E, H] and bias [E] if it has one; None where it is no single linear map."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from turnout.models.anatomy import MoE
+from turnout.models.anatomy import MoE, routing_scores
 from turnout.models.families import Scoring
 from turnout.runs import RunFolder
 
@@ -24,11 +24,8 @@ class Router:
     scoring: Scoring
 
     def scores(self, logits_SE: Tensor) -> Tensor:
-        """P [S, E] of logits, as the model scores them."""
-        if self.scoring == "softmax":
-            return logits_SE.softmax(-1)
-        scores_SE = logits_SE.sigmoid()
-        return scores_SE / scores_SE.sum(-1, keepdim=True)
+        """P [S, E] of logits, as the model scores them; see `routing_scores`."""
+        return routing_scores(logits_SE, self.scoring)
 
 
 def store_routers(moe: MoE, run: RunFolder) -> None:
