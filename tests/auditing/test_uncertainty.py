@@ -1,5 +1,8 @@
 """Resamples, intervals and stability against plain loops and known truth."""
 
+from itertools import combinations
+from statistics import fmean
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +17,9 @@ from turnout.auditing.evidence.uncertainty import (
     contribution_bounds,
     debiased_interval,
     intervals,
-    jaccard_means,
     stability,
 )
+from turnout.auditing.figures import jaccard_mean
 
 
 @st.composite
@@ -72,11 +75,11 @@ def test_debiased_interval_takes_the_bias_off_twice():
     assert debiased_interval(0.0, values, 0.0, 1.0)[0] == 0.0
 
 
-def test_jaccard_means_of_many_are_those_of_each():
+def test_jaccard_mean_is_over_pairs_of_different_domains():
     many = torch.rand(5, 4, 16, dtype=torch.float64)
-    apart = ~torch.eye(4, dtype=torch.bool)
-    plain = torch.stack([ops.jaccard(one, 3)[apart].mean() for one in many])
-    torch.testing.assert_close(jaccard_means(many, 3), plain)
+    for one, found in zip(many, jaccard_mean(many, 3).tolist(), strict=True):
+        first = [set(row.topk(3).indices.tolist()) for row in one]
+        assert found == pytest.approx(fmean(len(a & b) / len(a | b) for a, b in combinations(first, 2)))
 
 
 def test_stability_counts_resamples():

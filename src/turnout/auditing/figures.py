@@ -77,7 +77,7 @@ def layer_measures(contribution_DE: Tensor, k: int, members: Tensor) -> dict[str
     held_D = contribution_DE.sum(1)
     measures: dict[str, float | None] = dict.fromkeys(MEASURES)
     if len(contribution_DE) > 1:
-        measures["jaccard_mean"] = jaccard_mean(ops.jaccard(contribution_DE, k))
+        measures["jaccard_mean"] = jaccard_mean(contribution_DE, k).item()
     if bool((held_D > 0).all()):
         measures["gini_topk"] = ops.gini_topk(contribution_DE, k).item()
     if bool((held_D > 0).any()):
@@ -90,11 +90,11 @@ def layer_measures(contribution_DE: Tensor, k: int, members: Tensor) -> dict[str
     return measures
 
 
-def jaccard_mean(jaccard_DD: Tensor) -> float:
-    """Mean over the pairs of two different domains."""
-    n_domains = len(jaccard_DD)
-    apart = ~torch.eye(n_domains, dtype=torch.bool, device=jaccard_DD.device)
-    return jaccard_DD[apart].mean().item()
+def jaccard_mean(contribution_DE: Tensor, k: int) -> Tensor:
+    """Mean Jaccard similarity over the pairs of two different domains; leading dimensions of contributions stay."""
+    jaccard_DD = ops.jaccard(contribution_DE, k)
+    apart = ~torch.eye(jaccard_DD.shape[-1], dtype=torch.bool, device=jaccard_DD.device)
+    return jaccard_DD[..., apart].mean(-1)
 
 
 def floors(layer: TraceLayer, size: int) -> dict[str, float]:

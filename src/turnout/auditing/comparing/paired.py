@@ -14,7 +14,8 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.comparing.side import Side
-from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, jaccard_means, percentile_interval
+from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, percentile_interval
+from turnout.auditing.figures import jaccard_mean
 from turnout.auditing.reading import LayerValues, read_values
 from turnout.runs import TraceLayer
 
@@ -86,7 +87,7 @@ def figures(drawn_RDE: Tensor, k: int, members: list[int]) -> dict[str, Tensor]:
             ratios = [ops.influence_ratio(share, len(members), n_experts) for share in found["coverage"]]
             found["influence_ratio"] = torch.stack(ratios)
     if n_domains > 1:
-        found["jaccard_mean"] = jaccard_means(drawn_RDE, k)
+        found["jaccard_mean"] = jaccard_mean(drawn_RDE, k)
     return found
 
 

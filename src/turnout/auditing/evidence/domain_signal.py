@@ -15,7 +15,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters, Level
-from turnout.auditing.evidence.uncertainty import jaccard_means
+from turnout.auditing.figures import jaccard_mean
 
 PERMUTATIONS = 199
 _AT_ONCE = 16  # permutations whose one-hot labels are in memory together
@@ -53,7 +53,7 @@ def domain_signal(
     labels_PS = np.concatenate([clusters.domain_S[None], labels_PS])  # the true labels first
     chosen_PDE = _domain_sums(frequency_SE, labels_PS, clusters.n_domains)
     size_PD1 = torch.from_numpy(_sizes(labels_PS, clusters.n_domains))[:, :, None]
-    jaccard_P = jaccard_means(_domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1, k)
+    jaccard_P = jaccard_mean(_domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1, k)
     silhouette_P = None if scores_SE is None else _silhouettes(scores_SE, labels_PS, clusters.n_domains)
     ceiling = jaccard_P[1:].mean().item()
     return {

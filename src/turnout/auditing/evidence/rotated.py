@@ -16,7 +16,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters
-from turnout.auditing.evidence.uncertainty import jaccard_means
+from turnout.auditing.figures import jaccard_mean
 from turnout.models.products import product
 
 DRAWS = 199
@@ -81,7 +81,7 @@ def summary(rotated_PDE: Tensor, k: int) -> dict[str, Any]:
     largest_PE = largest_coverage(rotated_PDE)
     figures = {"gini": ops.gini(rotated_PDE.mean(1)), "gini_topk": ops.gini_topk(rotated_PDE, k)}
     if rotated_PDE.shape[1] > 1:
-        figures["jaccard_mean"] = jaccard_means(rotated_PDE, k)
+        figures["jaccard_mean"] = jaccard_mean(rotated_PDE, k)
     return {
         "draws": len(rotated_PDE),
         **{

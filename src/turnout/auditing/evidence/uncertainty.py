@@ -15,6 +15,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters, resample, resampled_means
+from turnout.auditing.figures import jaccard_mean
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -67,7 +68,7 @@ def intervals(contribution_DE: Tensor, resampled_RDE: Tensor, k: int, members: T
         found["gini"] = debiased_interval(*_parted(ops.gini(both.mean(-2))), least=0.0, most=1.0)
         found["gini_topk"] = debiased_interval(*_parted(ops.gini_topk(both, k)), least=0.0, most=1.0)
         if n_domains > 1:
-            found["jaccard_mean"] = debiased_interval(*_parted(jaccard_means(both, k)), least=0.0, most=1.0)
+            found["jaccard_mean"] = debiased_interval(*_parted(jaccard_mean(both, k)), least=0.0, most=1.0)
     found["influence_ratio"] = _ratio_interval(found["coverage"], len(members), n_experts)
     return {**found, "level": level}
 
@@ -106,13 +107,6 @@ def stability(resampled_RDE: Tensor, k: int, presence: float) -> tuple[Tensor, T
     candidate_RE, member_RE, fallback_R = ops.membership(resampled_RDE, k, presence)
     sound_R1 = ~fallback_R[:, None]
     return (candidate_RE & sound_R1).double().mean(0), (member_RE & sound_R1).double().mean(0)
-
-
-def jaccard_means(contribution_RDE: Tensor, k: int) -> Tensor:
-    """[R]: mean Jaccard similarity over the pairs of different domains."""
-    n_domains = contribution_RDE.shape[-2]
-    jaccard_RDD = ops.jaccard(contribution_RDE, k)
-    return (jaccard_RDD.sum((-2, -1)) - n_domains) / (n_domains * (n_domains - 1))
 
 
 def percentile_interval(values_R: Tensor) -> Interval:
