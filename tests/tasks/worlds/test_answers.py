@@ -10,6 +10,8 @@ from string import ascii_lowercase
 import pytest
 
 from turnout.tasks import worlds
+from turnout.tasks.worlds.problem import Draw
+from turnout.tasks.worlds.strings import _wrong_edits
 
 N = 1500
 WEEK = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
@@ -247,3 +249,11 @@ def test_worked_steps_end_in_the_answer(domain):
         text = re.split(r"(?<=[?.])\s", told)
         assert len(text) >= 3, told
         assert q.domain == domain
+
+
+@pytest.mark.parametrize("answer", ["b", "bo"])
+def test_the_shortest_edit_has_three_wrong_answers_in_every_draw(answer):
+    for seed in range(3000):  # eight changed letters alone leave fewer than three about once in a thousand draws
+        wrong = _wrong_edits(Draw("short", seed), "boe", answer)
+        assert len(set(wrong)) == len(wrong) >= 3
+        assert answer not in wrong

@@ -74,10 +74,12 @@ def _wrong_edits(draw: Draw, word: str, answer: str) -> list[str]:
     wrong = [e.apply(word) for e in EDITS.values() if len(e.apply(word)) == len(answer)] + [word] * (
         len(word) == len(answer)
     )
-    for _ in range(8):  # enough for three that differ, however short the answer
+    changed = 0
+    while changed < 8 or len(set(wrong) - {answer}) < 3:  # eight draws may repeat themselves: short answers have few
         at, letters = draw.below(len(answer)), list(answer)
         letters[at] = draw.pick([c for c in _LETTERS if c != answer[at]])
         wrong.append("".join(letters))
+        changed += 1
     return [_spaced(w) for w in dict.fromkeys(wrong) if w != answer]
 
 
