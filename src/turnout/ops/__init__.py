@@ -2,14 +2,18 @@
 
 Float32 and float64 keep their dtype; half precision is computed in float32 and returned as it came. Scalars are
 0-dimensional tensors; counts are Python ints. A tensor that does not fit (shape, NaN, k out of range, a domain without
-a sample) is a ValueError of one line. Shape suffixes: S samples, E routed experts, K chosen ones, D domains, M members.
+a sample) is a ValueError of one line. The four of the ERC loss and the manifold loss run at every step of a training:
+they check shapes, not values, and NaN in is NaN out. Shape suffixes: S samples, E routed experts, K chosen ones,
+D domains, M members; N rows of a router, H hidden size, I expert width; B samples of a batch, k neighbours.
 """
 
+from turnout.ops.activation_norms import activation_norms
 from turnout.ops.benjamini_hochberg import benjamini_hochberg
 from turnout.ops.committee import Committee, committee
 from turnout.ops.contribution import contribution
 from turnout.ops.coverage import coverage
 from turnout.ops.coverage_topk import coverage_topk
+from turnout.ops.erc_loss import erc_loss
 from turnout.ops.gini import gini
 from turnout.ops.gini_topk import gini_topk
 from turnout.ops.influence_ratio import influence_ratio
@@ -17,8 +21,12 @@ from turnout.ops.jaccard import jaccard
 from turnout.ops.joint_inclusion import joint_inclusion
 from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
+from turnout.ops.manifold_loss import manifold_loss
 from turnout.ops.membership import membership
 from turnout.ops.mutual_information import mutual_information
+from turnout.ops.neighbours import neighbours
+from turnout.ops.noise_bound import noise_bound
+from turnout.ops.proxies import proxies
 from turnout.ops.ranks import ranks
 from turnout.ops.released import min_max_scaled, released
 from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
@@ -26,11 +34,13 @@ from turnout.ops.wilson import wilson
 
 __all__ = [
     "Committee",
+    "activation_norms",
     "benjamini_hochberg",
     "committee",
     "contribution",
     "coverage",
     "coverage_topk",
+    "erc_loss",
     "gini",
     "gini_topk",
     "influence_ratio",
@@ -39,10 +49,14 @@ __all__ = [
     "labelled_silhouette",
     "log_odds",
     "lorenz",
+    "manifold_loss",
     "mean_silhouette",
     "membership",
     "min_max_scaled",
     "mutual_information",
+    "neighbours",
+    "noise_bound",
+    "proxies",
     "ranks",
     "released",
     "silhouette",

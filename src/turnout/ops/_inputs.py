@@ -18,8 +18,8 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in _HALF else x
 
 
-def check_floats(name: str, x: Tensor, dims: str) -> None:
-    """Refuse what is no tensor of floats with `dims` ("S E" is two), none empty, or has a NaN or an infinity.
+def check_shape(name: str, x: Tensor, dims: str) -> None:
+    """Refuse what is no tensor of floats with `dims` ("S E" is two), none empty; its values are not looked at.
 
     Dimensions that begin with "*R" may follow any number of others: the formula is computed for each of R at once.
     """
@@ -28,6 +28,11 @@ def check_floats(name: str, x: Tensor, dims: str) -> None:
     leading, needed = dims.startswith("*R"), len(dims.removeprefix("*R").split())
     if x.dim() < needed or (x.dim() > needed and not leading) or x.numel() == 0:
         refuse(name, f"shape [{', '.join(dims.split())}], none of them 0", list(x.shape))
+
+
+def check_floats(name: str, x: Tensor, dims: str) -> None:
+    """`check_shape`, and neither NaN nor infinity."""
+    check_shape(name, x, dims)
     if not bool(torch.isfinite(x).all()):
         at = (~torch.isfinite(x)).nonzero()[0].tolist()
         refuse(name, "finite numbers", f"{x[tuple(at)].item()} at {at}")
