@@ -1,4 +1,4 @@
-"""An audit of prompts that something else has chosen: the run, its inputs and its token ids come from outside."""
+"""From a model and prompts to a complete run, whoever chose the prompts."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,12 +54,30 @@ def audit_prompts(
         progress: told how far it is.
         note: told of shards that must be computed again and of a run that is complete already.
     """
-    config = config or AuditConfig()
+
+    def read(run: RunFolder) -> tuple[TaskSet, Prompts]:
+        asked = ask(run)
+        return asked.tasks, Prompts(asked.ids, None)
+
+    return record(moe, described, inputs, read, out, config or AuditConfig(), progress, note)
+
+
+def record(
+    moe: MoE,
+    described: dict[str, object],
+    inputs: Mapping[str, object],
+    read: Callable[[RunFolder], tuple[TaskSet, Prompts]],
+    out: str | Path | None,
+    config: AuditConfig,
+    progress: Progress,
+    note: Note,
+) -> Audit:
+    """As `audit_prompts`; `read` gives the questions, and what the model reads of each."""
 
     def work(run: RunFolder) -> None:
-        asked = ask(run)
-        timings = gather(moe, asked.tasks, Prompts(asked.ids, None), run, config, progress, note)
-        domains = Domains.of(run.trace().samples()["domain"].to_list(), asked.tasks.domains)
-        complete(run, run, domains, config, described, asked.tasks.describe(), progress, note, moe=moe, timings=timings)
+        tasks, prompts = read(run)
+        timings = gather(moe, tasks, prompts, run, config, progress, note)
+        domains = Domains.of(run.trace().samples()["domain"].to_list(), tasks.domains)
+        complete(run, run, domains, config, described, tasks.describe(), progress, note, moe=moe, timings=timings)
 
     return stored(out, {**inputs, "config": config.describe()}, work, note)

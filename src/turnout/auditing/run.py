@@ -6,19 +6,16 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.auditing.budgets import checked_budgets
-from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.domains import Domains
-from turnout.auditing.gather import gather
+from turnout.auditing.prompted import record
 from turnout.auditing.prompts import encode_all
 from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
-from turnout.auditing.storing import Note, log_note, stored
+from turnout.auditing.storing import Note, log_note
 from turnout.errors import RecipeError
 from turnout.models.anatomy import MoE
 from turnout.models.load import as_moe
 from turnout.progress import Progress, silent
-from turnout.runs import RunFolder
 from turnout.tasks.load import load_tasks
 from turnout.tasks.question import Question, TaskSet
 
@@ -93,15 +90,8 @@ def _audit(
         "verb": "audit",
         "model": weights,
         "tasks": {"digest": tasks.digest, "questions": len(tasks.questions), "prompts": prompts.digest()},
-        "config": config.describe(),
     }
-
-    def work(run: RunFolder) -> None:
-        timings = gather(moe, tasks, prompts, run, config, progress, note)
-        domains = Domains.of(run.trace().samples()["domain"].to_list(), tasks.domains)
-        complete(run, run, domains, config, described, tasks.describe(), progress, note, moe=moe, timings=timings)
-
-    return stored(out, inputs, work, note)
+    return record(moe, described, inputs, lambda _: (tasks, prompts), out, config, progress, note)
 
 
 def _dev(tasks: TaskSet | str | Path, domains: str | Path | None) -> Sequence[Question] | None:
