@@ -55,6 +55,20 @@ def test_the_held_out_loss_is_the_texts_alone(trained):
     assert result.losses["b"] == pytest.approx(loss.item(), rel=1e-4)
 
 
+def test_runs_on_the_same_text_share_its_tokens(tmp_path):
+    path = write_recipe(tmp_path, tokens=4 * 32 * 2)
+    first = TrainRecipe.load(path)
+    second = first.model_copy(update={"schedule": first.schedule.model_copy(update={"learning_rate": 1e-4})})
+    for name, made in {"first": first, "second": second}.items():
+        train(made, tmp_path / name, tokens_in=tmp_path / "tokens")
+        assert not (tmp_path / name / ".tokens").exists()
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+    source = tmp_path / "a.jsonl"
+    source.write_text(source.read_text() + '{"text": "one more"}\n')
+    train(first, tmp_path / "third", tokens_in=tmp_path / "tokens")
+    assert len(list((tmp_path / "tokens").iterdir())) == 2
+
+
 def test_tells_how_far_it_is(trained):
     result, heard, _ = trained
     training = [done for what, done, _, unit in heard if (what, unit) == ("training", "tokens")]

@@ -65,7 +65,8 @@ def prepare(recipe: DataRecipe, folder: Path, seed: int, progress: Progress = si
         progress("tokens", i, len(recipe.sources), "sources")
         if not (folder / f"{source.name}.json").exists():
             tokenizer = tokenizer or load_tokenizer(recipe.tokenizer)
-            _write(source.name, documents(source, recipe.held_out, seed), tokenizer, folder)
+            drawn = seed if recipe.worlds_seed is None else recipe.worlds_seed
+            _write(source.name, documents(source, recipe.held_out, drawn), tokenizer, folder)
     progress("tokens", len(recipe.sources), len(recipe.sources), "sources")
     return {split: {s.name: _open(folder, s.name, split) for s in recipe.sources} for split in SPLITS}
 

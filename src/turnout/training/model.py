@@ -1,4 +1,4 @@
-"""A recipe's model section as a transformers config and model, in any MoE family that transformers knows."""
+"""A recipe's model section as a transformers config and model, in any MoE family that transformers knows, or of our own."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.errors import RecipeError
+from turnout.models.own import register_own
 from turnout.training.recipe import ModelRecipe
 
 
@@ -15,6 +16,7 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
     Raises:
         RecipeError: transformers has no such architecture, it is no MoE, or it does not know a key of `options`.
     """
+    register_own(recipe.architecture)
     try:
         known = AutoConfig.for_model(recipe.architecture)
     except ValueError as error:
@@ -35,6 +37,7 @@ def load_model(folder: Path) -> PreTrainedModel:
     """The trained model of `folder` in float32, to go on from; RecipeError if there is none in safetensors."""
     if not folder.is_dir():
         raise RecipeError(f"start: {folder}", expected="the folder of a model", came="no folder")
+    register_own()
     try:
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False

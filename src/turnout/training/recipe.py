@@ -85,6 +85,7 @@ class DataRecipe(_Section):
         sequence_length: T, tokens of a training sequence.
         held_out: share of each source's documents kept for evaluation, chosen by the documents' digests.
         evaluation_tokens: at most so many held-out tokens of each source are scored during training.
+        worlds_seed: of the generated worlds; the run's own seed unless given. Runs that are compared want one text.
     """
 
     tokenizer: Path
@@ -92,6 +93,7 @@ class DataRecipe(_Section):
     sequence_length: int = Field(gt=1)
     held_out: float = Field(default=0.05, gt=0, lt=1)
     evaluation_tokens: int = Field(default=65_536, gt=0)
+    worlds_seed: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -7,7 +7,7 @@ folders, and the checkpoints go when the run is complete.
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from turnout.models.anatomy import MoELayer, read
 from turnout.models.experts import set_fast_experts
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
-from turnout.runs.digest import sha256
+from turnout.runs.digest import json_sha256, sha256
 from turnout.training.balancing import balancing
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
@@ -95,6 +95,7 @@ def train(
     *,
     model: PreTrainedModel | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    tokens_in: str | Path | None = None,
 ) -> TrainResult:
     """Train the model of `recipe` into the folder `out`.
 
@@ -107,6 +108,8 @@ def train(
         progress: hears of tokens trained.
         model: to train instead of a freshly initialised one; it must fit the recipe's tokenizer.
         callbacks: further Trainer callbacks.
+        tokens_in: a folder that runs on the same text share, so that it is tokenised once; None keeps the tokens in
+            the run.
 
     Raises:
         RecipeError: the recipe does not fit its files or architecture.
@@ -117,7 +120,8 @@ def train(
         if run.complete:
             return _finished(run, already_complete=True)
         model = model or _model(recipe, tokenizer)
-        tokens = prepare(recipe.data, run.path / TOKENS, recipe.seed, progress)
+        kept = run.path / TOKENS if tokens_in is None else Path(tokens_in) / _text_key(run.inputs)
+        tokens = prepare(recipe.data, kept, recipe.seed, progress)
         trainer = _trainer(recipe, run.path, model, tokens, [Announce(recipe, progress), *callbacks])
         start = time.monotonic()
         checkpoint = newest_complete(run.path / CHECKPOINTS)
@@ -233,6 +237,13 @@ def _inputs(recipe: TrainRecipe) -> dict[str, object]:
         "recipe": recipe.model_dump(mode="json"),
         "files": {str(file): sha256(file) for file in files if file.is_file()},
     }
+
+
+def _text_key(inputs: Mapping[str, Any]) -> str:
+    """What the tokens depend on: the recipe's data, the files' bytes and, where worlds are drawn by it, the seed."""
+    data = inputs["recipe"]["data"]
+    seed = inputs["recipe"]["seed"] if data["worlds_seed"] is None else None
+    return json_sha256({"data": data, "files": inputs["files"], "seed": seed})[:16]
 
 
 def _trainer(
