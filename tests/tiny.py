@@ -7,6 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from turnout.models.own import register_own
+
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 VOCABULARY = 256 + len(SPECIAL) + 5
 CHAT_TEMPLATE = (
@@ -96,6 +98,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_dense_layers": 1,
         "layer_types": ["conv", "full_attention", "conv"],
     },
+    "turnout_aoe": {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 16},
     "phimoe": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 16},
     # Families that do not keep the router contract, and a dense one.
     "llama4_text": {
@@ -125,6 +128,7 @@ def tiny_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 
 def random_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """A random model of `family` in float32, in evaluation mode; the same for the same seed."""
+    register_own(family)
     config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family], **overrides})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from turnout.errors import ModelError
+from turnout.models.own import register_own
 
 INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -31,6 +32,7 @@ def check_folder(folder: Path, trust_remote_code: bool) -> None:
     """What can be told from a folder without loading it, so that the message names the file."""
     config = read_object(folder / "config.json")
     model_type = config.get("model_type")
+    register_own(model_type)
     if "auto_map" in config and model_type not in CONFIG_MAPPING and not trust_remote_code:
         raise ModelError(
             folder / "config.json",

@@ -26,7 +26,15 @@ Experts = Mapping[int, Collection[int]]
 Output = tuple[Tensor, Tensor, Tensor]
 """What a router returns: logits [T, E], weights [T, K], indices [T, K]."""
 
-_PRODUCTS = (functional.linear, torch.mm, torch.matmul, Tensor.mm, Tensor.matmul, Tensor.__matmul__)
+_PRODUCTS = (
+    functional.linear,
+    torch.mm,
+    torch.matmul,
+    Tensor.mm,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    torch.linalg.vector_norm,
+)  # the last where experts are chosen by the norm of what they compute
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid)
 _CHOICES = (torch.topk, Tensor.topk)
 

@@ -20,6 +20,7 @@ from transformers.utils import logging
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, read
 from turnout.models.files import check_folder, checkpoint_folder
+from turnout.models.own import register_own
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 
@@ -54,6 +55,8 @@ def load(
     folder = checkpoint_folder(source)
     if folder is not None:
         check_folder(folder, trust_remote_code)
+    else:
+        register_own()
     settings = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": folder is not None}
     if revision is None:
         del settings["revision"]

@@ -1,4 +1,4 @@
-"""A recipe's model section as a transformers config and model, in any MoE family that transformers knows, or of our own."""
+"""A recipe's model section as a transformers config and model, in any MoE family of transformers or of our own."""
 
 from pathlib import Path
 
