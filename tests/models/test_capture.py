@@ -282,3 +282,21 @@ def test_plan_is_sorted_deterministic_and_within_budget():
     assert plan_batches([], 10) == []
     with pytest.raises(ValueError, match="at least 1"):
         plan_batches([1], 0)
+
+
+@pytest.mark.parametrize(("family", "bias"), [("olmoe", False), ("olmoe", True), ("granitemoe", False)])
+def test_letters_are_scored_in_float32_whatever_the_dtype_of_the_head(family, bias, monkeypatch):
+    monkeypatch.setattr("turnout.models.answering._ROWS", 100)  # fewer than the vocabulary has
+    model = random_model(family).bfloat16()
+    head, heard = model.lm_head, []
+    if bias:
+        head.bias = torch.nn.Parameter(torch.randn(len(head.weight), dtype=torch.bfloat16))
+    handle = head.register_forward_pre_hook(lambda _, args: heard.append(args[0].float()))
+    said = capture(read(model), PROMPTS, letters=LETTERS).choice_logprobs
+    handle.remove()
+    last_BH = heard[-1][torch.arange(len(PROMPTS)), torch.tensor(LENGTHS) - 1]
+    logits_BV = torch.nn.functional.linear(last_BH, head.weight.float(), head.bias.float() if bias else None)
+    logits_BV = logits_BV / getattr(model.config, "logits_scaling", 1.0)
+    for row, ids, found in zip(logits_BV.log_softmax(-1), LETTERS, said, strict=True):
+        torch.testing.assert_close(torch.tensor(found), row[list(ids)])
+    assert (logits_BV - logits_BV.bfloat16().float()).abs().max() > 1e-3  # bfloat16 would have rounded them

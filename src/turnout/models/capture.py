@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, MoELayer
+from turnout.models.answering import choice_logprobs, last_token_only
 from turnout.models.contract import EXPECTED, complaint, evaluating
 from turnout.models.experts import NAME, fast_experts, real_tokens
 from turnout.models.products import fast_linears
@@ -134,7 +135,7 @@ def capture(
     return BatchTrace(
         lengths_B=batch.lengths_B,
         layers=reader.traces(),
-        choice_logprobs=None if letters is None or logits_BV is None else _choice_logprobs(logits_BV, letters),
+        choice_logprobs=None if letters is None or logits_BV is None else choice_logprobs(logits_BV, letters),
     )
 
 
@@ -179,7 +180,7 @@ def _forward(moe: MoE, asked: dict[str, Tensor], batch: _Batch, stack: ExitStack
     last_B = batch.token_T[batch.end_B - 1] % batch.ids.shape[1]
     head = moe.model.get_output_embeddings()
     if head is not None:
-        stack.callback(head.register_forward_pre_hook(_only(last_B, get_ident())).remove)
+        stack.enter_context(last_token_only(head, last_B))
     try:
         output = moe.model(**asked, use_cache=False)
     except _AllRoutersSpoke:
@@ -187,25 +188,6 @@ def _forward(moe: MoE, asked: dict[str, Tensor], batch: _Batch, stack: ExitStack
     if head is None:
         raise ModelError(moe.model_id, expected="a language-model head to score answers", came=type(moe.model).__name__)
     return output.logits[:, -1]
-
-
-def _only(position_B: Tensor, thread: int) -> Any:
-    """A pre-hook of the language-model head: of [B, length, H] it sees each sample's one position, [B, 1, H]."""
-
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if get_ident() != thread:
-            return args
-        hidden = args[0]
-        rows = torch.arange(len(position_B), device=hidden.device)
-        return (hidden[rows, position_B.to(hidden.device)].unsqueeze(1), *args[1:])
-
-    return keep
-
-
-def _choice_logprobs(logits_BV: Tensor, letters: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Log-probabilities of each sample's letters, over the whole vocabulary, in float32."""
-    logprobs_BV = logits_BV.float().log_softmax(-1).cpu()
-    return [row[list(ids)].tolist() for row, ids in zip(logprobs_BV, letters, strict=True)]
 
 
 class _Reader:
