@@ -1,0 +1,220 @@
+"""Where the routers and gate matrices of a checkpoint lie, told from names and shapes alone; nothing is read here.
+
+Names are found by pattern. A *block* is the part of a name before the experts ("model.layers.3.mlp"). Three spellings
+are common, each in one tensor an expert or in one for all: gate_proj/up_proj/down_proj (gate_up_proj where the first
+two are joined), w1/w3/w2, and fc1/fc3/fc2. Shapes tell the rest: the width H is the router's, the expert width I the
+last matrix's other side, and a first matrix of 2·I columns holds gate and up.
+
+Shapes: N routed experts of a layer, H hidden size, I expert width.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from turnout.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the matrices of an expert are called: the first, the one beside it if it has a gate, and the last."""
+
+    first: str
+    beside: str
+    last: str
+
+
+SPELLINGS = (
+    Spelling("gate_up_proj", "", "down_proj"),
+    Spelling("gate_proj", "up_proj", "down_proj"),
+    Spelling("w1", "w3", "w2"),
+    Spelling("fc1", "fc3", "fc2"),
+    Spelling("input_linear", "", "output_linear"),
+    Spelling("up_proj", "", "down_proj"),  # no gate: the first matrix stands for it
+)
+
+# Model types whose joined matrix alternates gate and up column by column instead of keeping each together.
+INTERLEAVED = {"gpt_oss": "GptOssExperts takes gate_up[..., ::2] as the gate"}
+
+_MATRICES = "|".join(sorted({m for s in SPELLINGS for m in (s.first, s.beside, s.last) if m}))
+_OF_ONE = re.compile(rf"(?P<block>.+?)\.experts\.(?P<expert>\d+)\.(?P<matrix>{_MATRICES})\.weight")
+_OF_ALL = re.compile(rf"(?P<block>.+?)\.(?:experts\.)?(?P<matrix>{_MATRICES})(?:\.weight)?")
+_ROUTER = re.compile(r"(?P<block>.+?)\.(?:experts\.)?(?:gate|router)(?:\.\w+)*\.weight")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Where one expert's gate matrix W_g [H, I] lies.
+
+    Attributes:
+        name: of the tensor.
+        expert: row of the tensor that is this expert's; None where the tensor is its own.
+        transposed: the matrix is stored [H, I or 2I], not [I or 2I, H].
+        start, stop, step: which of the I or 2I are the gate's.
+    """
+
+    name: str
+    expert: int | None
+    transposed: bool
+    start: int
+    stop: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """One MoE layer: its number, the router's tensor [N, H] and each expert's gate."""
+
+    layer: int
+    router: str
+    gates: tuple[Gate, ...]
+    width: int
+    expert_width: int
+    gated: bool
+
+
+@dataclass
+class _Block:
+    """What was found under one block: matrices of all experts by name, or of each by name and number; routers."""
+
+    fused: dict[str, str] = field(default_factory=dict)
+    single: dict[str, dict[int, str]] = field(default_factory=dict)
+    routers: list[str] = field(default_factory=list)
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a tensor of that name may be a router or an expert's matrix; prediction heads (mtp) are left out."""
+    return not name.startswith("mtp.") and any(p.fullmatch(name) for p in (_OF_ONE, _OF_ALL, _ROUTER))
+
+
+def places(shapes: Mapping[str, tuple[int, ...]], model_type: str, n_layers: int | None, where: object) -> list[Place]:
+    """One `Place` for each MoE layer, by number.
+
+    Args:
+        shapes: of every tensor that `is_wanted`.
+        model_type: the configuration's.
+        n_layers: decoder layers; what is stored beyond them (a prediction head) is left out. None if unknown.
+        where: what an error is about.
+
+    Raises:
+        ModelError: no experts, experts without a router or of other widths, some missing, or two in a decoder layer.
+    """
+    found: dict[int, Place] = {}
+    for name, block in _blocks(shapes).items():
+        number = int(_NUMBER.findall(name)[-1])
+        spelling = _spelling(block)
+        if spelling is None or (n_layers is not None and number >= n_layers):
+            continue
+        if number in found:
+            came = f"two in layer {number}, the second under {name}"
+            raise ModelError(where, expected="one router in a decoder layer", came=came)
+        found[number] = _place(name, number, block, spelling, shapes, model_type, where)
+    if not found:
+        raise ModelError(where, expected="a Mixture-of-Experts checkpoint", came=_what_it_is(shapes, model_type))
+    return [found[number] for number in sorted(found)]
+
+
+def _blocks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _Block]:
+    blocks: dict[str, _Block] = {}
+
+    def block(match: re.Match[str]) -> _Block | None:
+        return blocks.setdefault(match["block"], _Block()) if _NUMBER.search(match["block"]) else None
+
+    for name, shape in shapes.items():
+        one, of_all, router = (p.fullmatch(name) for p in (_OF_ONE, _OF_ALL, _ROUTER))
+        if one and len(shape) == 2 and (at := block(one)):
+            at.single.setdefault(one["matrix"], {})[int(one["expert"])] = name
+        elif of_all and len(shape) == 3 and (at := block(of_all)):
+            at.fused[of_all["matrix"]] = name
+        elif router and len(shape) == 2 and (at := block(router)):
+            at.routers.append(name)
+    return blocks
+
+
+def _spelling(block: _Block) -> Spelling | None:
+    """The first spelling whose first and last matrices are there."""
+    here = block.fused or block.single
+    return next((s for s in SPELLINGS if s.first in here and s.last in here), None)
+
+
+def _place(
+    name: str,
+    number: int,
+    block: _Block,
+    spelling: Spelling,
+    shapes: Mapping[str, tuple[int, ...]],
+    model_type: str,
+    where: object,
+) -> Place:
+    fused = spelling.first in block.fused
+    if fused:
+        first, last = shapes[block.fused[spelling.first]], shapes[block.fused[spelling.last]]
+        n_experts, first, last = first[0], first[1:], last[1:]
+    else:
+        of_expert = block.single[spelling.first]
+        n_experts, first = max(of_expert) + 1, shapes[next(iter(of_expert.values()))]
+        last = shapes[next(iter(block.single[spelling.last].values()))]
+        _check_all_there(name, of_expert, n_experts, {shapes[n] for n in of_expert.values()}, where)
+    router, width = _router(name, block, n_experts, shapes, where)
+    beside = spelling.beside in (block.fused if fused else block.single)
+    transposed, expert_width, joined = _layout(name, first, last, width, where)
+    if not joined:
+        cut = (0, expert_width, 1)
+    else:
+        cut = (0, 2 * expert_width, 2) if model_type in INTERLEAVED else (0, expert_width, 1)
+    names = [block.fused[spelling.first] if fused else of_expert[e] for e in range(n_experts)]
+    gates = tuple(Gate(n, e if fused else None, transposed, *cut) for e, n in enumerate(names))
+    return Place(number, router, gates, width, expert_width, joined or beside)
+
+
+def _check_all_there(
+    name: str, of_expert: Mapping[int, str], n_experts: int, shapes: set[tuple[int, ...]], where: object
+) -> None:
+    missing = sorted(set(range(n_experts)) - of_expert.keys())
+    if missing:
+        raise ModelError(where, expected=f"{n_experts} experts under {name}", came=f"none numbered {missing[0]}")
+    if len(shapes) > 1:
+        came = f"{len(shapes)} shapes: {', '.join(map(str, sorted(shapes)))}"
+        raise ModelError(where, expected=f"experts of one shape under {name}", came=came)
+
+
+def _router(
+    name: str, block: _Block, n_experts: int, shapes: Mapping[str, tuple[int, ...]], where: object
+) -> tuple[str, int]:
+    """The router's tensor and its width H."""
+    fitting = [router for router in block.routers if shapes[router][0] == n_experts]
+    if len(fitting) == 1:
+        return fitting[0], shapes[fitting[0]][1]
+    seen = ", ".join(f"{router} {list(shapes[router])}" for router in block.routers) or "none"
+    raise ModelError(where, expected=f"one router with {n_experts} rows under {name}", came=seen)
+
+
+def _layout(
+    name: str, first: tuple[int, ...], last: tuple[int, ...], width: int, where: object
+) -> tuple[bool, int, bool]:
+    """Whether the first matrix is stored [H, …], the expert width I, and whether it holds gate and up.
+
+    Where both sides of the first matrix are H, the last one shows which way round they are stored; if that is square
+    too, as a linear layer keeps it.
+    """
+    if width not in first or width not in last:
+        came = f"a first matrix {list(first)} and a last one {list(last)}"
+        raise ModelError(where, expected=f"experts under {name} as wide as their router, {width}", came=came)
+    expert_width = last[0] if last[1] == width else last[1]
+    if last[0] == width:
+        expert_width = last[1]
+    out = first[0] if first[1] == width else first[1]
+    if out not in (expert_width, 2 * expert_width):
+        came = f"a first matrix {list(first)} and a last one {list(last)}"
+        raise ModelError(where, expected=f"experts under {name} whose matrices fit", came=came)
+    square = first[0] == first[1]
+    transposed = last[0] != width if square else first[0] == width
+    return transposed, expert_width, out == 2 * expert_width
+
+
+def _what_it_is(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> str:
+    router = next((n for n, shape in shapes.items() if _ROUTER.fullmatch(n) and len(shape) == 2), None)
+    if router is None:
+        return f"a dense one ({model_type or 'no model_type'})"
+    return f"a router ({router}) but no experts whose names can be read"
