@@ -14,6 +14,7 @@ from turnout.ops.contribution import contribution
 from turnout.ops.coverage import coverage
 from turnout.ops.coverage_topk import coverage_topk
 from turnout.ops.erc_loss import erc_loss
+from turnout.ops.gate_norms import gate_norms
 from turnout.ops.gini import gini
 from turnout.ops.gini_topk import gini_topk
 from turnout.ops.influence_ratio import influence_ratio
@@ -26,7 +27,9 @@ from turnout.ops.membership import membership
 from turnout.ops.mutual_information import mutual_information
 from turnout.ops.neighbours import neighbours
 from turnout.ops.noise_bound import noise_bound
+from turnout.ops.pairing_costs import pairing_costs
 from turnout.ops.proxies import proxies
+from turnout.ops.rank_correlation import rank_correlation
 from turnout.ops.ranks import ranks
 from turnout.ops.released import min_max_scaled, released
 from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
@@ -41,6 +44,7 @@ __all__ = [
     "coverage",
     "coverage_topk",
     "erc_loss",
+    "gate_norms",
     "gini",
     "gini_topk",
     "influence_ratio",
@@ -56,7 +60,9 @@ __all__ = [
     "mutual_information",
     "neighbours",
     "noise_bound",
+    "pairing_costs",
     "proxies",
+    "rank_correlation",
     "ranks",
     "released",
     "silhouette",

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from turnout.ops._inputs import check_shape, refuse, wide
+from turnout.ops.gate_norms import product_norms
 
 
 def activation_norms(proxies_NH: Float[Tensor, "N H"], gate_NHI: Float[Tensor, "N H I"]) -> Float[Tensor, "N N"]:
@@ -36,7 +37,7 @@ class _ActivationNorms(torch.autograd.Function):
         norms_NN = torch.empty(len(gate_NHI), len(gate_NHI), dtype=dtype, device=gate_NHI.device)
         with torch.autocast(gate_NHI.device.type, enabled=False):
             for expert, gate_HI in enumerate(gate_NHI):
-                norms_NN[:, expert] = torch.linalg.vector_norm(proxies_NH @ gate_HI, dim=1, dtype=dtype)
+                norms_NN[:, expert] = product_norms(proxies_NH, gate_HI)
         ctx.save_for_backward(proxies_NH, gate_NHI, norms_NN)
         return norms_NN
 
