@@ -1,8 +1,8 @@
 """How soon the page of a 48-layer × 128-expert × 9-domain run opens in Chromium: `python benchmarks/page_opening.py`.
 
-The run is made up (`tests/report/synthetic.py`). Each opening is a browser of its own, driven over a pipe and watched no
-more than that takes: a debugger that listens to the console makes every error in a script collect its source positions,
-which alone costs half a second here. Prints a Markdown table of wall times since navigation, with the load average.
+The run is made up (`tests/report/synthetic.py`). Each opening is a browser of its own, driven over a pipe and watched
+no more than that takes: a debugger that listens to the console makes every error in a script collect its source
+positions. Prints a Markdown table of wall times since navigation, with the load average.
 """
 
 import argparse
