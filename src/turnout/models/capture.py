@@ -19,6 +19,7 @@ from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.answering import choice_logprobs, last_token_only
 from turnout.models.contract import EXPECTED, complaint, evaluating
 from turnout.models.experts import NAME, fast_experts, real_tokens
+from turnout.models.padding import PaddedBatch, pad
 from turnout.models.products import fast_linears
 
 
@@ -69,25 +70,6 @@ class _AllRoutersSpoke(Exception):  # noqa: N818  not an error: the way out of a
     """Raised from the last router's hook: the rest of the forward would be wasted."""
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Where the real tokens of a padded batch are.
-
-    `token_T` indexes the flattened batch, sample after sample; `end_B` is one past each sample's last row of T.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    lengths_B: list[int]
-    token_T: Tensor
-    sample_T: Tensor
-    end_B: Tensor
-
-    @property
-    def padded(self) -> bool:
-        return self.ids.numel() != len(self.token_T)
-
-
 def capture(
     moe: MoE,
     prompts: Sequence[Sequence[int]],
@@ -117,12 +99,8 @@ def capture(
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("capture needs at least one prompt, and no empty ones")
-    batch = _pad(prompts, padding, moe.model.get_input_embeddings().weight.device)
+    batch = pad(prompts, padding, moe.model.get_input_embeddings().weight.device)
     reader = _Reader(moe, batch, leave=letters is None, keep_inputs=inputs)
-    asked: dict[str, Tensor] = {"input_ids": batch.ids}
-    if batch.padded and padding == "left":
-        mask = batch.mask.long()
-        asked |= {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
     with ExitStack() as stack:
         stack.enter_context(evaluating(moe.model))
         if experts == NAME:
@@ -131,7 +109,7 @@ def capture(
         stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
         stack.enter_context(reader.listening())
         stack.enter_context(torch.inference_mode())
-        logits_BV = _forward(moe, asked, batch, stack)
+        logits_BV = _forward(moe, batch, stack)
     return BatchTrace(
         lengths_B=batch.lengths_B,
         layers=reader.traces(),
@@ -155,34 +133,14 @@ def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     return plan
 
 
-def _pad(prompts: Sequence[Sequence[int]], padding: str, device: torch.device) -> _Batch:
-    lengths = [len(prompt) for prompt in prompts]
-    longest = max(lengths)
-    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        where = slice(0, len(prompt)) if padding == "right" else slice(longest - len(prompt), longest)
-        ids[row, where] = torch.as_tensor(prompt)
-        mask[row, where] = True
-    length_B = torch.tensor(lengths)
-    return _Batch(
-        ids=ids.to(device),
-        mask=mask.to(device),
-        lengths_B=lengths,
-        token_T=mask.reshape(-1).nonzero().squeeze(1),
-        sample_T=torch.arange(len(prompts)).repeat_interleave(length_B),
-        end_B=length_B.cumsum(0),
-    )
-
-
-def _forward(moe: MoE, asked: dict[str, Tensor], batch: _Batch, stack: ExitStack) -> Tensor | None:
+def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
     """Logits [B, V] at each sample's last token; None if the forward ended at the last router."""
-    last_B = batch.token_T[batch.end_B - 1] % batch.ids.shape[1]
+    last_B = batch.last_B % batch.ids.shape[1]
     head = moe.model.get_output_embeddings()
     if head is not None:
         stack.enter_context(last_token_only(head, last_B))
     try:
-        output = moe.model(**asked, use_cache=False)
+        output = moe.model(**batch.asked(), use_cache=False)
     except _AllRoutersSpoke:
         return None
     if head is None:
@@ -196,7 +154,7 @@ class _Reader:
     They hear their own thread only: other batches may be on their way through the same model.
     """
 
-    def __init__(self, moe: MoE, batch: _Batch, leave: bool, keep_inputs: bool) -> None:
+    def __init__(self, moe: MoE, batch: PaddedBatch, leave: bool, keep_inputs: bool) -> None:
         self._moe, self._batch, self._leave, self._keep_inputs = moe, batch, leave, keep_inputs
         self._traces: dict[int, LayerTrace] = {}
         self._thread = get_ident()
@@ -239,7 +197,7 @@ class _Reader:
         return listen
 
 
-def _reduce(layer: MoELayer, batch: _Batch, logits: Tensor, weights: Tensor, indices: Tensor) -> LayerTrace:
+def _reduce(layer: MoELayer, batch: PaddedBatch, logits: Tensor, weights: Tensor, indices: Tensor) -> LayerTrace:
     """The real tokens' part of what a router returned, summed by sample."""
     token_T = batch.token_T.to(logits.device)
     logits_TE = logits.index_select(0, token_T)
@@ -274,9 +232,9 @@ def _ordinary(trace: LayerTrace) -> LayerTrace:
     )
 
 
-def _last_inputs(batch: _Batch, hidden: Tensor) -> Tensor:
+def _last_inputs(batch: PaddedBatch, hidden: Tensor) -> Tensor:
     """[B, H]: a router's input at each sample's last token, in half precision, held within its range."""
-    last_B = batch.token_T[batch.end_B - 1].to(hidden.device)
+    last_B = batch.last_B.to(hidden.device)
     last_BH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, last_B).float()
     largest = torch.finfo(torch.float16).max
     return last_BH.clamp(-largest, largest).half().cpu()
@@ -287,7 +245,7 @@ def _sums(x_TE: Tensor, lengths_B: list[int]) -> Tensor:
     return torch.stack([x.sum(0, dtype=torch.float64) for x in x_TE.split(lengths_B)]).float().cpu()
 
 
-def _counts(layer: MoELayer, batch: _Batch, chosen_TK: Tensor) -> Tensor:
+def _counts(layer: MoELayer, batch: PaddedBatch, chosen_TK: Tensor) -> Tensor:
     """How often each sample chose each expert [B, E]; together tokens × K, or something was lost."""
     n_samples, (n_tokens, top_k) = len(batch.lengths_B), chosen_TK.shape
     cell_TK = chosen_TK + batch.sample_T.to(chosen_TK.device).unsqueeze(1) * layer.n_experts
@@ -299,7 +257,7 @@ def _counts(layer: MoELayer, batch: _Batch, chosen_TK: Tensor) -> Tensor:
     return counts_BE
 
 
-def _check_finite(layer: MoELayer, batch: _Batch, logits_TE: Tensor, weights_TK: Tensor) -> None:
+def _check_finite(layer: MoELayer, batch: PaddedBatch, logits_TE: Tensor, weights_TK: Tensor) -> None:
     finite_T = logits_TE.isfinite().all(1) & weights_TK.isfinite().all(1)
     if not finite_T.all():
         sample = int(batch.sample_T[int((~finite_T).nonzero()[0])])

@@ -1,0 +1,76 @@
+"""Prompts of different lengths as one rectangular batch.
+
+Shapes: B prompts of a batch, T their real tokens, one prompt after another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Where the real tokens of a padded batch are.
+
+    Attributes:
+        ids: token ids [B, length].
+        mask: True where a token is real, [B, length].
+        lengths_B: real tokens of each prompt.
+        token_T: place of each real token in the flattened batch.
+        sample_T: which prompt each real token belongs to.
+        end_B: one past each prompt's last row of T.
+        padding: "right" or "left".
+    """
+
+    ids: Tensor
+    mask: Tensor
+    lengths_B: list[int]
+    token_T: Tensor
+    sample_T: Tensor
+    end_B: Tensor
+    padding: str
+
+    @property
+    def padded(self) -> bool:
+        """Whether there is any padding."""
+        return self.ids.numel() != len(self.token_T)
+
+    @property
+    def last_B(self) -> Tensor:  # noqa: N802  a shape suffix
+        """Place of each prompt's last token in the flattened batch."""
+        return self.token_T[self.end_B - 1]
+
+    def asked(self) -> dict[str, Tensor]:
+        """What a model's forward is given. Causal attention sees no padding on the right: no mask is needed there."""
+        if not self.padded or self.padding == "right":
+            return {"input_ids": self.ids}
+        mask = self.mask.long()
+        return {
+            "input_ids": self.ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(-1) - 1).clamp_min(0),
+        }
+
+
+def pad(prompts: Sequence[Sequence[int]], padding: str, device: torch.device) -> PaddedBatch:
+    """`prompts` (token ids, none empty) padded with token 0 on the `padding` side, on `device`."""
+    lengths = [len(prompt) for prompt in prompts]
+    longest = max(lengths)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        where = slice(0, len(prompt)) if padding == "right" else slice(longest - len(prompt), longest)
+        ids[row, where] = torch.as_tensor(prompt)
+        mask[row, where] = True
+    length_B = torch.tensor(lengths)
+    return PaddedBatch(
+        ids=ids.to(device),
+        mask=mask.to(device),
+        lengths_B=lengths,
+        token_T=mask.reshape(-1).nonzero().squeeze(1),
+        sample_T=torch.arange(len(prompts)).repeat_interleave(length_B),
+        end_B=length_B.cumsum(0),
+        padding=padding,
+    )
