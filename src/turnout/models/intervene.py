@@ -7,36 +7,21 @@ manager; after it, the model is as it was found, also when the block ends in an 
 Shapes: T tokens, E routed experts of a layer, K chosen experts, G groups of experts.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.contract import evaluating
+from turnout.models.router_forward import Change, Output, changed, where
 
 Experts = Mapping[int, Collection[int]]
 """Layer number → experts."""
-Output = tuple[Tensor, Tensor, Tensor]
-"""What a router returns: logits [T, E], weights [T, K], indices [T, K]."""
-
-_PRODUCTS = (
-    functional.linear,
-    torch.mm,
-    torch.matmul,
-    Tensor.mm,
-    Tensor.matmul,
-    Tensor.__matmul__,
-    torch.linalg.vector_norm,
-)  # the last where experts are chosen by the norm of what they compute
-_SIGMOIDS = (torch.sigmoid, Tensor.sigmoid)
-_CHOICES = (torch.topk, Tensor.topk)
 
 
 @contextmanager
@@ -67,7 +52,7 @@ def mask(moe: MoE, experts: Experts, renormalise: bool = False) -> Iterator[None
         banned_E = _banned(layer, masked)
         if banned_E.any():
             changes.append((layer, _renormalised(layer, banned_E) if renormalise else _masked(layer, banned_E)))
-    with _changed(changes):
+    with changed(changes):
         yield
 
 
@@ -85,8 +70,8 @@ def add_to_logits(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor], Ten
     def adding(value: Tensor | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda logits_TE: logits_TE + (value(logits_TE) if callable(value) else value).to(logits_TE)
 
-    changes = [(_layer(by_number, number, moe), _Change(logits=adding(value))) for number, value in values.items()]
-    with _changed(changes):
+    changes = [(_layer(by_number, number, moe), Change(logits=adding(value))) for number, value in values.items()]
+    with changed(changes):
         yield
 
 
@@ -112,8 +97,8 @@ def replace_weights(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor, Te
 
         return output
 
-    changes = [(_layer(by_number, number, moe), _Change(output=replacing(value))) for number, value in values.items()]
-    with _changed(changes):
+    changes = [(_layer(by_number, number, moe), Change(output=replacing(value))) for number, value in values.items()]
+    with changed(changes):
         yield
 
 
@@ -134,7 +119,7 @@ def with_top_k(moe: MoE, k: int) -> Iterator[MoE]:
         for layer, returned in _returned_k(moe):
             if returned != k:
                 came = f"{returned}: {type(layer.router).__name__} does not follow its top_k"
-                raise ModelError(_where(layer), expected=f"a router that chooses {k} experts when asked to", came=came)
+                raise ModelError(where(layer), expected=f"a router that chooses {k} experts when asked to", came=came)
         yield replace(moe, layers=tuple(replace(layer, top_k=k) for layer in moe.layers))
 
 
@@ -151,77 +136,15 @@ def fewest_left(layer: MoELayer, masked: Collection[int]) -> int:
     return sum(sorted(left for left in left_G if left)[:n_chosen])
 
 
-@dataclass(frozen=True)
-class _Change:
-    """What is done at each stage of one router's forward; None leaves the stage alone."""
-
-    logits: Callable[[Tensor], Tensor] | None = None
-    """To the product [T, E] with the router's rows."""
-    sigmoid: Callable[[Tensor], Tensor] | None = None
-    """To sigmoid scores [T, E]."""
-    banned_E: Tensor | None = None
-    """Experts that no top-k may take."""
-    output: Callable[[Output], Output] | None = None
-    """To what the router returns."""
-
-
-class _Within(TorchFunctionMode):
-    """Entered during one call of a router: applies a change to the operations that it is about."""
-
-    def __init__(self, n_experts: int, change: _Change) -> None:
-        super().__init__()
-        self.n_experts, self.change, self.products, self.sigmoids = n_experts, change, 0, 0
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run `func`; change what it is given or what it returns where this is one of the router's three steps."""
-        kwargs = dict(kwargs or {})
-        if func in _CHOICES and self.change.banned_E is not None:
-            return self._choose(func, args, kwargs)
-        result = func(*args, **kwargs)
-        if not isinstance(result, Tensor) or result.shape[-1:] != (self.n_experts,):
-            return result
-        if func in _PRODUCTS:
-            self.products += 1
-            return result if self.change.logits is None else self.change.logits(result)
-        if func in _SIGMOIDS and self.change.sigmoid is not None:
-            self.sigmoids += 1
-            return self.change.sigmoid(result)
-        return result
-
-    def _choose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A top-k over all experts, or over each group's; a choice among groups or of anything else is left alone."""
-        selection, *rest = args if args else (kwargs.pop("input"),)
-        banned_E = self.change.banned_E
-        assert banned_E is not None
-        banned_E = banned_E.to(selection.device)
-        in_groups = selection.ndim == 3 and selection.shape[-2:].numel() == self.n_experts
-        if not in_groups and selection.shape[-1:] != (self.n_experts,):
-            return func(selection, *rest, **kwargs)
-        banned = banned_E.view(selection.shape[-2:]) if in_groups else banned_E
-        found = func(selection.masked_fill(banned, float("-inf")), *rest, **kwargs)
-        if not in_groups:
-            return found
-        # A group is scored by the sum of its best; one that is missing adds nothing, unless all are missing.
-        best, index = found
-        some_left = best[..., :1] > float("-inf")
-        return torch.return_types.topk((best.masked_fill(best.isneginf() & some_left, 0.0), index))
-
-
-def _masked(layer: MoELayer, banned_E: Tensor) -> _Change:
-    return _Change(
+def _masked(layer: MoELayer, banned_E: Tensor) -> Change:
+    return Change(
         logits=lambda logits_TE: _least(logits_TE, banned_E),
         banned_E=banned_E,
         output=lambda said: _checked(layer, banned_E, said),
     )
 
 
-def _renormalised(layer: MoELayer, banned_E: Tensor) -> _Change:
+def _renormalised(layer: MoELayer, banned_E: Tensor) -> Change:
     """Scores over all experts, the masked set to 0, the rest scaled to the same sum."""
     if layer.scoring == "softmax":  # zeroed and rescaled, a softmax is the softmax of what is left
         return _masked(layer, banned_E)
@@ -235,7 +158,7 @@ def _renormalised(layer: MoELayer, banned_E: Tensor) -> _Change:
         logits_TE, weights_TK, index_TK = _checked(layer, banned_E, said)
         return _least(logits_TE, banned_E), weights_TK, index_TK
 
-    return _Change(sigmoid=rescaled, banned_E=banned_E, output=output)
+    return Change(sigmoid=rescaled, banned_E=banned_E, output=output)
 
 
 def _least(logits_TE: Tensor, banned_E: Tensor) -> Tensor:
@@ -247,52 +170,12 @@ def _checked(layer: MoELayer, banned_E: Tensor, said: Output) -> Output:
     """What the router returned, if it chose K experts and none of the masked ones."""
     index_TK = said[2]
     if index_TK.shape[1] != layer.top_k:
-        raise ModelError(_where(layer), expected=f"{layer.top_k} chosen experts", came=index_TK.shape[1])
+        raise ModelError(where(layer), expected=f"{layer.top_k} chosen experts", came=index_TK.shape[1])
     wrong_TK = banned_E.to(index_TK.device)[index_TK.long()]
     if wrong_TK.any():
         came = f"expert {int(index_TK[wrong_TK][0])}, chosen by {type(layer.router).__name__} all the same"
-        raise ModelError(_where(layer), expected="no masked expert to be chosen", came=came)
+        raise ModelError(where(layer), expected="no masked expert to be chosen", came=came)
     return said
-
-
-@contextmanager
-def _changed(changes: Iterable[tuple[MoELayer, _Change]]) -> Iterator[None]:
-    """Each router's forward goes through its change inside the block."""
-    with ExitStack() as stack:
-        for layer, change in changes:
-            stack.enter_context(replaced_forward(layer.router, _wrapped(layer, change)))
-        yield
-
-
-def _wrapped(layer: MoELayer, change: _Change) -> Callable[..., Any]:
-    forward = layer.router.forward
-
-    def changed(*args: Any, **kwargs: Any) -> Any:
-        with _Within(layer.n_experts, change) as within:
-            said = forward(*args, **kwargs)
-        if change.logits is not None and within.products != 1:
-            came = f"{within.products} in {type(layer.router).__name__}"
-            raise ModelError(_where(layer), expected="one product of hidden states and router rows", came=came)
-        if change.sigmoid is not None and within.sigmoids != 1:
-            came = f"{within.sigmoids} in {type(layer.router).__name__}"
-            raise ModelError(_where(layer), expected="one sigmoid over all experts", came=came)
-        return said if change.output is None else change.output(said)
-
-    return changed
-
-
-@contextmanager
-def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """`module` runs `forward` inside the block; its own `forward`, if it had one (accelerate), returns."""
-    own, before = "forward" in module.__dict__, module.forward
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own:
-            module.forward = before
-        else:
-            del module.forward
 
 
 def _returned_k(moe: MoE) -> list[tuple[MoELayer, int]]:
@@ -321,10 +204,10 @@ def _check_top_k(layer: MoELayer, k: int) -> None:
     most = layer.n_experts // n_groups * min(n_chosen, n_groups)
     if not 1 <= k <= most:
         reach = f"{most} experts" + (f", those of {n_chosen} of its {n_groups} groups" if n_groups > 1 else "")
-        raise ModelError(_where(layer), expected=f"K from 1 to {reach}", came=k)
+        raise ModelError(where(layer), expected=f"K from 1 to {reach}", came=k)
     if not isinstance(getattr(layer.router, "top_k", None), int):
         came = f"{type(layer.router).__name__} without one"
-        raise ModelError(_where(layer), expected="a router that keeps its K as top_k", came=came)
+        raise ModelError(where(layer), expected="a router that keeps its K as top_k", came=came)
 
 
 def _groups(router: Any) -> tuple[int, int]:
@@ -339,13 +222,13 @@ def _groups(router: Any) -> tuple[int, int]:
 def _banned(layer: MoELayer, masked: Collection[int]) -> Tensor:
     for expert in masked:
         if not 0 <= expert < layer.n_experts:
-            raise ModelError(_where(layer), expected=f"an expert from 0 to {layer.n_experts - 1}", came=expert)
+            raise ModelError(where(layer), expected=f"an expert from 0 to {layer.n_experts - 1}", came=expert)
     left = fewest_left(layer, masked)
     if left < layer.top_k:
         came = f"{left} after masking {len(set(masked))} of {layer.n_experts}"
         if _groups(layer.router)[0] > 1:
             came += " (in the groups that a token may choose from)"
-        raise ModelError(_where(layer), expected=f"at least K = {layer.top_k} experts left", came=came)
+        raise ModelError(where(layer), expected=f"at least K = {layer.top_k} experts left", came=came)
     banned_E = torch.zeros(layer.n_experts, dtype=torch.bool)
     banned_E[sorted(set(masked))] = True
     return banned_E
@@ -355,7 +238,3 @@ def _layer(by_number: Mapping[int, MoELayer], number: int, moe: MoE) -> MoELayer
     if number not in by_number:
         raise ModelError(moe.model_id, expected=f"a MoE layer of {sorted(by_number)}", came=number)
     return by_number[number]
-
-
-def _where(layer: MoELayer) -> str:
-    return f"layer {layer.layer}"

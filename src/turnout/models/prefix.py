@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from turnout.models.anatomy import MoE
-from turnout.models.intervene import replaced_forward
+from turnout.models.router_forward import replaced_forward
 
 
 @dataclass
