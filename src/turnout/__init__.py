@@ -13,14 +13,14 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.api import audit, evaluate
+    from turnout.api import audit, compare, evaluate, mask
     from turnout.models.load import load
 
 __version__ = "0.1.0"
-__all__ = ["TurnoutError", "__version__", "audit", "evaluate", "load", "ops"]
+__all__ = ["TurnoutError", "__version__", "audit", "compare", "evaluate", "load", "mask", "ops"]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
-_HOMES = {"audit": "turnout.api", "evaluate": "turnout.api", "load": "turnout.models.load"}
+_HOMES = dict.fromkeys(("audit", "compare", "evaluate", "mask"), "turnout.api") | {"load": "turnout.models.load"}
 
 
 def __getattr__(name: str) -> Any:

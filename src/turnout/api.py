@@ -1,17 +1,19 @@
 """Public functions that put rooms together: what the command line and scripts call alike."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnout import embedded
+from turnout import embedded, report
+from turnout.errors import RunError
 from turnout.report import write_report
+from turnout.runs import RunFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from turnout.auditing import Audit
+    from turnout.auditing import Audit, Comparison, Masking
     from turnout.evaluating import Evaluation
     from turnout.models.anatomy import MoE
 
@@ -108,3 +110,78 @@ def evaluate(
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(Path(out))
     return result
+
+
+def compare(
+    runs: Sequence[str | Path], *, against_last: bool = False, out: str | Path | None = None, **listening: Any
+) -> "Comparison":
+    """Set complete runs side by side, layer by layer: differences with intervals, committees and choices in common.
+
+    >>> found = turnout.compare(["step-1000", "step-5000", "final"], against_last=True, out="compare.html")
+    >>> found.frame()
+
+    Args:
+        runs: two folders of complete runs or more; the first is what others differ from.
+        against_last: the last is: router saturation along a model's checkpoints.
+        out: the file of a page to write.
+        **listening: progress.
+
+    Raises:
+        TurnoutError: fewer than two runs, or one that is unfinished or damaged.
+    """
+    from turnout.auditing import compare as run
+
+    result = run(runs, against_last=against_last, **listening)
+    if out is not None:
+        report.write_comparison(result.to_dict(), out)
+    return result
+
+
+def mask(
+    run: str | Path,
+    model: "MoE | PreTrainedModel | str | Path | None" = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> "Masking":
+    """Mask an audit's committees, ask its questions again, hold the drop against controls; draw the audit's page again.
+
+    >>> found = turnout.mask("run", "path/to/checkpoint", "run-mask", layers="each")
+    >>> found.frame()
+
+    Args:
+        run: the folder of a complete audit with its own trace.
+        model: what was audited: a folder or hub id, a MoE, a live transformers model (with `tokenizer=`); None: the id
+            in the run, or the embedded model if it was that.
+        out: the masking run's folder; None keeps nothing on disk and leaves the page as it is.
+        **options: layers, which, controls, renormalise, generate, limit, seed (`turnout.auditing.masking.config`);
+            tokenizer, loading, progress, note.
+
+    Returns:
+        `.frame()` (a row a layer, set and measure), `.targets`, `.baseline`, `.to_dict()`.
+
+    Raises:
+        TurnoutError: one line that says what could not be.
+    """
+    from turnout.auditing import mask as masked
+    from turnout.auditing.storing import log_note
+
+    result = masked(run, _embedded(run) if model is None else model, out, **options)
+    if out is not None:
+        _show_masking(Path(run), Path(out), options.get("note", log_note))
+    return result
+
+
+def _embedded(run: str | Path) -> Path | None:
+    """The embedded model's folder, if that is what the run audited."""
+    described, path = RunFolder.read(run).manifest.get("model"), embedded.model_path()
+    is_it = isinstance(described, dict) and described.get("id") == path.name
+    return path if is_it and path.is_dir() else None
+
+
+def _show_masking(run: Path, out: Path, note: Callable[[str], None]) -> None:
+    """Draw the audit's page with this masking run and those beside it; one that cannot be written stays."""
+    try:
+        others = [path for path in report.masking_runs(run) if path.resolve() != out.resolve()]
+        write_report(run, [*others, out])
+    except RunError as error:
+        note(f"the audit's page stays as it was: {error}")

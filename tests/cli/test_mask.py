@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from turnout.runs import verify
+from turnout.errors import RunError
+from turnout.runs import RunFolder, verify
 
 
 @pytest.fixture
@@ -26,6 +27,43 @@ def test_mask_and_again(turnout, checkpoint, audited):
     assert "complete; nothing is computed again" in shown.err
     assert "committee" in shown.out
     assert "logprob" in shown.out
+
+
+def page_data(run):
+    """What the page of a run draws."""
+    page = (run / "report.html").read_text("utf-8")
+    return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+
+
+def test_the_page_of_the_audit_shows_every_masking_run(turnout, checkpoint, audited, tmp_path):
+    assert page_data(audited)["masking"] == []
+    words = ("mask", audited, "--model", checkpoint("olmoe"), "--layers", "1", "--controls", 3)
+    beside = turnout(*words)
+    assert beside.code == 0
+    assert f"page: {audited / 'report.html'}" in beside.err
+    first = page_data(audited)["masking"]
+    assert {(entry["measure"], row["layer"]) for entry in first for row in entry["rows"]} == {
+        ("accuracy", "1"),
+        ("logprob", "1"),
+    }
+    assert turnout(*words, "--renormalise", "--out", tmp_path / "elsewhere").code == 0
+    both = page_data(audited)["masking"]
+    assert [entry["renormalise"] for entry in both] == [False, False, True, True]
+    assert both[: len(first)] == first
+    assert verify(audited) == []
+
+
+def test_an_audit_that_cannot_be_written_keeps_its_page(turnout, checkpoint, audited, monkeypatch):
+    page = (audited / "report.html").read_bytes()
+
+    def refuse(self, html):
+        raise RunError(self.path / "report.html", expected="to write this file", came="Permission denied")
+
+    monkeypatch.setattr(RunFolder, "write_page", refuse)
+    ran = turnout("mask", audited, "--model", checkpoint("olmoe"), "--layers", "1", "--controls", 3)
+    assert ran.code == 0
+    assert "the audit's page stays as it was" in ran.err
+    assert (audited / "report.html").read_bytes() == page
 
 
 def test_dry_run(turnout, audited):

@@ -10,6 +10,7 @@ import pytest
 from report.conftest import HOSTILE
 from report.synthetic import MMLU_9, write_run
 
+import turnout
 from turnout.report import atlas, figures, read_run, write_report
 
 pytestmark = pytest.mark.browser
@@ -199,6 +200,32 @@ def test_masking_and_budgets_are_drawn_where_a_run_has_them(opened: Open, large:
     see(page, "budget-retention")
     assert list(drawn(page, "budget-retention", 0, "x")) == [4, 8, 16]
     assert opened(hostile).locator("#masking-part").is_hidden()
+
+
+def test_masking_an_audit_puts_the_bars_on_its_page(opened: Open, checkpoint: Any, tmp_path: Path) -> None:
+    rows = [
+        {
+            "question": f"{s} + {i}?",
+            "choices": list("wxyz"),
+            "answer": "B",
+            "subject": f"sums {s}",
+            "domain": f"{s % 2}",
+        }
+        for s in range(4)
+        for i in range(2)
+    ]
+    tasks, run = tmp_path / "sums.jsonl", tmp_path / "run"
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    turnout.audit(checkpoint("olmoe"), tasks, run)
+    assert opened(run).locator("#masking-part").is_hidden()
+    found = turnout.mask(run, checkpoint("olmoe"), tmp_path / "run-mask-committee-each", layers="each", controls=5)
+    page = opened(run, width=1200)  # opened anew
+    see(page, "masking-1")
+    assert page.locator("#masking h3").nth(1).text_content() == "Log-probability of the answer: drop (nats)"
+    frame = found.frame().filter(measure="logprob")
+    np.testing.assert_allclose(drawn(page, "masking-1", 5, "x"), frame["drop"], rtol=1e-6)
+    np.testing.assert_allclose(drawn(page, "masking-1", 4, "x"), frame["predicted"], rtol=1e-6)
+    assert page.locator("#masking tbody").nth(1).locator("tr").count() == len(frame)
 
 
 def test_an_older_run_says_that_it_has_no_evidence(opened: Open, tmp_path: Path) -> None:

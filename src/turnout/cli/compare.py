@@ -21,12 +21,10 @@ def compare(
     json: Json = False,
 ) -> None:
     """Set audits side by side, layer by layer: differences with intervals, committees and choices in common."""
-    from turnout import auditing, report
+    from turnout import api, report
 
     with Bars() as bars:
-        result = auditing.compare(runs, against_last=against_last, progress=bars).to_dict()
-    if out is not None:
-        report.write_comparison(result, out)
+        result = api.compare(runs, against_last=against_last, out=out, progress=bars).to_dict()
     if json:
         print_json(result)
         return

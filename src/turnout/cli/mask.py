@@ -45,8 +45,8 @@ def mask(
     out: Annotated[Path | None, typer.Option(help="Folder for the result. [default: RUN-mask-SET-LAYERS]")] = None,
     json: Json = False,
 ) -> None:
-    """Mask an audit's committees, ask its questions again, and hold the drop against that of other experts."""
-    from turnout import auditing
+    """Mask an audit's committees, ask its questions again, and hold the drop against controls; redraws RUN's page."""
+    from turnout import api, auditing
 
     options = {
         "layers": _layers(layers),
@@ -64,13 +64,12 @@ def mask(
     folder = out or run.with_name(f"{run.name}-mask-{which.value}-{layers}" + "-renormalised" * renormalise)
     loading = {} if device is None else {"device_map" if device == "auto" else "device": device}
     with Bars() as bars:
-        result = auditing.mask(
-            run, model or _embedded(run), folder, loading=loading, progress=bars, note=say, **options
-        )
+        result = api.mask(run, model, folder, loading=loading, progress=bars, note=say, **options)
     if json:
         print_json(result.to_dict())
         return
     _show(result, folder)
+    say(f"page: {run / 'report.html'}")
 
 
 def _layers(words: str) -> str | tuple[int, ...]:
@@ -81,16 +80,6 @@ def _layers(words: str) -> str | tuple[int, ...]:
         return tuple(int(word) for word in words.split(","))
     except ValueError as error:
         raise RecipeError("--layers", expected="all, each, or layer numbers such as 3,5", came=words) from error
-
-
-def _embedded(run: Path) -> Path | None:
-    """The embedded model's folder, if that is what the run audited."""
-    from turnout import embedded
-    from turnout.runs import RunFolder
-
-    described, path = RunFolder.read(run).manifest.get("model"), embedded.model_path()
-    is_it = isinstance(described, dict) and described.get("id") == path.name
-    return path if is_it and path.is_dir() else None
 
 
 def _show(result: "Masking", folder: Path) -> None:

@@ -12,7 +12,7 @@ figures             each figure of the page as plain data
 from turnout.report.claim_words import claim_lines
 from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
 from turnout.report.page import render, write_report
-from turnout.report.stored import StoredRun, read_run
+from turnout.report.stored import StoredRun, masking_runs, read_run
 from turnout.report.summary import summary
 from turnout.report.svg import write_figures
 from turnout.report.terminal import Table
@@ -23,6 +23,7 @@ __all__ = [
     "claim_lines",
     "comparison_sentences",
     "comparison_tables",
+    "masking_runs",
     "read_run",
     "render",
     "render_comparison",

@@ -170,16 +170,24 @@ def read_run(path: str | Path, masking: Sequence[str | Path] | None = None) -> S
     return StoredRun(folder.path, audit, folder.manifest, tables, _maskings(folder, masking))
 
 
+def masking_runs(path: str | Path) -> list[Path]:
+    """The complete masking runs of a run that lie beside it, as `turnout mask` names them, in order of name.
+
+    What is beside it under such a name and masks another audit is passed over.
+    """
+    folder = RunFolder.read(path)
+    beside = folder.path.resolve()
+    paths = sorted(beside.parent.glob(f"{glob.escape(beside.name)}-mask-*"))
+    complete = [path for path in paths if all((path / name).is_file() for name in ("manifest.json", _MASKING))]
+    return [path for path in complete if RunFolder.read(path).read_json(_MASKING).get("audit") == folder.identity]
+
+
 def _maskings(folder: RunFolder, named: Sequence[str | Path] | None) -> tuple[dict[str, Any], ...]:
-    """What masking runs of this audit found; a complete one beside it that is of another audit is passed over."""
-    if named is None:
-        beside = folder.path.resolve()
-        paths = sorted(beside.parent.glob(f"{glob.escape(beside.name)}-mask-*"))
-        found = [RunFolder.read(path).read_json(_MASKING) for path in paths if (path / "manifest.json").is_file()]
-        return tuple(of for of in found if of.get("audit") == folder.identity)
-    found = [RunFolder.read(path).read_json(_MASKING) for path in named]
-    for path, of in zip(named, found, strict=True):
-        if of.get("audit") != folder.identity:
+    """What masking runs of this audit found."""
+    found = []
+    for path in masking_runs(folder.path) if named is None else named:
+        found.append(RunFolder.read(path).read_json(_MASKING))
+        if found[-1].get("audit") != folder.identity:
             raise RunError(path, expected=f"masking of {folder.path}", came="that of another audit")
     return tuple(found)
 
