@@ -235,3 +235,50 @@ def test_refused(name):
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_scale_free_norms_are_those_of_unit_rows_and_matrices(ops):
+    router, gate = (x.requires_grad_() for x in draw(4, 5, 3))
+    lengths = ops.matrix_lengths(gate)
+    assert lengths.tolist() == pytest.approx([float(w.detach().norm()) for w in gate])
+    assert torch.autograd.gradcheck(ops.matrix_lengths, (gate,))
+
+    def found(router, gate):
+        return ops.scale_free(ops.activation_norms(router, gate), router.norm(dim=1), ops.matrix_lengths(gate))
+
+    unit_router, unit_gate = (
+        router / router.norm(dim=1, keepdim=True),
+        gate / gate.flatten(1).norm(dim=1)[:, None, None],
+    )
+    torch.testing.assert_close(found(router, gate), ops.activation_norms(unit_router, unit_gate))
+    torch.testing.assert_close(found(7 * router, gate / 3), found(router, gate))
+    assert torch.autograd.gradcheck(found, (router, gate))
+    weight = torch.rand(4, 4, dtype=torch.float64)
+    (found(router, gate) * weight).sum().backward()
+    assert float((router.grad * router.detach()).sum()) == pytest.approx(0, abs=1e-12)  # no pull on lengths
+    assert float((gate.grad * gate.detach()).sum()) == pytest.approx(0, abs=1e-12)
+
+
+def test_scale_free_norms_of_zeros(ops):
+    router, gate = draw(3, 4, 2)
+    router[0], gate[2] = 0, 0
+    router.requires_grad_(), gate.requires_grad_()
+    norms = ops.scale_free(ops.activation_norms(router, gate), router.norm(dim=1), ops.matrix_lengths(gate))
+    assert norms[0].tolist() == norms[:, 2].tolist() == [0, 0, 0]
+    norms.sum().backward()
+    assert bool(router.grad.isfinite().all())
+    assert bool(gate.grad.isfinite().all())
+
+
+def test_router_orthogonality(ops):
+    router, _ = draw(5, 7, 1)
+    pairs = [(a, b) for a in range(5) for b in range(5) if a != b]
+    by_hand = sum(float(torch.cosine_similarity(router[a], router[b], dim=0)) ** 2 for a, b in pairs) / len(pairs)
+    assert float(ops.router_orthogonality(router)) == pytest.approx(by_hand)
+    assert float(ops.router_orthogonality(3 * torch.eye(4))) == 0
+    assert float(ops.router_orthogonality(torch.ones(3, 2))) == pytest.approx(1)
+    assert float(ops.router_orthogonality(router[:1])) == 0
+    assert torch.autograd.gradcheck(ops.router_orthogonality, (router.requires_grad_(),))
+    zero = torch.zeros(3, 2, requires_grad=True)
+    ops.router_orthogonality(zero).backward()
+    assert bool(zero.grad.isfinite().all())

@@ -32,6 +32,8 @@ from turnout.ops.proxies import proxies
 from turnout.ops.rank_correlation import rank_correlation
 from turnout.ops.ranks import ranks
 from turnout.ops.released import min_max_scaled, released
+from turnout.ops.router_orthogonality import router_orthogonality
+from turnout.ops.scale_free import matrix_lengths, scale_free
 from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
 from turnout.ops.wilson import wilson
 
@@ -54,6 +56,7 @@ __all__ = [
     "log_odds",
     "lorenz",
     "manifold_loss",
+    "matrix_lengths",
     "mean_silhouette",
     "membership",
     "min_max_scaled",
@@ -65,6 +68,8 @@ __all__ = [
     "rank_correlation",
     "ranks",
     "released",
+    "router_orthogonality",
+    "scale_free",
     "silhouette",
     "wilson",
 ]

@@ -1,0 +1,87 @@
+"""R and W_g of a live model: what the experts really multiply by, as views, in every layout."""
+
+import pytest
+import torch
+from tiny import FAMILIES, random_model
+from torch import nn
+
+from turnout.errors import ModelError
+from turnout.models.anatomy import read
+from turnout.models.gates import gate_matrices, has_gate, router_rows
+
+OUTSIDE = {"llama4_text", "jetmoe", "llama", "turnout_aoe"}
+
+
+class UngatedExperts(nn.Module):
+    """Experts of one matrix up and one down, as Nemotron-H has them."""
+
+    has_gate, is_transposed = False, False
+
+    def __init__(self, n, width, inner):
+        super().__init__()
+        self.up_proj = nn.Parameter(torch.randn(n, inner, width))
+        self.down_proj = nn.Parameter(torch.randn(n, width, inner))
+
+
+def layer_like(experts, n):
+    """A real layer with other experts in it."""
+    from dataclasses import replace
+
+    return replace(read(random_model("olmoe")).layers[0], experts=experts, n_experts=n)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in OUTSIDE | {"gpt_oss"}])
+def test_the_gate_is_what_goes_through_the_activation(family):
+    layer, heard = read(random_model(family)).layers[-1], []
+    gate = gate_matrices(layer)
+    assert gate.shape[:2] == router_rows(layer).shape == (layer.n_experts, 32)
+    experts, act = layer.experts, layer.experts.act_fn
+    experts._modules.pop("act_fn", None)
+    experts.act_fn = lambda up: heard.append(up) or act(up)
+    experts.config._experts_implementation = "eager"
+    x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    experts(x, torch.tensor([[1]] * 3), torch.ones(3, 1))
+    torch.testing.assert_close(heard[0], x @ gate[1])
+
+
+def test_of_gates_and_ups_by_turns_it_is_the_gates():
+    """gpt-oss gives (up + 1) · glu(gate): nothing without gates, something without ups."""
+    layer = read(random_model("gpt_oss")).layers[0]
+    x, one = torch.randn(3, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([[1]] * 3)
+    experts = layer.experts
+    with torch.no_grad():
+        experts.gate_up_proj_bias.zero_()
+        experts.down_proj_bias.zero_()
+        kept = gate_matrices(layer).clone()
+        experts.gate_up_proj.zero_()
+        gate_matrices(layer).copy_(kept)
+        assert bool((experts(x, one, torch.ones(3, 1)) != 0).all())
+        experts.gate_up_proj.normal_()
+        gate_matrices(layer).zero_()
+        assert bool((experts(x, one, torch.ones(3, 1)) == 0).all())
+
+
+@pytest.mark.parametrize("family", ["olmoe", "gpt_oss"])
+def test_gates_are_views_with_gradients(family):
+    layer = read(random_model(family)).layers[0]
+    gate = gate_matrices(layer)
+    assert gate.untyped_storage().data_ptr() == layer.experts.gate_up_proj.untyped_storage().data_ptr()
+    gate.square().sum().backward()
+    grad = layer.experts.gate_up_proj.grad
+    assert float(grad.abs().sum()) == pytest.approx(float(2 * gate.detach().abs().sum()), rel=1e-5)
+
+
+def test_experts_without_a_gate_give_their_first_matrix():
+    experts = UngatedExperts(4, 6, 5)
+    layer = layer_like(experts, 4)
+    assert not has_gate(layer)
+    torch.testing.assert_close(gate_matrices(layer), experts.up_proj.mT)
+
+
+def test_what_has_no_rows_or_no_gates_is_named():
+    layer = read(random_model("olmoe")).layers[0]
+    layer.router.weight = nn.Parameter(torch.randn(3, 32))
+    with pytest.raises(ModelError, match="expected a router with a weight of one row an expert"):
+        router_rows(layer)
+    with pytest.raises(ModelError, match="expected fused experts of transformers' layouts"):
+        gate_matrices(layer_like(nn.Linear(2, 2), 8))
