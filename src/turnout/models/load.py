@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from turnout.errors import ModelError
+from turnout.models.adapter import RouterAdapter
 from turnout.models.anatomy import MoE, read
 from turnout.models.files import check_folder, checkpoint_folder
 from turnout.models.own import register_own
@@ -29,7 +30,7 @@ def load(
     path_or_id: str | PathLike[str],
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    adapter: object = None,
+    adapter: str | PathLike[str] | None = None,
     *,
     device_map: str | dict[str, Any] | None = None,
     revision: str | None = None,
@@ -41,16 +42,18 @@ def load(
         path_or_id: a folder with `config.json` and safetensors weights, or a hub id.
         dtype: a torch dtype or its name ("bfloat16"); None or "auto" is the checkpoint's own.
         device: "cpu" (default), "cuda", "cuda:1", …
-        adapter: must be None; this version reads no adapters.
+        adapter: a folder with a router adapter, such as the run of `turnout align`, to put into the model.
         device_map: passed to accelerate, instead of `device`, for several devices or offloading.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run Python code that the checkpoint brings along.
 
     Raises:
-        ModelError: no such checkpoint, a malformed, incomplete, pickled or dense one, or one that needs its own code.
+        ModelError: no such checkpoint, a malformed, incomplete, pickled or dense one, or one that needs its own code;
+            no such adapter, or one of another base.
     """
     if adapter is not None:
-        raise ModelError("adapter", expected="None: this version reads no adapters", came=repr(adapter))
+        where = {"device": device, "device_map": device_map}
+        return _adapted(path_or_id, dtype, adapter, revision=revision, trust_remote_code=trust_remote_code, **where)
     source = str(path_or_id)
     folder = checkpoint_folder(source)
     if folder is not None:
@@ -65,6 +68,23 @@ def load(
         tokenizer = _tokenizer(source, folder, settings)
     name = folder.resolve().name if folder is not None else source
     return read(model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None))
+
+
+def _adapted(
+    path_or_id: str | PathLike[str],
+    dtype: torch.dtype | str | None,
+    folder: str | PathLike[str],
+    **settings: Any,
+) -> MoE:
+    """The base with an adapter's routers in it, if it is the base that the adapter was trained on.
+
+    Digests are of one dtype: a base that is wanted in another than the adapter's is loaded in both, to be compared.
+    """
+    adapter = RouterAdapter.read(folder)
+    moe = load(path_or_id, dtype, **settings)
+    adapter.check(moe if moe.model.dtype == adapter.dtype else load(path_or_id, adapter.dtype, **settings))
+    adapter.apply(moe)
+    return moe
 
 
 def as_moe(

@@ -11,6 +11,15 @@ from turnout.models.anatomy import MoE
 from turnout.models.router_forward import replaced_forward
 
 
+def decoder_layers(moe: MoE, number: int) -> tuple[nn.Module, ...]:
+    """All decoder layers, found as the list that holds the MoE layer `number`; none if the model keeps no such list."""
+    name = next(layer.name for layer in moe.layers if layer.layer == number)
+    parts = name.split(".")
+    at = max((i for i, part in enumerate(parts) if part == str(number)), default=0)
+    stack = moe.model.get_submodule(".".join(parts[:at])) if at else None
+    return tuple(stack) if isinstance(stack, nn.ModuleList) else ()
+
+
 @dataclass
 class Prefix:
     """What the decoder layers below one layer returned for one batch; empty until a forward ran within `recording`."""
@@ -21,11 +30,7 @@ class Prefix:
     @classmethod
     def before(cls, moe: MoE, number: int) -> "Prefix":
         """Of the layers below the MoE layer `number`; of none if the model keeps them in no list."""
-        name = next(layer.name for layer in moe.layers if layer.layer == number)
-        parts = name.split(".")
-        at = max((i for i, part in enumerate(parts) if part == str(number)), default=0)
-        stack = moe.model.get_submodule(".".join(parts[:at])) if at else None
-        return cls(tuple(stack[:number]) if isinstance(stack, nn.ModuleList) else ())
+        return cls(decoder_layers(moe, number)[:number])
 
     @contextmanager
     def recording(self) -> Iterator[None]:
