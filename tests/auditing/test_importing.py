@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -113,7 +114,22 @@ def sglang(folder):
     return jsonl(folder / "routed.jsonl", rows), None, ImportConfig(experts=E, layers=(1, 4, 6), shape=(7, K))
 
 
-FORMS = (npz_concatenated, npz_by_sample, parquet_nested, parquet_flat, vllm_over_http, sglang)
+def npz_flat(folder):
+    flat = {f"q{i}": array.ravel() for i, array in enumerate(arrays())}
+    np.savez(folder / "routed.npz", **flat)
+    config = ImportConfig(experts=E, layers=(1, 4, 6), shape=(3, K))
+    return folder / "routed.npz", jsonl(folder / "samples.jsonl", about()), config
+
+
+def npz_flat_concatenated(folder):
+    flat = np.concatenate(arrays()).ravel()
+    np.savez(folder / "routed.npz", routed_experts=flat, offsets=offsets(arrays()))
+    config = ImportConfig(experts=E, layers=(1, 4, 6), shape=(3, K))
+    return folder / "routed.npz", jsonl(folder / "samples.jsonl", about()), config
+
+
+FLAT = (npz_flat, npz_flat_concatenated)
+FORMS = (npz_concatenated, npz_by_sample, *FLAT, parquet_nested, parquet_flat, vllm_over_http, sglang)
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +341,7 @@ BAD = {
     "no object": (bad_bytes(b"3\n", "r.jsonl"), "line 1 of .*expected one JSON object, got int"),
     "no base64": (bad_rows([{"routed_experts": "§"}]), "line 1 of .*base64"),
     "no shape": (bad_rows([{"routed_experts": int32(arrays()[0])}]), "--shape LAYERSxK"),
+    "another shape": (bad_experts([a[:, :, :1] for a in arrays()]), "3 layers, 2 experts., as the shape given"),
     "odd bytes": (bad_rows([{"routed_experts": base64.b64encode(b"abc").decode()}]), "int32 numbers in base64"),
     "two ids": (bad_rows([ONE | {"id": "a"}, ONE | {"id": "a"}]), "expected an id of its own .*'a' twice"),
     "subject": (bad_rows([ONE | {"subject": " "}]), "expected a subject with a name"),
@@ -342,8 +359,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_is_named_and_nothing_is_left(tmp_path, name):
     write, message = BAD[name]
+    config = replace(CONFIG, shape=(3, K)) if name == "another shape" else CONFIG
     with pytest.raises(RunError, match=message) as raised:
-        import_routed(write(tmp_path), tmp_path / "run", CONFIG)
+        import_routed(write(tmp_path), tmp_path / "run", config)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "run").exists()
 

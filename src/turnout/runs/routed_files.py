@@ -46,26 +46,28 @@ def read_routed(path: Path, shape: Shape | None = None) -> Iterator[Routed]:
     - .npz: `routed_experts` [ΣT, L, K] with `offsets` [S + 1], and beside it `id`, `subject`, `domain`, `answer`,
       `prompt_tokens` [S] and `tokens` [ΣT] where known; or an array [T, L, K] a sample, named by its id.
     - .parquet, .jsonl: a row a sample, `routed_experts` (or `meta_info.routed_experts`) being nested lists, base64 of
-      .npy bytes, or, where `shape` is given, base64 of int32 or a flat list.
+      .npy bytes, or, where `shape` is given, base64 of int32.
+
+    Where `shape` is given, [T·L·K] may stand for [T, L, K] in every format.
 
     Args:
         path: the file.
-        shape: (L, K) for what comes without its shape.
+        shape: (L, K) for what comes without its shape; what comes with one must have this.
 
     Raises:
-        RunError: no such file, another format, a damaged one, pickled objects, or a row without experts.
+        RunError: no such file, another format, a damaged one, pickled objects, another shape, or a row without experts.
     """
-    readers: dict[str, Callable[[Path], Iterator[Routed]]] = {
+    readers: dict[str, Callable[[Path, Shape | None], Iterator[Routed]]] = {
         ".npy": _npy,
         ".npz": _npz,
-        ".parquet": lambda p: _rows(p, shape),
-        ".jsonl": lambda p: _rows(p, shape),
+        ".parquet": _rows,
+        ".jsonl": _rows,
     }
     if path.suffix.lower() not in readers:
         raise RunError(path, expected=f"a file of routed experts: {_FORMS}", came=path.suffix or "no suffix")
     if not path.is_file():
         raise RunError(path, expected="a file of routed experts", came="no such file")
-    return readers[path.suffix.lower()](path)
+    return readers[path.suffix.lower()](path, shape)
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,10 +111,10 @@ def _rows(path: Path, shape: Shape | None) -> Iterator[Routed]:
         value = fields.get(ROUTED)
         if value is None:
             raise RunError(where, expected=f"the column {ROUTED}", came=", ".join(sorted(row)) or "nothing")
-        yield Routed(where, _decoded(value, where, shape), fields)
+        yield Routed(where, _shaped(_decoded(value, where), where, shape), fields)
 
 
-def _decoded(value: object, where: str, shape: Shape | None) -> NDArray[Any]:
+def _decoded(value: object, where: str) -> NDArray[Any]:
     if isinstance(value, str):
         try:
             value = base64.b64decode(value, validate=True)
@@ -123,28 +125,32 @@ def _decoded(value: object, where: str, shape: Shape | None) -> NDArray[Any]:
             return _load(io.BytesIO(value), where)
         if len(value) % 4:
             raise RunError(where, expected="int32 numbers in base64", came=f"{len(value)} bytes")
-        return _shaped(np.frombuffer(value, "<i4"), where, shape)
+        return np.frombuffer(value, "<i4")
     try:
-        array = np.array(value)
+        return np.array(value)
     except ValueError as error:
         raise RunError(where, expected="experts for each token and layer, as many in each", came=error) from error
-    return _shaped(array, where, shape) if array.ndim == 1 else array
 
 
-def _shaped(flat: NDArray[Any], where: str, shape: Shape | None) -> NDArray[Any]:
-    """Numbers that came without their shape as [T, L, K]."""
+def _shaped(array: NDArray[Any], where: str, shape: Shape | None) -> NDArray[Any]:
+    """Numbers that came without their shape as [T, L, K]; others as they are, if they have the `shape` given."""
+    if array.ndim != 1:
+        if shape is not None and array.shape[-2:] != shape:
+            expected = f"[tokens, {shape[0]} layers, {shape[1]} experts], as the shape given"
+            raise RunError(where, expected=expected, came=list(array.shape))
+        return array
     if shape is None:
         do = "say how many with --shape LAYERSxK"
-        raise RunError(where, expected="layers and chosen experts", came=f"{len(flat)} numbers without a shape", do=do)
+        raise RunError(where, expected="layers and chosen experts", came=f"{len(array)} numbers without a shape", do=do)
     n_layers, k = shape
-    if len(flat) == 0 or len(flat) % (n_layers * k):
+    if len(array) == 0 or len(array) % (n_layers * k):
         expected = f"a multiple of {n_layers} layers × {k} experts"
-        raise RunError(where, expected=expected, came=f"{len(flat)} numbers")
-    return flat.reshape(-1, n_layers, k)
+        raise RunError(where, expected=expected, came=f"{len(array)} numbers")
+    return array.reshape(-1, n_layers, k)
 
 
-def _npy(path: Path) -> Iterator[Routed]:
-    array = _load(path, str(path))
+def _npy(path: Path, shape: Shape | None) -> Iterator[Routed]:
+    array = _shaped(_load(path, str(path)), str(path), shape)
     yield from _stacked(array, str(path))
 
 
@@ -155,22 +161,23 @@ def _stacked(array: NDArray[Any], where: str) -> Iterator[Routed]:
         yield Routed(where, array)
 
 
-def _npz(path: Path) -> Iterator[Routed]:
+def _npz(path: Path, shape: Shape | None) -> Iterator[Routed]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if ROUTED not in archive.files:
                 for name in archive.files:
-                    yield Routed(f"{name} in {path}", archive[name], {"id": name})
-            elif "offsets" in archive.files:
-                yield from _concatenated(archive, path)
-            else:
-                yield from _stacked(archive[ROUTED], f"{ROUTED} in {path}")
+                    where = f"{name} in {path}"
+                    yield Routed(where, _shaped(archive[name], where, shape), {"id": name})
+                return
+            where = f"{ROUTED} in {path}"
+            experts = _shaped(archive[ROUTED], where, shape)
+            yield from _concatenated(experts, archive, path) if "offsets" in archive.files else _stacked(experts, where)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise RunError(path, expected="a .npz file of arrays of numbers", came=error) from error
 
 
-def _concatenated(archive: Any, path: Path) -> Iterator[Routed]:
-    experts, offsets = archive[ROUTED], archive["offsets"]
+def _concatenated(experts: NDArray[Any], archive: Any, path: Path) -> Iterator[Routed]:
+    offsets = archive["offsets"]
     sound = offsets.ndim == 1 and offsets.dtype.kind in "iu" and len(offsets) > 1 and experts.ndim > 0
     if not sound or offsets[0] != 0 or offsets[-1] != len(experts) or (np.diff(offsets.astype(np.int64)) < 1).any():
         expected = f"offsets that rise from 0 to the {len(experts) if experts.ndim else 0} tokens"

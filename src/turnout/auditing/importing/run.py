@@ -93,40 +93,57 @@ def import_routed(
         pairs = enumerate(join(file, beside, config))
         return (check_sample(i, one, said, form, placing, config.prompt_only) for i, (one, said) in pairs)
 
+    found, shards, left_out = _check_all(read(), progress)
+    tasks = _tasks(file, found, placing)
+    imported = _imported(Path(out), found, form, left_out)
+    with RunFolder.open(out, _inputs(file, config, form, found, tasks)) as run:
+        if run.complete:
+            note(f"{out}: this run is complete; nothing is imported again")
+            return imported
+        if left_out:
+            said = "samples have a token id more than rows; the last, which no router saw, is left out"
+            note(f"{file}: {left_out} {said}")
+        _write(run, read(), shards, form.layers, progress, note)
+        about = {"model": _model(file, config, form), "tasks": tasks.describe()}
+        counts = {name: value for name, value in imported.to_dict().items() if name != "path"}
+        run.finish(**about, config=AuditConfig(kind="frequency").describe(), imported=counts, timings={})
+    return imported
+
+
+def _check_all(read: Iterator[Checked], progress: Progress) -> tuple[list[Sample], list[int], int]:
+    """Every sample; how many of them each shard takes; how many token ids were left out."""
     found, sizes, left_out = list[Sample](), list[int](), 0
-    for checked in read():
+    for checked in read:
         found.append(checked.sample)
         sizes.append(checked.experts_TLK.size)
         left_out += checked.left_out
         progress("checking samples", len(found), len(found) + 1, "samples")
     progress("checking samples", len(found), len(found), "samples")
-    tasks = _tasks(file, found, placing)
-    numbers = tuple(layer.layer for layer in form.layers)
-    inputs = {
+    return found, _shards(sizes), left_out
+
+
+def _imported(out: Path, found: Sequence[Sample], form: Form, left_out: int) -> Imported:
+    return Imported(
+        path=out,
+        samples=len(found),
+        tokens=sum(len(sample.tokens) for sample in found),
+        layers=tuple(layer.layer for layer in form.layers),
+        experts=form.layers[0].experts,
+        top_k=form.layers[0].top_k,
+        token_ids=all(sample.tokens[0] != UNKNOWN_TOKEN for sample in found),
+        left_out=left_out,
+    )
+
+
+def _inputs(file: Path, config: ImportConfig, form: Form, found: Sequence[Sample], tasks: TaskSet) -> dict[str, object]:
+    """What makes this import this one, wherever its file lies."""
+    return {
         "verb": "import",
         "routed": sha256(file),
         "samples": tasks.digest,
         "tokens": _tokens_digest(found),
-        "config": {**asdict(config), "layers": list(numbers)},
+        "config": {**asdict(config), "layers": [layer.layer for layer in form.layers]},
     }
-    token_ids = all(s.tokens[0] != UNKNOWN_TOKEN for s in found)
-    tokens = sum(len(s.tokens) for s in found)
-    imported = Imported(
-        Path(out), len(found), tokens, numbers, config.experts, form.layers[0].top_k, token_ids, left_out
-    )
-    with RunFolder.open(out, inputs) as run:
-        if run.complete:
-            note(f"{out}: this run is complete; nothing is imported again")
-            return imported
-        if left_out:
-            note(
-                f"{file}: {left_out} samples have a token id more than rows; the last, which no router saw, is left out"
-            )
-        _write(run, read(), _shards(sizes), form.layers, progress, note)
-        about = {"model": _model(file, config, form), "tasks": tasks.describe()}
-        counts = {name: value for name, value in imported.to_dict().items() if name != "path"}
-        run.finish(**about, config=AuditConfig(kind="frequency").describe(), imported=counts, timings={})
-    return imported
 
 
 def _write(
