@@ -10,8 +10,8 @@ from transformers import OlmoeConfig
 class AoeConfig(OlmoeConfig):  # type: ignore[misc]  # Any: transformers ships no types
     """OLMoE's keys, with the same meaning and defaults, and one more.
 
-    `norm_topk_prob` False (the default) weighs the chosen experts by a softmax over the norms of all experts, as both
-    papers do; True divides by the chosen ones' sum, which is a softmax over the K chosen norms.
+    `norm_topk_prob` False (the default) weighs the chosen experts by a softmax over the norms of all experts, as
+    arXiv 2512.23447 does; True divides by the chosen ones' sum, which is a softmax over the K chosen norms.
 
     Args:
         expert_rank: r, the rank of each expert's gate matrix. None: H·I/(H+I), rounded, which keeps an expert's

@@ -8,7 +8,7 @@ W_up^j [r, I]. All experts compute x W_down^j; the K with the largest norms go o
 The softmax is over all E norms, as in arXiv 2512.23447, section 2, and in the authors' code
 (github.com/trestad/Autonomy-of-Experts, AoE.py). So n stands where other families have router logits, and the score
 vector p = softmax(n) where they have router scores: for the balancing loss, and for all that Turnout measures. Every
-matrix starts as N(0, initializer_range²), which for the gate is ours: the papers do not say.
+matrix starts as N(0, initializer_range²), as in that code.
 
 Shapes: T tokens, H hidden size, E experts, K chosen experts a token, I expert width, r rank of a gate, R rows: (token,
 choice) pairs sorted by expert, O outputs of a matrix.
