@@ -47,7 +47,7 @@ def render_run(run: StoredRun) -> str:
 
 
 def assembled(template: str, scripts: Sequence[str], data: Mapping[str, Any]) -> str:
-    """A page of this package: the template with style, data, its scripts and plotly.js in their holes."""
+    """A page of this package: the template between the head and scripts that all pages share."""
     script = "".join(_asset(name) for name in scripts)
     parts = {
         "policy": _policy(script, _plotly()),
@@ -56,7 +56,13 @@ def assembled(template: str, scripts: Sequence[str], data: Mapping[str, Any]) ->
         "script": script,
         "plotly": _plotly(),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda hole: parts[hole[1]], _asset(template))
+    shared = {name: _filled(_asset(f"{name}.html"), parts) for name in ("head", "scripts")}
+    return _filled(_asset(template), shared)
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    """`template` with each {{name}} replaced, once: a hole inside a part stays as it is."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda hole: parts[hole[1]], template)
 
 
 def page_data(run: StoredRun) -> dict[str, Any]:
