@@ -13,14 +13,31 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.api import audit, compare, evaluate, mask
+    from turnout.api import audit, compare, evaluate, mask, measure_coupling
+    from turnout.coupling import couple, uncouple
     from turnout.models.load import load
 
 __version__ = "0.1.0"
-__all__ = ["TurnoutError", "__version__", "audit", "compare", "evaluate", "load", "mask", "ops"]
+__all__ = [
+    "TurnoutError",
+    "__version__",
+    "audit",
+    "compare",
+    "couple",
+    "evaluate",
+    "load",
+    "mask",
+    "measure_coupling",
+    "ops",
+    "uncouple",
+]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
-_HOMES = dict.fromkeys(("audit", "compare", "evaluate", "mask"), "turnout.api") | {"load": "turnout.models.load"}
+_HOMES = {
+    **dict.fromkeys(("audit", "compare", "evaluate", "mask", "measure_coupling"), "turnout.api"),
+    **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),
+    "load": "turnout.models.load",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -93,6 +93,9 @@ def probe(model: PreTrainedModel, name: str) -> list[Verdict]:
     found = _candidates(model)
     if not found:
         raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=_what_it_is(model))
+    alone = next((candidate.layer for candidate in found if candidate.n_experts < 2), None)
+    if alone is not None:
+        raise ModelError(f"{name}: layer {alone}", expected="two experts at least, to choose among", came="one")
     hearing = _run(model, found, name)
     heard = {verdict.candidate.experts_name for verdict in hearing.verdicts}
     for candidate in found:

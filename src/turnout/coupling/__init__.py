@@ -1,0 +1,18 @@
+"""Coupling routers with experts: the ERC loss (arXiv 2512.23447) in any training run, with its controls."""
+
+from turnout.coupling.attach import Coupling, couple, coupling_of, uncouple
+from turnout.coupling.config import CoupleConfig
+from turnout.coupling.measure import measure_coupling
+from turnout.coupling.measure_config import MeasureConfig
+from turnout.coupling.result import CouplingResult
+
+__all__ = [
+    "CoupleConfig",
+    "Coupling",
+    "CouplingResult",
+    "MeasureConfig",
+    "couple",
+    "coupling_of",
+    "measure_coupling",
+    "uncouple",
+]

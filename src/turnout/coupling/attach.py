@@ -1,0 +1,401 @@
+"""The coupling term in a model's own loss: hooks that compute it layer by layer, and take it away again.
+
+A layer's term is made before its experts run, inside the layer's forward, where sharded parameters are gathered. The
+terms are added to the loss that the outermost model returns. What a forward of the model noted lives in one `_Forward`;
+gradient checkpointing runs layers again in the backward pass, outside of any forward of the model, and finds it there.
+
+Shapes: T tokens of a forward, batch · length flattened; N experts, H hidden size.
+"""
+
+import inspect
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from turnout import ops
+from turnout.coupling.config import Alpha, CoupleConfig
+from turnout.coupling.term import Term, coupling_term
+from turnout.coupling.timing import Stopwatch
+from turnout.errors import ModelError
+from turnout.models.anatomy import MoE, MoELayer, read
+from turnout.models.gates import gate_matrices, has_gate, router_rows
+
+_IGNORED = -100
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _eager(function: _Function) -> _Function:
+    """`function` outside of what torch.compile traces."""
+    return torch.compiler.disable(function)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFigures:
+    """What a layer's coupling was at the last training forward; tensors without gradient.
+
+    Attributes:
+        term: the layer's term, before weight and reduction.
+        norms_NN: M; None where neither the term nor `Coupling.watching` asked for it.
+        bound_N: ε of each router row.
+        router_norm: ‖R‖_F; None unless `Coupling.watching`.
+        gate_norm: ‖W_g‖_F over all experts; None unless `Coupling.watching`.
+    """
+
+    term: Tensor
+    norms_NN: Tensor | None
+    bound_N: Tensor
+    router_norm: Tensor | None = None
+    gate_norm: Tensor | None = None
+
+
+@dataclass(eq=False)
+class _Forward:
+    """One training forward of the model."""
+
+    step: int
+    terms: dict[int, Tensor] = field(default_factory=dict)
+    again: set[int] = field(default_factory=set)  # layers that ran without gradients: reentrant checkpointing
+    coefficient: Tensor | float = 0.0  # of one layer's term in the term that is added
+    slope: Tensor | None = None  # of the final loss in the term that was added, known once the backward pass began
+
+
+class Coupling:
+    """A model's coupling, as `couple` returns it.
+
+    Attributes:
+        config: what was asked for.
+        layers: decoder layers that are coupled.
+        step: optimiser steps so far, which the noise and a schedule of α depend on. It counts by itself; set it after
+            resuming a loop of your own. `CouplingCallback` sets it from the Trainer's.
+        notes: what a user should know of this model: experts without gates, routers that the paper did not test.
+        added: training forwards whose loss got the term.
+        figures: {decoder layer: figures} of the last training forward.
+        watching: also note what only a log wants: norms, and M where the term needs none.
+        stopwatch: time spent on the term.
+    """
+
+    def __init__(self, model: nn.Module, layers: tuple[MoELayer, ...], config: CoupleConfig) -> None:
+        self.config = config
+        self.layers = tuple(layer.layer for layer in layers)
+        self.step, self.added, self.watching = 0, 0, False
+        self.notes = _notes(layers)
+        self.figures: dict[int, LayerFigures] = {}
+        self.stopwatch = Stopwatch()
+        self._by_number = {layer.layer: layer for layer in layers}
+        self._rows: dict[int, Tensor] = {}
+        self._stepped = False
+        self._forward: _Forward | None = None
+        self._last: _Forward | None = None
+        self._handles = [
+            model.register_forward_pre_hook(self._enter, with_kwargs=True),
+            model.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
+            *(layer.router.register_forward_pre_hook(partial(self._note_rows, layer.layer)) for layer in layers),
+            *(
+                layer.experts.register_forward_pre_hook(partial(self._before_experts, layer.layer), with_kwargs=True)
+                for layer in layers
+            ),
+        ]
+        _count_steps(self, model)
+
+    def remove(self) -> None:
+        """Take every hook away; the model is as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._rows, self._forward, self._last = [], {}, None, None
+
+    @_eager
+    def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the model's forward: begin to collect, if it is a training one with labels."""
+        self._forward = None
+        if not (model.training and torch.is_grad_enabled()) or _labels(model, args, kwargs) is None:
+            return
+        if self._stepped:
+            self._stepped, self.step = False, self.step + 1
+        self._forward = self._last = _Forward(self.step)
+
+    @_eager
+    def _note_rows(self, number: int, _: nn.Module, __: object) -> None:
+        """Before a router: copy its rows, which may be gathered only while it runs."""
+        if self._current(number) is not None:
+            self._rows[number] = router_rows(self._by_number[number]).clone()
+
+    @_eager
+    def _before_experts(
+        self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Before a layer's experts: compute its term; in a recomputation, again, from the same noise."""
+        forward = self._current(number)
+        if forward is None or (not self.config.weight and not self.watching):
+            return None
+        rows_NH, gate_NHI = self._rows.pop(number), gate_matrices(self._by_number[number])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.weight > 0):
+            term = self._timed_term(rows_NH, gate_NHI, number, forward.step)
+        if self._forward is None:
+            if number not in forward.again:
+                return None  # the first run's graph is the one that counts; this one only restores what it saved
+            return _replace_first(args, kwargs, lambda hidden: _Carry.apply(hidden, term.loss, forward))
+        forward.terms[number] = term.loss
+        if not torch.is_grad_enabled():
+            forward.again.add(number)
+        self.figures[number] = self._figures_of(term, rows_NH, gate_NHI)
+        return None
+
+    @_eager
+    def _leave(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """After the model's forward: add the term to the loss that it returns."""
+        forward, self._forward = self._forward, None
+        if forward is None or output is None or not forward.terms or not self.config.weight:
+            return None
+        share = _share(_labels(model, args, kwargs), kwargs)
+        forward.coefficient = self.config.weight / (len(forward.terms) if self.config.reduction == "mean" else 1)
+        total = _total(forward)
+        forward.terms.clear()
+        changed = _with_term(output, total, share)
+        self.added += changed is not None
+        return changed
+
+    def _current(self, number: int) -> _Forward | None:
+        """The forward that layer `number` runs in or is recomputed for; None if it is no training forward's."""
+        if self._forward is not None:
+            return self._forward
+        recomputed = torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
+        return self._last if recomputed and number in self.figures else None
+
+    def _timed_term(self, rows_NH: Tensor, gate_NHI: Tensor, number: int, step: int) -> Term:
+        start = self.stopwatch.mark(gate_NHI.device)
+        term = coupling_term(rows_NH, gate_NHI, self.config, number, step)
+        self.stopwatch.add(start, gate_NHI.device)
+        learns = gate_NHI if gate_NHI.requires_grad and self.config.gradient != "router" else rows_NH
+        if self._forward is not None and term.loss.requires_grad:
+            self.stopwatch.time_backward(term.loss, learns)
+        return term
+
+    @torch.no_grad()
+    def _figures_of(self, term: Term, rows_NH: Tensor, gate_NHI: Tensor) -> LayerFigures:
+        loss, norms_NN = term.loss.detach(), term.norms_NN
+        if not self.watching:
+            return LayerFigures(loss, norms_NN, term.bound_N)
+        if norms_NN is None:
+            norms_NN = ops.activation_norms(rows_NH, gate_NHI)
+        router_norm = torch.linalg.vector_norm(rows_NH, dtype=norms_NN.dtype)
+        gate_norm = torch.linalg.vector_norm(ops.matrix_lengths(gate_NHI))
+        return LayerFigures(loss, norms_NN, term.bound_N, router_norm, gate_norm)
+
+
+def couple(
+    model: PreTrainedModel | MoE | nn.Module,
+    alpha: Alpha = 1.0,
+    weight: float = 1.0,
+    **options: Any,
+) -> Coupling:
+    """Make a MoE add the ERC loss (arXiv 2512.23447) to its own loss whenever it trains; in place.
+
+    >>> turnout.couple(model, alpha=1.0, weight=1.0)
+    >>> loss = model(input_ids=ids, labels=ids).loss  # with the term, if model.training; logits are untouched
+
+    It works in a plain loop, transformers' Trainer, TRL's SFTTrainer and accelerate, with DDP and FSDP2. The term is
+    counted once an optimiser step under gradient accumulation: in a loop that divides each loss by the number of
+    micro-batches, and with `num_items_in_batch`, which Trainer gives. Nothing is added in evaluation, under `no_grad`
+    and without labels. The model's state dict does not change.
+
+    Args:
+        model: a transformers model, a MoE, or a PEFT model: the outermost one whose loss is used.
+        alpha: α, at least 0; a mapping from decoder layer, or a function of the optimiser step.
+        weight: of the term beside the model's own loss; 0 adds nothing and only notes figures for the callback.
+        **options: gradient, reduction, noise, pairing, normalised, layers, seed, term: see `CoupleConfig`.
+
+    Returns:
+        The handle: `.step`, `.notes`, `.figures`; `uncouple(model)` undoes it.
+
+    Raises:
+        ModelError: a dense model, one whose routers or experts do not fit, or one that is coupled already.
+        RecipeError: an option that does not fit.
+    """
+    config = CoupleConfig.of(alpha=alpha, weight=weight, **options)
+    outer: Any = model.model if isinstance(model, MoE) else model
+    if coupling_of(outer) is not None:
+        raise ModelError("couple", expected="a model that is not coupled", came="a coupled one", do="uncouple it first")
+    inner = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
+    moe = model if isinstance(model, MoE) else read(inner)
+    return Coupling(outer, _chosen(moe, config), config)
+
+
+def uncouple(model: PreTrainedModel | MoE | nn.Module) -> None:
+    """Undo `couple`: the model's loss is its own again.
+
+    Raises:
+        ModelError: the model is not coupled.
+    """
+    coupling = coupling_of(model.model if isinstance(model, MoE) else model)
+    if coupling is None:
+        raise ModelError("uncouple", expected="a coupled model", came="one that is not")
+    coupling.remove()
+
+
+def coupling_of(model: nn.Module) -> Coupling | None:
+    """The coupling of `model` or of a model that it wraps; None if there is none."""
+    hooks = (hook for module in model.modules() for hook in module._forward_pre_hooks.values())
+    found = (getattr(hook, "__self__", None) for hook in hooks)
+    return next((owner for owner in found if isinstance(owner, Coupling)), None)
+
+
+def _chosen(moe: MoE, config: CoupleConfig) -> tuple[MoELayer, ...]:
+    """The layers to couple, each with rows and matrices that fit."""
+    there = {layer.layer: layer for layer in moe.layers}
+    wanted = list(there) if config.layers is None else list(dict.fromkeys(config.layers))
+    missing = next((number for number in wanted if number not in there), None)
+    if missing is not None or not wanted:
+        raise ModelError(
+            "layers", expected=f"MoE layers, of {list(there)}", came="none" if missing is None else missing
+        )
+    for number in wanted:
+        layer = there[number]
+        rows_NH, gate_NHI = router_rows(layer), gate_matrices(layer)
+        if rows_NH.shape != gate_NHI.shape[:2]:
+            expected = f"gate matrices for router rows of {rows_NH.shape[1]} numbers"
+            raise ModelError(f"layer {number}", expected=expected, came=f"ones of {gate_NHI.shape[1]} rows")
+        config.alpha_at(number, 0)
+    return tuple(there[number] for number in wanted)
+
+
+def _notes(layers: tuple[MoELayer, ...]) -> tuple[str, ...]:
+    said = []
+    without = [layer.layer for layer in layers if not has_gate(layer)]
+    if without:
+        said.append(f"experts without a gate in layers {without}: their first matrix is coupled in its place")
+    other = [layer.layer for layer in layers if layer.scoring != "softmax"]
+    if other:
+        said.append(f"sigmoid routers in layers {other}: the paper did not test the loss on those")
+    return tuple(said)
+
+
+def _count_steps(coupling: Coupling, model: nn.Module) -> None:
+    """Note every step of an optimiser that holds parameters of `model`, until the coupling is gone."""
+    ours, model_of = weakref.ref(coupling), weakref.ref(model)
+    known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
+
+    def after_step(optimizer: Optimizer, _: object, __: object) -> None:
+        coupling, model = ours(), model_of()
+        if coupling is None or model is None:
+            return
+        if optimizer not in known:
+            theirs = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            known[optimizer] = any(id(p) in theirs for p in model.parameters())
+        coupling._stepped |= known[optimizer]
+
+    handle = register_optimizer_step_post_hook(after_step)
+    coupling._handles.append(handle)
+    weakref.finalize(coupling, handle.remove)
+
+
+def _labels(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The labels of a call of the model, already shifted or not."""
+    found = kwargs.get("labels")
+    if found is None and args:
+        found = inspect.signature(model.forward).bind_partial(*args).arguments.get("labels")
+    found = kwargs.get("shift_labels") if found is None else found
+    return found if isinstance(found, Tensor) else None
+
+
+def _share(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tensor | float:
+    """How much of the optimiser step's term this micro-batch adds: its share of the step's labels, if they are known.
+
+    Without `num_items_in_batch` the loss is a mean, which whoever accumulates gradients divides.
+    """
+    n_items, shifted = kwargs.get("num_items_in_batch"), kwargs.get("shift_labels")
+    if n_items is None or labels is None:
+        return 1.0
+    counted = labels[..., 1:] if shifted is None else shifted
+    n_counted = (counted != _IGNORED).sum()
+    return n_counted / (n_items.to(n_counted.device) if isinstance(n_items, Tensor) else n_items)
+
+
+def _total(forward: _Forward) -> Tensor:
+    """The forward's terms times their coefficient; differentiable also where layers ran without gradients."""
+    device = next(reversed(forward.terms.values())).device
+    recorded = [term.to(device) for number, term in forward.terms.items() if number not in forward.again]
+    again = [term.to(device) for number, term in forward.terms.items() if number in forward.again]
+    parts = [torch.stack(recorded).sum()] if recorded else []
+    if again:
+        anchor = torch.zeros((), device=device, requires_grad=True)
+        parts.append(_NoteSlope.apply(torch.stack(again).sum(), anchor, forward))
+    return forward.coefficient * torch.stack(parts).sum()
+
+
+def _with_term(output: Any, total: Tensor, share: Tensor | float) -> Any:
+    """`output` with the term in its loss; None if it has no loss."""
+    if not isinstance(output, ModelOutput | dict):
+        if not isinstance(output, tuple) or not output or not isinstance(output[0], Tensor) or output[0].dim():
+            return None
+        return (_sum(output[0], total * share), *output[1:])
+    loss = output.get("loss")
+    if loss is None:
+        return None
+    output["loss"] = _sum(loss, total * share)
+    if _is_for_sft(output):
+        # TRL's SFTTrainer takes −Σ log p over its count of labels: a label's log p carries a label's share of the term.
+        log_probs = output["log_probs"]
+        output["log_probs"] = log_probs - total.to(log_probs.device) * output["label_mask"]
+    return output
+
+
+def _sum(loss: Tensor, term: Tensor) -> Tensor:
+    return loss + term.to(loss.device)
+
+
+def _is_for_sft(output: Mapping[str, Any]) -> bool:
+    """Whether these are the outputs that TRL's SFTTrainer, alone among its trainers, asks a model for.
+
+    Others compare log-probabilities with each other: those must stay as they are.
+    """
+    given = {name for name in ("log_probs", "entropy", "is_top1", "mean_logits") if output.get(name) is not None}
+    return given == {"log_probs", "entropy", "is_top1"}
+
+
+def _replace_first(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name = next(iter(kwargs))
+    return args, {**kwargs, name: change(kwargs[name])}
+
+
+class _NoteSlope(torch.autograd.Function):
+    """Passes a sum of terms on; in the backward pass, notes how steeply the final loss depends on it.
+
+    Reentrant checkpointing runs layers without gradients first, so that a layer's term has none there. It gets its
+    gradient when the layer runs again (`_Carry`), and by then this node, the last of the forward, has run.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, anchor: Tensor, forward: _Forward) -> Tensor:  # noqa: ARG004
+        ctx.forward = forward
+        return total.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        ctx.forward.slope = grad
+        return None, torch.zeros_like(grad), None
+
+
+class _Carry(torch.autograd.Function):
+    """Passes hidden states on; in the backward pass, gives a layer's term the slope that `_NoteSlope` noted."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, term: Tensor, forward: _Forward) -> Tensor:
+        ctx.forward, ctx.like = forward, term
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        slope = ctx.forward.slope
+        return grad, None if slope is None else slope.to(ctx.like), None

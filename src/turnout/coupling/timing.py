@@ -1,0 +1,49 @@
+"""How long the coupling term takes: in a forward by the clock, in a backward between two gradients."""
+
+import time
+
+import torch
+from torch import Tensor
+
+Mark = float | torch.cuda.Event
+
+
+class Stopwatch:
+    """Adds up spans on one device; on CUDA by events, so that nothing waits until the sum is asked for."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[Mark, Mark]] = []
+
+    def mark(self, device: torch.device) -> Mark:
+        """Now, on `device`."""
+        if device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+
+    def add(self, start: Mark, device: torch.device) -> None:
+        """Count the time since `start`."""
+        self._spans.append((start, self.mark(device)))
+
+    def time_backward(self, first: Tensor, last: Tensor) -> None:
+        """Count the time from the gradient of `first` to the gradient of `last`, in the backward pass to come."""
+        if not (first.requires_grad and last.requires_grad):
+            return
+        started: list[Mark] = []
+        first.register_hook(lambda _: started.append(self.mark(first.device)))
+        last.register_hook(lambda _: self.add(started.pop(), first.device) if started else None)
+
+    def take(self) -> float:
+        """Seconds since the last call, which are then forgotten."""
+        spans, self._spans = self._spans, []
+        return sum(_seconds(start, end) for start, end in spans)
+
+
+def _seconds(start: Mark, end: Mark) -> float:
+    if isinstance(start, float) or isinstance(end, float):
+        assert isinstance(start, float)
+        assert isinstance(end, float)
+        return end - start
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
