@@ -5,13 +5,14 @@ render(run)         the same page as a string
 summary(audit)      an audit as tables for a terminal
 comparison_tables(…), write_comparison(…)   what `auditing.compare` found, for a terminal and as a page
 claim_lines(audit)  what the claim says, in sentences
-write_figures(run)  figures for papers, SVG
+write_figures(run)  figures for papers, SVG; write_png(files) as PNG too, unless png_missing() says why not
 figures             each figure of the page as plain data
 """
 
 from turnout.report.claim_words import claim_lines
 from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
 from turnout.report.page import render, write_report
+from turnout.report.png import png_missing, write_png
 from turnout.report.stored import StoredRun, masking_runs, read_run
 from turnout.report.summary import summary
 from turnout.report.svg import write_figures
@@ -24,11 +25,13 @@ __all__ = [
     "comparison_sentences",
     "comparison_tables",
     "masking_runs",
+    "png_missing",
     "read_run",
     "render",
     "render_comparison",
     "summary",
     "write_comparison",
     "write_figures",
+    "write_png",
     "write_report",
 ]

@@ -1,6 +1,7 @@
 """Figures for papers: the data of `figures` as SVG, one file each, without a plotting library or a browser.
 
-Plotly's static export needs Chrome; these need nothing. Vector, black on white, sized for a column, text as text.
+Plotly's static export needs Chrome; these need nothing. Vector, black on white, sized for a column, text as text; `png`
+draws them as pixels.
 """
 
 import math
@@ -16,6 +17,7 @@ from turnout.report.words import NAMES
 from turnout.runs import atomic
 
 WIDTH, HEIGHT = 480, 300
+FONTS = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 26, 42
 _INK, _FAINT, _BLUE, _RED = "#1b2026", "#c9d0d6", "#1d5c9e", "#b8410b"
 _VIRIDIS = ("#440154", "#472f7d", "#39568c", "#2a788e", "#1f988b", "#35b779", "#7ad151", "#bddf26", "#fde725")
@@ -24,7 +26,7 @@ Point = tuple[float, float]
 
 
 def write_figures(run: StoredRun, folder: str | Path) -> list[Path]:
-    """Write the run's figures into `folder`: measures along depth, the map, one layer's rank plane and Lorenz curve.
+    """Write the run's figures into `folder` as SVG: measures along depth, map, one layer's rank plane and Lorenz curve.
 
     The layer is the one where the page opens, that of greatest coverage. Files of the same name are written over.
     """
@@ -181,7 +183,7 @@ class _Axes:
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
         )
-        style = f'font-family="Helvetica, Arial, sans-serif" font-size="11" fill="{_INK}"'
+        style = f'font-family="{FONTS}" font-size="11" fill="{_INK}"'
         sheet = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>'
         return f"{head} {style}>{sheet}{''.join(marks)}{frame}{self._ticks()}{titles}</svg>\n"
 
