@@ -20,7 +20,7 @@ class ModelRecipe(_Section):
     """The architecture, in names that every MoE family of transformers shares; `options` are that family's own keys.
 
     Args:
-        architecture: a transformers `model_type`: olmoe, qwen3_moe, mixtral, …
+        architecture: a transformers `model_type` (olmoe, qwen3_moe, mixtral, …), or our own `turnout_aoe`.
         hidden_size: H, the width of the residual stream.
         layers: decoder layers, each with a MoE block.
         heads: attention heads; key-value heads are as many unless `options` say otherwise.
