@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.errors import RunError
-from turnout.runs.layout import TraceLayer, layer_fields, trace_schema
-from turnout.runs.trace_rows import Sample
+from turnout.runs.layout import TraceLayer, layer_fields
+from turnout.runs.trace_rows import Sample, assembled
 
 
 def check_experts(experts: NDArray[Any], where: str, layers: Sequence[TraceLayer]) -> None:
@@ -44,15 +44,7 @@ def check_experts(experts: NDArray[Any], where: str, layers: Sequence[TraceLayer
 
 def routed_rows(samples: Sequence[Sample], experts: Sequence[NDArray[Any]], layers: Sequence[TraceLayer]) -> pa.Table:
     """One row a sample, with the columns of `layout.trace_schema(layers)`; none of the layers is scored."""
-    columns: list[Any] = [
-        [s.index for s in samples],
-        [s.id for s in samples],
-        [s.subject for s in samples],
-        [s.domain for s in samples],
-        [np.asarray(s.tokens, np.int32) for s in samples],
-        [s.answer for s in samples],
-        [None] * len(samples),
-    ]
+    columns = list[pa.Array]()
     for place, layer in enumerate(layers):
         chosen, counts = layer_fields(layer)
         own = [sample[:, place].reshape(-1) for sample in experts]
@@ -61,6 +53,4 @@ def routed_rows(samples: Sequence[Sample], experts: Sequence[NDArray[Any]], laye
         counted = np.concatenate([np.bincount(ids.astype(np.int64), minlength=layer.experts) for ids in own])
         columns.append(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat))
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(counted).cast(pa.uint32()), counts.type.list_size))
-    schema = trace_schema(layers)
-    arrays = [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return assembled(samples, None, columns, layers)

@@ -34,21 +34,31 @@ def rows(samples: Sequence[Sample], batch: Any, layers: Sequence[TraceLayer]) ->
     """
     assert [len(s.tokens) for s in samples] == list(batch.lengths_B), "samples are not the batch's"
     assert [x.layer for x in batch.layers] == [x.layer for x in layers], "layers are not the trace's"
-    logprobs = [None] * len(samples) if batch.choice_logprobs is None else list(batch.choice_logprobs)
-    columns: list[object] = [
+    lengths_B = np.asarray(batch.lengths_B, np.int64)
+    pairs = zip(batch.layers, layers, strict=True)
+    columns = [column for captured, layer in pairs for column in _layer_columns(captured, layer, lengths_B)]
+    return assembled(samples, batch.choice_logprobs, columns, layers)
+
+
+def assembled(
+    samples: Sequence[Sample],
+    choice_logprobs: Sequence[Sequence[float]] | None,
+    columns: Sequence[pa.Array],
+    layers: Sequence[TraceLayer],
+) -> pa.Table:
+    """One row a sample: what is said of it, then `columns`, those of each of `layers` in turn."""
+    said: list[Sequence[object]] = [
         [s.index for s in samples],
         [s.id for s in samples],
         [s.subject for s in samples],
         [s.domain for s in samples],
         [np.asarray(s.tokens, np.int32) for s in samples],
         [s.answer for s in samples],
-        logprobs,
+        [None] * len(samples) if choice_logprobs is None else choice_logprobs,
     ]
-    for captured, layer in zip(batch.layers, layers, strict=True):
-        columns += _layer_columns(captured, layer, np.asarray(batch.lengths_B, np.int64))
     schema = trace_schema(layers)
-    arrays = [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    own = [pa.array(values, field.type) for values, field in zip(said, schema, strict=False)]
+    return pa.Table.from_arrays([*own, *columns], schema=schema)
 
 
 def _layer_columns(captured: Any, layer: TraceLayer, lengths_B: NDArray[np.int64]) -> list[pa.Array]:
