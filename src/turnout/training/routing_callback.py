@@ -3,16 +3,15 @@
 Shapes: T tokens of a forward, batch · length flattened.
 """
 
-import sys
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import CallbackHandler
 
 from turnout.models.anatomy import MoELayer, read
+from turnout.training.callback_order import go_first
 from turnout.training.load import LayerLoad, LoadMeter
 
 FIGURES = ("load_max_over_mean", "load_cv", "load_entropy", "token_entropy", "dead_experts", "balance")
@@ -63,7 +62,7 @@ class RoutingCallback(TrainerCallback):  # type: ignore[misc]
             model.register_forward_hook(self._leave, always_call=True),
             *(layer.router.register_forward_hook(self._listen(layer)) for layer in self._layers),
         ]
-        self._step_forward()
+        go_first(self)
 
     def on_log(
         self,
@@ -150,20 +149,6 @@ class RoutingCallback(TrainerCallback):  # type: ignore[misc]
         for layer in self._layers:
             for tensor in self._meters[layer.layer].tensors(next(layer.router.parameters()).device):
                 torch.distributed.all_reduce(tensor)
-
-    def _step_forward(self) -> None:
-        """Become the first of the Trainer's callbacks.
-
-        Reporters (wandb, TensorBoard, …) come before a user's callbacks and have sent a log on by the time these see
-        it. A callback is not told whose it is, but the handler that calls it stands a frame or two above.
-        """
-        frame = sys._getframe(1)
-        while frame is not None and not isinstance(frame.f_locals.get("self"), CallbackHandler):
-            frame = frame.f_back  # type: ignore[assignment]
-        if frame is None:
-            raise RuntimeError("RoutingCallback.on_train_begin must be called by a Trainer's CallbackHandler")
-        handler = frame.f_locals["self"]
-        handler.callbacks = [self, *(callback for callback in handler.callbacks if callback is not self)]
 
 
 def _without_adapters(model: Any) -> Any:
