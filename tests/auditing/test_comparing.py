@@ -10,9 +10,11 @@ from auditing.planted import LAYERS, describe, domains_of, samples, write_trace
 from turnout.auditing import compare
 from turnout.auditing.comparing.matching import match, rule
 from turnout.auditing.comparing.overlap import set_overlap
-from turnout.auditing.comparing.paired import interval
+from turnout.auditing.comparing.paired import drawn_contribution, interval
+from turnout.auditing.comparing.side import Side
 from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
+from turnout.auditing.evidence.uncertainty import Resamples
 from turnout.auditing.figures import MEASURES
 from turnout.errors import RunError
 from turnout.runs import RunFolder, TraceLayer
@@ -122,6 +124,34 @@ def test_other_kinds_have_no_intervals_and_say_why(pair, tmp_path):
     assert found["pairs"][1]["reason"] == "different kind: the figures are not of the same thing"
     assert found["layers"][0]["differences"]["coverage"][1]["interval"] is None
     assert found["overall"][1]["differences"]["coverage"]["interval"] is None
+
+
+def test_released_has_paired_intervals_around_the_stored_figures(tmp_path):
+    paths = [run(tmp_path / "one", kind="released"), run(tmp_path / "two", seed=5, kind="released")]
+    found = compare(paths)
+    assert found.pairs[1]["paired"]
+    one, two = (json.loads((path / "audit.json").read_text())["layers"] for path in paths)
+    widths = []
+    for entry, here, there in zip(found.layers, one, two, strict=True):
+        for measure in ("coverage", "gini", "jaccard_mean"):
+            shift = entry["differences"][measure][1]
+            assert shift["difference"] == pytest.approx(there[measure] - here[measure])
+            assert shift["interval"][0] <= shift["difference"] <= shift["interval"][1]
+            widths.append(shift["interval"][1] - shift["interval"][0])
+    assert max(widths) > 0
+
+
+@pytest.mark.parametrize("kind", ["gate", "frequency", "weight", "released"])
+def test_the_first_draw_is_the_contribution_that_the_run_stored(tmp_path, kind):
+    side = Side.read(run(tmp_path / kind, kind=kind))
+    resamples = Resamples.draw(side.clusters, seed=0)
+    stored = RunFolder.read(tmp_path / kind).read_table("contribution")
+    for layer in LAYERS:
+        drawn_RDE = drawn_contribution(side, layer, resamples)
+        assert len(drawn_RDE) == 1 + len(resamples.counts_RS)
+        for place, domain in enumerate(side.kept):
+            expected = stored.filter(layer=layer.layer, domain=domain).sort("expert")[kind].to_numpy()
+            np.testing.assert_allclose(drawn_RDE[0, place].numpy(), expected, rtol=1e-6)
 
 
 def test_frame_has_a_row_for_each_layer_run_and_measure(pair):

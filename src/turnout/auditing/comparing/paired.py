@@ -14,6 +14,9 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.comparing.side import Side
+from turnout.auditing.config import Kind
+from turnout.auditing.evidence.layer import resampled_contributions
+from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, percentile_interval
 from turnout.auditing.figures import jaccard_mean
 from turnout.auditing.reading import LayerValues, read_values
@@ -44,8 +47,6 @@ def pair(reference: Side, other: Side) -> Pair:
     for side in (reference, other):
         if side.trace is None:
             return Pair(None, False, f"{side.name} holds no trace of its own")
-        if side.audit["kind"] == "released":
-            return Pair(None, False, "the released reading is no mean over samples")
     for what in ("kind", "scope"):
         if reference.audit[what] != other.audit[what]:
             return Pair(None, False, f"different {what}: the figures are not of the same thing")
@@ -68,10 +69,16 @@ def drawn_contribution(side: Side, layer: TraceLayer, resamples: Resamples) -> T
     """[1 + R, D, E]: the layer's contributions, then those of each resample."""
     assert side.trace is not None
     values: LayerValues = read_values(side.trace, layer, side.config.scope).take(torch.tensor(side.rows_S))
-    values_SE = values.of(side.config.kind)
-    clusters = resamples.clusters
-    own_DE = ops.contribution(values_SE, torch.from_numpy(clusters.domain_S), clusters.n_domains)
-    return torch.cat([own_DE[None].double(), resamples.means(values_SE).double()])
+    resampled_RDE = resampled_contributions(values, resamples, side.config.kind)
+    return torch.cat([_own(values, resamples.clusters, side.config.kind)[None].double(), resampled_RDE.double()])
+
+
+def _own(values: LayerValues, clusters: Clusters, kind: Kind) -> Tensor:
+    domain_S = torch.from_numpy(clusters.domain_S)
+    if kind == "released":
+        assert values.weight_SE is not None, "released of a trace without weights"
+        return ops.released(values.weight_SE, domain_S, clusters.n_domains, values.frequency_SE)
+    return ops.contribution(values.of(kind), domain_S, clusters.n_domains)
 
 
 def figures(drawn_RDE: Tensor, k: int, members: list[int]) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ def layer_evidence(
         config: what is measured.
     """
     clusters, members = resamples.clusters, torch.tensor(figures["committee"])
-    resampled_RDE = _resampled(values, resamples, config.kind)
+    resampled_RDE = resampled_contributions(values, resamples, config.kind)
     rotated_PDE, why_not = _rotated(layer, values, router, clusters, config)
     candidate_E, member_E = stability(resampled_RDE, layer.top_k, config.presence)
     bounds = intervals(contribution_DE, resampled_RDE, layer.top_k, members, clusters.overall_level())
@@ -88,8 +88,11 @@ def layer_evidence(
     return Evidence(bounds, nulls, found, candidate_E, member_E, contribution_bounds(resampled_RDE))
 
 
-def _resampled(values: LayerValues, resamples: Resamples, kind: Kind) -> Tensor:
-    """[R, D, E]: the contributions of the chosen kind in each resample."""
+def resampled_contributions(values: LayerValues, resamples: Resamples, kind: Kind) -> Tensor:
+    """[R, D, E]: the contributions of the chosen kind in each resample.
+
+    `released` keeps each expert's least and largest weight of a domain as found: no bootstrap knows extremes.
+    """
     if kind != "released":
         return resamples.means(values.of(kind))
     clusters = resamples.clusters
