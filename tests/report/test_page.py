@@ -14,7 +14,7 @@ from report.synthetic import write_run
 
 from turnout.errors import RunError
 from turnout.report import figures, read_run, render, write_report
-from turnout.report.page import escaped_json, packed
+from turnout.report.assembling import escaped_json, packed
 
 SOURCES = Path(figures.__file__).parent
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "background"}

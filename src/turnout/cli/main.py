@@ -2,7 +2,7 @@
 
 import typer
 
-from turnout.cli import audit, compare, doctor, evaluate, export, import_, mask, report, train, verify
+from turnout.cli import audit, compare, coupling, doctor, evaluate, export, import_, mask, report, train, verify
 
 app = typer.Typer(
     name="turnout",
@@ -13,7 +13,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (audit.audit, report.report, compare.compare, mask.mask, verify.verify, train.train, doctor.doctor):
+COMMANDS = (
+    audit.audit,
+    report.report,
+    compare.compare,
+    mask.mask,
+    coupling.coupling,
+    verify.verify,
+    train.train,
+    doctor.doctor,
+)
+for command in COMMANDS:
     app.command()(command)
 app.command()(export.export)
 app.command("import")(import_.import_)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from turnout.report.assembling import assembled
 from turnout.report.evidence import MEASURES
-from turnout.report.page import assembled
 from turnout.report.terminal import Table, experts, name, number
 from turnout.report.words import NAMES
 from turnout.runs import atomic
@@ -28,6 +28,8 @@ def comparison_sentences(comparison: Comparison) -> list[str]:
     besides = comparison["differences"]
     if besides:
         lines.append(f"Not only the model differs: {', '.join(besides)}.")
+    if any(run["kind"] == "released" for run in comparison["runs"]):
+        lines.append("Released: intervals keep each domain’s least and largest weight of an expert as found.")
     lines.append(
         "An interval that holds 0 shows no difference; each is at 95 % by itself, not over all layers together."
     )
