@@ -17,6 +17,7 @@ from turnout.ops.erc_loss import erc_loss
 from turnout.ops.gate_norms import gate_norms
 from turnout.ops.gini import gini
 from turnout.ops.gini_topk import gini_topk
+from turnout.ops.holm import holm
 from turnout.ops.influence_ratio import influence_ratio
 from turnout.ops.jaccard import jaccard
 from turnout.ops.joint_inclusion import joint_inclusion
@@ -49,6 +50,7 @@ __all__ = [
     "gate_norms",
     "gini",
     "gini_topk",
+    "holm",
     "influence_ratio",
     "jaccard",
     "joint_inclusion",
