@@ -1,6 +1,7 @@
 """Coupling routers with experts: the ERC loss (arXiv 2512.23447) in any training run, with its controls."""
 
 from turnout.coupling.attach import Coupling, couple, coupling_of, uncouple
+from turnout.coupling.callback import CouplingCallback
 from turnout.coupling.config import CoupleConfig
 from turnout.coupling.measure import measure_coupling
 from turnout.coupling.measure_config import MeasureConfig
@@ -9,6 +10,7 @@ from turnout.coupling.result import CouplingResult
 __all__ = [
     "CoupleConfig",
     "Coupling",
+    "CouplingCallback",
     "CouplingResult",
     "MeasureConfig",
     "couple",

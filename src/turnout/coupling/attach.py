@@ -85,13 +85,13 @@ class Coupling:
     def __init__(self, model: nn.Module, layers: tuple[MoELayer, ...], config: CoupleConfig) -> None:
         self.config = config
         self.layers = tuple(layer.layer for layer in layers)
-        self.step, self.added, self.watching = 0, 0, False
+        self.added, self.watching = 0, False
         self.notes = _notes(layers)
         self.figures: dict[int, LayerFigures] = {}
         self.stopwatch = Stopwatch()
         self._by_number = {layer.layer: layer for layer in layers}
         self._rows: dict[int, Tensor] = {}
-        self._stepped = False
+        self._step, self._stepped = 0, False
         self._forward: _Forward | None = None
         self._last: _Forward | None = None
         self._handles = [
@@ -105,6 +105,15 @@ class Coupling:
         ]
         _count_steps(self, model)
 
+    @property
+    def step(self) -> int:
+        """Optimiser steps so far."""
+        return self._step + self._stepped
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._step, self._stepped = step, False
+
     def remove(self) -> None:
         """Take every hook away; the model is as it was."""
         for handle in self._handles:
@@ -117,8 +126,7 @@ class Coupling:
         self._forward = None
         if not (model.training and torch.is_grad_enabled()) or _labels(model, args, kwargs) is None:
             return
-        if self._stepped:
-            self._stepped, self.step = False, self.step + 1
+        self.step = self.step  # of several optimisers that share a model, all may have stepped: that is one step
         self._forward = self._last = _Forward(self.step)
 
     @_eager

@@ -7,7 +7,7 @@ folders, and the checkpoints go when the run is complete.
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,8 @@ from turnout.runs.digest import json_sha256, sha256
 from turnout.training.balancing import balancing
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
-from turnout.training.data import Mixture, Tokens, load_tokenizer, prepare, windows
+from turnout.training.data import Mixture, Tokens, load_tokenizer, windows
+from turnout.training.data import prepare as prepare_tokens
 from turnout.training.model import build_model, load_model
 from turnout.training.recipe import TrainRecipe
 
@@ -96,6 +97,8 @@ def train(
     model: PreTrainedModel | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     tokens_in: str | Path | None = None,
+    prepare: Callable[[PreTrainedModel], Sequence[TrainerCallback]] | None = None,
+    inputs: Mapping[str, object] | None = None,
 ) -> TrainResult:
     """Train the model of `recipe` into the folder `out`.
 
@@ -110,18 +113,21 @@ def train(
         callbacks: further Trainer callbacks.
         tokens_in: a folder that runs on the same text share, so that it is tokenised once; None keeps the tokens in
             the run.
+        prepare: does to the model what a recipe cannot say, before it trains, and returns callbacks for it.
+        inputs: what `prepare` depends on, JSON values; they are part of what makes this run this run.
 
     Raises:
         RecipeError: the recipe does not fit its files or architecture.
         RunError: `out` holds another run or something that is no run.
     """
     tokenizer = load_tokenizer(recipe.data.tokenizer)
-    with RunFolder.open(out, _inputs(recipe)) as run, _without_bars():
+    with RunFolder.open(out, _inputs(recipe) | dict(inputs or {})) as run, _without_bars():
         if run.complete:
             return _finished(run, already_complete=True)
         model = model or _model(recipe, tokenizer)
+        callbacks = [*callbacks, *(prepare(model) if prepare is not None else ())]
         kept = run.path / TOKENS if tokens_in is None else Path(tokens_in) / _text_key(run.inputs)
-        tokens = prepare(recipe.data, kept, recipe.seed, progress)
+        tokens = prepare_tokens(recipe.data, kept, recipe.seed, progress)
         trainer = _trainer(recipe, run.path, model, tokens, [Announce(recipe, progress), *callbacks])
         start = time.monotonic()
         checkpoint = newest_complete(run.path / CHECKPOINTS)
@@ -331,10 +337,15 @@ def _save(
 
 
 def _metrics(history: Sequence[dict[str, float]], sources: Sequence[str]) -> pl.DataFrame:
-    """Tidy: one row a (step, metric, source); `source` is null for what concerns the training text."""
+    """Tidy: one row a (step, metric, source); `source` is null for what concerns the training text.
+
+    What callbacks add to the logs ("coupling/erc") is kept by that name; a share of time ("overhead/…") is not: tables
+    hold no times.
+    """
     keys: dict[str, tuple[str, str | None]]
     keys = {"loss": ("loss", None), "learning_rate": ("learning_rate", None), "grad_norm": ("grad_norm", None)}
     keys |= {f"eval_{source}_loss": ("held_out_loss", source) for source in sources}
+    keys |= {key: (key, None) for entry in history for key in entry if "/" in key and not key.startswith("overhead/")}
     rows = {(entry["step"], *keys[key]): float(entry[key]) for entry in history for key in entry if key in keys}
     names = {"step": pl.Int64, "metric": pl.String, "source": pl.String, "value": pl.Float64}
     return pl.DataFrame([(*where, value) for where, value in rows.items()], schema=names, orient="row")
