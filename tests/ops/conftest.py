@@ -12,5 +12,6 @@ from turnout import ops as plain
 @pytest.fixture(scope="session")
 def ops() -> SimpleNamespace:
     """`turnout.ops`, every function checked by jaxtyping and beartype."""
-    functions = {name: getattr(plain, name) for name in plain.__all__ if name != "Committee"}
+    named = {name: getattr(plain, name) for name in plain.__all__}
+    functions = {name: function for name, function in named.items() if not isinstance(function, type)}
     return SimpleNamespace(**{name: jaxtyped(typechecker=beartype)(function) for name, function in functions.items()})

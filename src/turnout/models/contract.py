@@ -90,7 +90,7 @@ def probe(model: PreTrainedModel, name: str) -> list[Verdict]:
     """
     if model.config.is_encoder_decoder:
         raise ModelError(name, expected="a decoder-only MoE", came=f"{type(model).__name__}, an encoder-decoder")
-    found = _candidates(model)
+    found = candidates(model)
     if not found:
         raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=_what_it_is(model))
     alone = next((candidate.layer for candidate in found if candidate.n_experts < 2), None)
@@ -135,7 +135,7 @@ def complaint(output: object, n_tokens: int, n_experts: int) -> str | None:
     return "a token that chooses an expert twice" if twice else None
 
 
-def _candidates(model: nn.Module) -> list[Candidate]:
+def candidates(model: nn.Module) -> list[Candidate]:
     """Every fused experts module inside a numbered layer, in the order of the model's modules."""
     found = []
     for name, module in model.named_modules():

@@ -14,6 +14,7 @@ from turnout.ops.contribution import contribution
 from turnout.ops.coverage import coverage
 from turnout.ops.coverage_topk import coverage_topk
 from turnout.ops.erc_loss import erc_loss
+from turnout.ops.flops import Flops, flops, rule_of_thumb_flops, seen_keys
 from turnout.ops.gate_norms import gate_norms
 from turnout.ops.gini import gini
 from turnout.ops.gini_topk import gini_topk
@@ -25,10 +26,13 @@ from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
 from turnout.ops.manifold_loss import manifold_loss
 from turnout.ops.membership import membership
+from turnout.ops.memory import Memory, cached_numbers, layer_activations, memory
 from turnout.ops.mutual_information import mutual_information
 from turnout.ops.neighbours import neighbours
 from turnout.ops.noise_bound import noise_bound
+from turnout.ops.optimal_experts import optimal_experts
 from turnout.ops.pairing_costs import pairing_costs
+from turnout.ops.parameters import Parameters, parameters
 from turnout.ops.proxies import proxies
 from turnout.ops.rank_correlation import rank_correlation
 from turnout.ops.ranks import ranks
@@ -36,17 +40,23 @@ from turnout.ops.released import min_max_scaled, released
 from turnout.ops.router_orthogonality import router_orthogonality
 from turnout.ops.scale_free import matrix_lengths, scale_free
 from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
+from turnout.ops.tokens_per_parameter import tokens_per_parameter
 from turnout.ops.wilson import wilson
 
 __all__ = [
     "Committee",
+    "Flops",
+    "Memory",
+    "Parameters",
     "activation_norms",
     "benjamini_hochberg",
+    "cached_numbers",
     "committee",
     "contribution",
     "coverage",
     "coverage_topk",
     "erc_loss",
+    "flops",
     "gate_norms",
     "gini",
     "gini_topk",
@@ -55,23 +65,30 @@ __all__ = [
     "jaccard",
     "joint_inclusion",
     "labelled_silhouette",
+    "layer_activations",
     "log_odds",
     "lorenz",
     "manifold_loss",
     "matrix_lengths",
     "mean_silhouette",
     "membership",
+    "memory",
     "min_max_scaled",
     "mutual_information",
     "neighbours",
     "noise_bound",
+    "optimal_experts",
     "pairing_costs",
+    "parameters",
     "proxies",
     "rank_correlation",
     "ranks",
     "released",
     "router_orthogonality",
+    "rule_of_thumb_flops",
     "scale_free",
+    "seen_keys",
     "silhouette",
+    "tokens_per_parameter",
     "wilson",
 ]
