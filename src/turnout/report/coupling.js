@@ -97,7 +97,7 @@ function writeDetail() {
   find("detail-words").replaceChildren(`${layer.experts} experts, router rows of width ${layer.width}${layer.gated ? "" : ", no gate: the first matrix"}. Diagonal ${show(found.diagonal)} on average, the rest ${show(found.rest)}.${unit}`);
   const rows = [figuresRow("Rows, own largest", found.rows, percent), figuresRow("Columns, own largest", found.columns, percent), figuresRow("Diagonal / rest", found.ratio, show),
     ...found.loss.map((loss) => figuresRow(`ERC loss, α = ${loss.alpha}`, loss, show))];
-  find("figures-table").replaceChildren(tableHead(["Figure", "Measured", "95 % interval", "Random pairings", "p"], [0]), make("tbody", {}, ...rows));
+  find("figures-table").replaceChildren(tableHead(["Figure", "Measured", "95 % interval", "Random", "p"], [0]), make("tbody", {}, ...rows));
   writeExperts();
   writeMapNote();
 }
@@ -112,7 +112,7 @@ function writeExperts() {
     button.addEventListener("click", () => choosePair(expert, expert));
     return make("tr", { className: chosen.expert && chosen.expert[0] === expert && chosen.expert[1] === expert ? "chosen" : "" }, make("td", {}, button), make("td", {}, show(bound)), make("td", {}, show(own.router_norm[expert])), make("td", {}, show(own.gate_norm[expert])), make("td", {}, show(own[`diagonal${suffix}`][expert])), rank(ranks[0][expert]), rank(ranks[1][expert]));
   });
-  find("experts").replaceChildren(tableHead(["Expert", "ε", "‖R‖", "‖W_g‖", "Own entry", "Row rank", "Column rank"], []), make("tbody", {}, ...rows));
+  find("experts").replaceChildren(tableHead(["Expert", "ε", "‖R‖", "‖W_g‖", "Own entry", "In row", "In column"], []), make("tbody", {}, ...rows));
 }
 
 function writeMapNote() {

@@ -31,13 +31,13 @@ def coupling_sentences(coupling: Coupling) -> list[str]:
 def _matrix(coupling: Coupling, scale: str) -> Table:
     """Shares, ratio and the loss at every α; a star where p ≤ 0.05 in that layer; last what random pairings give."""
     losses = coupling["layers"][0][scale]["loss"]
-    columns = ("layer", "rows", "columns", "diag/rest", *(f"L {loss['alpha']:g}" for loss in losses), "ε")
+    columns = ("layer", "ε", "rows", "columns", "diag/rest", *(f"L {loss['alpha']:g}" for loss in losses))
     rows = [_matrix_row(layer, scale) for layer in coupling["layers"]]
     figures = [_figures(layer, scale) for layer in coupling["layers"]]
     expected = [_known_mean([of[at]["expected"] for of in figures]) for at in range(len(figures[0]))]
     cells = [_percent(expected[0]), _percent(expected[1]), number(expected[2], 2), *map(_short, expected[3:])]
     title = f"{name(coupling['model']['id'])}, {SCALE_NAMES[scale]}; * p ≤ 0.05 against random pairings"
-    return Table(title, columns, (*rows, ("random", *cells, "")))
+    return Table(title, columns, (*rows, ("random", "", *cells)))
 
 
 def _figures(layer: Mapping[str, Any], scale: str) -> list[Mapping[str, Any]]:
@@ -51,7 +51,7 @@ def _matrix_row(layer: Mapping[str, Any], scale: str) -> tuple[str, ...]:
     shown += [_short(loss["value"]) for loss in figures[3:]]
     stars = ["*" if of["p"] is not None and of["p"] <= _LEVEL else " " for of in figures]
     cells = [cell + star for cell, star in zip(shown, stars, strict=True)]
-    return (str(layer["layer"]), *cells, number(layer["noise_bound"]["value"], 2))
+    return (str(layer["layer"]), number(layer["noise_bound"]["value"], 2), *cells)
 
 
 def _tokens(coupling: Coupling) -> Table:
@@ -69,7 +69,7 @@ def _tokens(coupling: Coupling) -> Table:
     columns = ("layer", f"chosen ({agree})", "by load", f"first ({first})", "by load", "rank corr.")
     tasks = coupling["tasks"]
     where = "last tokens" if tasks["scope"] == "last" else "all tokens"
-    title = f"{name(tasks['name'])}, {where}: loudest expert (gates of length 1) [95 % interval]; (chance)"
+    title = f"{name(tasks['name'])}, {where}: loudest expert, gates of length 1; (chance)"
     return Table(title, columns, rows)
 
 
@@ -166,10 +166,11 @@ def _percent(share: float | None) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Three significant digits; small losses as powers of ten."""
-    if value is None:
-        return "–"
-    return "0" if value == 0 else f"{value:.3f}" if abs(value) >= 0.0095 else f"{value:.1e}"
+    """Three significant digits; small losses with fewer, then as powers of ten."""
+    if value is None or value == 0:
+        return "–" if value is None else "0"
+    digits = 3 if abs(value) >= 0.0095 else 4
+    return f"{value:.{digits}f}" if abs(value) >= 0.00095 else f"{value:.0e}"
 
 
 def _capital(text: str) -> str:
