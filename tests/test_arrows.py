@@ -20,12 +20,17 @@ MAY_IMPORT = {
     "runs": BOTTOM,
     "training": BOTTOM | MIDDLE | {"ops"},
     "embedded": BOTTOM | MIDDLE | {"ops", "training"},
+    "aligning": BOTTOM | MIDDLE | {"ops", "training"},
     "auditing": BOTTOM | MIDDLE | {"ops", "training"},
     "coupling": BOTTOM | MIDDLE | {"ops", "training"},
     "evaluating": BOTTOM | MIDDLE | {"ops", "training"},
     "report": BOTTOM | {"runs"},
-    "api": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "coupling", "evaluating", "report"},
-    "cli": BOTTOM | MIDDLE | {"ops", "training", "embedded", "auditing", "coupling", "evaluating", "report", "api"},
+    "api": BOTTOM
+    | MIDDLE
+    | {"ops", "training", "embedded", "aligning", "auditing", "coupling", "evaluating", "report"},
+    "cli": BOTTOM
+    | MIDDLE
+    | {"ops", "training", "embedded", "aligning", "auditing", "coupling", "evaluating", "report", "api"},
     "__main__": {"cli"},
     "__init__": {"api", "coupling", "models", "ops", "errors"},
 }

@@ -13,7 +13,7 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.api import audit, compare, evaluate, mask, measure_coupling
+    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling
     from turnout.coupling import couple, uncouple
     from turnout.models.load import load
 
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TurnoutError",
     "__version__",
+    "align",
     "audit",
     "compare",
     "couple",
@@ -34,7 +35,7 @@ __all__ = [
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
 _HOMES = {
-    **dict.fromkeys(("audit", "compare", "evaluate", "mask", "measure_coupling"), "turnout.api"),
+    **dict.fromkeys(("align", "audit", "compare", "evaluate", "mask", "measure_coupling"), "turnout.api"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),
     "load": "turnout.models.load",
 }

@@ -13,6 +13,7 @@ from turnout.runs import RunFolder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from turnout.aligning import Alignment
     from turnout.auditing import Audit, Comparison, Masking
     from turnout.coupling import CouplingResult
     from turnout.evaluating import Evaluation
@@ -219,3 +220,34 @@ def _show_masking(run: Path, out: Path, note: Callable[[str], None]) -> None:
         write_report(run, [*others, out])
     except RunError as error:
         note(f"the audit's page stays as it was: {error}")
+
+
+def align(
+    model: "MoE | PreTrainedModel | str | Path",
+    tasks: Any,
+    evaluation: Any = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> "Alignment":
+    """Train the last layers' routers so that like questions route alike (RoMA), or by a baseline; draw the page too.
+
+    >>> found = turnout.align("path/to/checkpoint", "train.jsonl", "test.jsonl", out="run")
+    >>> found.frame()
+    >>> moe = turnout.load("path/to/checkpoint", adapter="run")
+
+    Args:
+        model: a checkpoint's folder or hub id, a MoE, or a live transformers model (with `tokenizer=`).
+        tasks: questions to train on, with answers: a name, a folder, a JSONL or Parquet file, or a TaskSet.
+        evaluation: questions to be asked before and after; those that are asked there too are not trained on.
+        out: the run's folder, with the router adapter; None keeps nothing on disk.
+        **options: see `turnout.aligning.align`: method, layers, tokens, k, sigma, weight, epochs, seed, device, …
+
+    Returns:
+        The stored result: `.accuracy`, `.manifold`, `.frame()`, `.table("curves")`, `.to_dict()`.
+
+    Raises:
+        TurnoutError: one line that says what could not be.
+    """
+    from turnout.aligning import align as run
+
+    return run(model, tasks, evaluation, out, **options)

@@ -2,7 +2,7 @@
 
 import typer
 
-from turnout.cli import audit, compare, coupling, doctor, evaluate, export, import_, mask, report, train, verify
+from turnout.cli import align, audit, compare, coupling, doctor, evaluate, export, import_, mask, report, train, verify
 
 app = typer.Typer(
     name="turnout",
@@ -18,6 +18,7 @@ COMMANDS = (
     report.report,
     compare.compare,
     mask.mask,
+    align.align,
     coupling.coupling,
     verify.verify,
     train.train,

@@ -49,6 +49,11 @@ class RouterWeights:
         tensors = {name: _at(place).detach().float().clone().requires_grad_() for name, place in places.items()}
         return cls(tensors, places)
 
+    @property
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """The model's own dtype of each."""
+        return {name: _at(place).dtype for name, place in self._places.items()}
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Inside it the routers compute with these weights, in the model's own dtype, and gradients reach them."""

@@ -63,7 +63,7 @@ def load(
     settings = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": folder is not None}
     if revision is None:
         del settings["revision"]
-    with _quiet():
+    with quiet():
         model = _model(source, _dtype(dtype), _devices(device, device_map), settings)
         tokenizer = _tokenizer(source, folder, settings)
     name = folder.resolve().name if folder is not None else source
@@ -179,7 +179,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bars of transformers where nobody looks, and no report of what an error of ours will say."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -9,7 +9,7 @@ routing is read, F scores: the experts of all layers whose routers are read, one
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -44,6 +44,10 @@ class Reading:
 
     logits_BU: Tensor
     routing_BF: Tensor
+
+
+class _Entered(Exception):  # noqa: N818  not an error: the way out of a forward
+    """Raised where the tail begins: nothing after it is wanted."""
 
 
 class Tail:
@@ -107,10 +111,17 @@ class Tail:
         entered: list[Tensor] = []
         with torch.no_grad(), self._recording(entered):
             reading = self._forward(batch)
-        if not entered:
-            return reading, []
-        hidden_TH = entered[0].flatten(0, 1).index_select(0, batch.token_T.to(entered[0].device))
-        return reading, list(hidden_TH.split(batch.lengths_B))
+        return reading, _real_tokens(batch, entered)
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """What enters the tail alone, as `whole` gives it; nothing above is computed."""
+        if not self.cut:
+            return []
+        batch = pad(prompts, self.padding, self._device)
+        entered: list[Tensor] = []
+        with torch.no_grad(), self._recording(entered, leave=True), _of_real(batch), suppress(_Entered):
+            self.moe.model(**batch.asked(), use_cache=False)
+        return _real_tokens(batch, entered)
 
     def resume(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor]) -> Reading:
         """A forward through the tail alone, of prompts whose `entered` states `whole` gave; with gradient if on."""
@@ -143,8 +154,11 @@ class Tail:
         self._below = ()
 
     @contextmanager
-    def _recording(self, entered: list[Tensor]) -> Iterator[None]:
-        """The tensor that the last layer below returns is kept; and how it was wrapped, to be returned so again."""
+    def _recording(self, entered: list[Tensor], leave: bool = False) -> Iterator[None]:
+        """The tensor that the last layer below returns is kept; and how it was wrapped, to be returned so again.
+
+        With `leave` the forward ends there.
+        """
         if not self._below:
             yield
             return
@@ -153,6 +167,8 @@ class Tail:
             first, self._after = (output[0], output[1:]) if isinstance(output, tuple) else (output, ())
             if isinstance(first, Tensor) and all(x is None for x in self._after):
                 entered.append(first)
+            if leave:
+                raise _Entered
 
         handle = self._below[-1].register_forward_hook(keep)
         try:
@@ -165,7 +181,7 @@ class Tail:
         with ExitStack() as stack:
             for layer in self.layers:
                 stack.callback(layer.router.register_forward_hook(self._hear(layer, batch, said)).remove)
-            stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
+            stack.enter_context(_of_real(batch))
             stack.enter_context(self._last_experts_only(batch))
             stack.enter_context(self._letters_only(batch))
             logits = self.moe.model(**batch.asked(), use_cache=False).logits[:, -1].float()
@@ -233,6 +249,19 @@ def _last_experts(moe: MoE) -> nn.Module | None:
     """The experts of the model's last decoder layer; None if that is dense or cannot be told."""
     last = moe.layers[-1]
     return last.experts if len(decoder_layers(moe, last.layer)) == last.layer + 1 else None
+
+
+def _of_real(batch: PaddedBatch) -> AbstractContextManager[None]:
+    """Inside it padding reaches no expert."""
+    return real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext()
+
+
+def _real_tokens(batch: PaddedBatch, entered: Sequence[Tensor]) -> list[Tensor]:
+    """The real tokens' rows [T, H] of each prompt, of the one tensor that was recorded; none if none was."""
+    if not entered:
+        return []
+    hidden_TH = entered[0].flatten(0, 1).index_select(0, batch.token_T.to(entered[0].device))
+    return list(hidden_TH.split(batch.lengths_B))
 
 
 def _read_tokens(batch: PaddedBatch, tokens: Tokens) -> tuple[Tensor, Tensor]:

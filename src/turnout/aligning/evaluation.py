@@ -1,0 +1,94 @@
+"""Answers before and after, on the same questions.
+
+Shapes: B questions of a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from turnout.aligning.answering import Letters
+from turnout.models.adapter import RouterWeights
+from turnout.models.capture import plan_batches
+from turnout.models.tail import Tail
+from turnout.progress import Progress
+
+DRAWS, _POWER = 10_000, 2.8  # standard errors that a two-sided 5 % test finds four times in five
+
+
+def answers(tail: Tail, letters: Letters, weights: RouterWeights, token_budget: int, progress: Progress) -> pa.Table:
+    """One row a question: the base model's answer and that of the trained routers, from one pass over the questions.
+
+    The whole model reads a batch once; the trained routers go on from what entered the tail.
+    """
+    asked, rows, done = letters.asked, {}, 0
+    for batch in plan_batches(asked.lengths, token_budget):
+        prompts, question_B = [asked.ids[i] for i in batch], torch.tensor(batch)
+        before, entered = tail.whole(prompts)
+        with torch.no_grad(), weights.in_use():
+            after = tail.resume(prompts, entered)
+        said = [letters.read(reading.logits_BU, question_B) for reading in (before, after)]
+        for at, i in enumerate(batch):
+            rows[i] = [(int(of.predicted_B[at]), float(of.logprob_B[at])) for of in said]
+        done += sum(asked.lengths[i] for i in batch)
+        progress("asking the evaluation questions", done, sum(asked.lengths), "tokens")
+    return _table(letters, rows)
+
+
+def accuracy(table: pl.DataFrame, domains: Sequence[str], seed: int) -> dict[str, Any]:
+    """Accuracy before and after, overall and by domain, with the paired difference's 95 % interval.
+
+    Args:
+        table: what `answers` returned.
+        domains: names, in order.
+        seed: of the resamples of questions.
+    """
+    by_domain = {domain: _paired(table.filter(pl.col("domain") == domain), seed) for domain in domains}
+    return {"overall": _paired(table, seed), "domains": by_domain}
+
+
+def _paired(table: pl.DataFrame, seed: int) -> Mapping[str, Any]:
+    right = [(table[name] == table["answer"]).to_numpy() for name in ("before", "after")]
+    difference = right[1].astype(int) - right[0].astype(int)
+    n = len(difference)
+    return {
+        "questions": n,
+        "before": float(right[0].mean()),
+        "after": float(right[1].mean()),
+        "difference": float(difference.mean()),
+        "interval": _interval(difference, seed),
+        "gained": int((difference > 0).sum()),
+        "lost": int((difference < 0).sum()),
+        "detectable": float(_POWER * difference.std(ddof=1) / np.sqrt(n)) if difference.any() and n > 1 else None,
+    }
+
+
+def _interval(difference: NDArray[np.int_], seed: int) -> list[float] | None:
+    """The middle 95 % of the mean over resampled questions; None where no answer changed: nothing would vary."""
+    n = len(difference)
+    if not difference.any():
+        return None
+    shares = [(difference > 0).mean(), (difference < 0).mean(), (difference == 0).mean()]
+    drawn = np.random.default_rng(seed).multinomial(n, shares, DRAWS)  # questions drawn anew, by what became of them
+    return [float(bound) for bound in np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])]
+
+
+def _table(letters: Letters, rows: Mapping[int, Sequence[tuple[int, float]]]) -> pa.Table:
+    questions = letters.asked.questions
+    return pa.table(
+        {
+            "id": [q.id for q in questions],
+            "subject": [q.subject for q in questions],
+            "domain": [q.domain for q in questions],
+            "answer": pa.array([q.answer for q in questions], pa.int16()),
+            "before": pa.array([rows[i][0][0] for i in range(len(questions))], pa.int16()),
+            "after": pa.array([rows[i][1][0] for i in range(len(questions))], pa.int16()),
+            "logprob_before": [rows[i][0][1] for i in range(len(questions))],
+            "logprob_after": [rows[i][1][1] for i in range(len(questions))],
+        }
+    )

@@ -1,0 +1,95 @@
+"""Penalties that pull a question's routing to targets: neighbours, and what is put in their place to test them.
+
+Shapes: S training questions, B of a batch, k neighbours, R references, F scores of the layers that are read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from turnout import ops
+from turnout.aligning.methods.setting import Setting
+
+Targets = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From a batch's questions [B] to their targets [B, k, F] and weights [B, k]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Manifold:
+    """The manifold loss of a batch's routing and its targets."""
+
+    targets: Targets
+
+    def __call__(self, routing_BF: Tensor, question_B: Tensor) -> Tensor:
+        """A scalar, mean over the batch."""
+        return ops.manifold_loss(routing_BF, *self.targets(question_B))
+
+
+@dataclass(frozen=True, eq=False)
+class _Questions:
+    """Targets that are the routing of other questions, `index_Sk`; −1 for none."""
+
+    setting: Setting
+    index_Sk: Tensor
+    weight_Sk: Tensor
+
+    def __call__(self, question_B: Tensor) -> tuple[Tensor, Tensor]:
+        index_Bk = self.index_Sk[question_B].clamp(min=0)
+        if self.setting.live is None:
+            return self.setting.routing_SF[index_Bk], self.weight_Sk[question_B]
+        asked, place = index_Bk.unique(return_inverse=True)
+        return self.setting.live(asked)[place], self.weight_Sk[question_B]
+
+
+def nearest(setting: Setting) -> Targets:
+    """RoMA: the neighbours."""
+    return _Questions(setting, setting.hood.index_Sk, setting.hood.weight_Sk)
+
+
+def random_neighbours(setting: Setting) -> Targets:
+    """As many random members of the successful set, with the weights that the neighbours had; none of the same text."""
+    hood, generator = setting.hood, torch.Generator().manual_seed(setting.seed)
+    drawn_Sk = torch.randint(len(hood.reference_R), hood.index_Sk.shape, generator=generator)
+    wrong = _repeated(drawn_Sk) | (drawn_Sk == hood.own_S.unsqueeze(1))
+    while bool(wrong.any()):
+        drawn_Sk[wrong] = torch.randint(len(hood.reference_R), (int(wrong.sum()),), generator=generator)
+        wrong = _repeated(drawn_Sk) | (drawn_Sk == hood.own_S.unsqueeze(1))
+    index_Sk = hood.reference_R[drawn_Sk].masked_fill(hood.index_Sk < 0, -1)
+    return _Questions(setting, index_Sk, hood.weight_Sk)
+
+
+def permuted(setting: Setting) -> Targets:
+    """The neighbours of a random other question; one that is the question itself, or of its text, is left out."""
+    hood = setting.hood
+    order_S = torch.randperm(len(hood.own_S), generator=torch.Generator().manual_seed(setting.seed))
+    other_S = torch.empty_like(order_S)
+    other_S[order_S] = order_S.roll(1)  # one cycle through all questions: nobody keeps their own
+    index_Sk, weight_Sk = hood.index_Sk[other_S], hood.weight_Sk[other_S]
+    own_S = hood.reference_R[hood.own_S.clamp(min=0)].masked_fill(hood.own_S < 0, -2)
+    gone_Sk = (index_Sk == own_S.unsqueeze(1)) | (index_Sk < 0)
+    weight_Sk = weight_Sk.masked_fill(gone_Sk, 0)
+    total_S1 = weight_Sk.sum(1, keepdim=True)
+    return _Questions(setting, index_Sk.masked_fill(gone_Sk, -1), weight_Sk / total_S1.where(total_S1 > 0, 1))
+
+
+def domain_mean(setting: Setting) -> Targets:
+    """One target: the mean base routing of the references of the question's domain, its own text left out."""
+    hood, names = setting.hood, {name: i for i, name in enumerate(dict.fromkeys(setting.domains))}
+    domain_S = torch.tensor([names[name] for name in setting.domains])
+    routing_RF, domain_R = setting.routing_SF[hood.reference_R].double(), domain_S[hood.reference_R]
+    sum_DF = torch.stack([routing_RF[domain_R == d].sum(0) for d in range(len(names))])
+    count_D = torch.bincount(domain_R, minlength=len(names))
+    own_S = hood.own_S.clamp(min=0)
+    counted_S = (hood.own_S >= 0) & (domain_R[own_S] == domain_S)
+    left_S = count_D[domain_S] - counted_S.long()
+    mean_SF = (sum_DF[domain_S] - routing_RF[own_S] * counted_S.unsqueeze(1)) / left_S.clamp(min=1).unsqueeze(1)
+    mean_SF, weight_S1 = mean_SF.to(setting.routing_SF), (left_S > 0).to(setting.routing_SF).unsqueeze(1)
+    return lambda question_B: (mean_SF[question_B].unsqueeze(1), weight_S1[question_B])
+
+
+def _repeated(index_Sk: Tensor) -> Tensor:
+    """[S, k]: whether a number stood in its row before."""
+    same_Skk = index_Sk.unsqueeze(2) == index_Sk.unsqueeze(1)
+    return same_Skk.tril(-1).any(2)

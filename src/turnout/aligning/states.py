@@ -1,0 +1,69 @@
+"""What enters the tail, kept on disk: the real tokens of every prompt, one after another, in a memory-mapped file.
+
+Shapes: T tokens of one prompt, H hidden size.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from turnout.models.tail import Tail
+
+
+class EnteredStates:
+    """Hidden states of the first prompts, as many as fit into `most_bytes` and on the disk; those of others on demand.
+
+    Args:
+        path: the file; made anew, or read if `filled`.
+        tail: computes what is not stored.
+        prompts: token ids of every prompt.
+        most_bytes: the file is no larger.
+        filled: the file was filled before and is only read.
+    """
+
+    def __init__(
+        self, path: Path, tail: Tail, prompts: Sequence[Sequence[int]], most_bytes: int, filled: bool = False
+    ) -> None:
+        self._tail, self._prompts, model = tail, prompts, tail.moe.model
+        self._starts = [0, *accumulate(len(ids) for ids in prompts)]
+        self._width = model.config.get_text_config().hidden_size
+        row = self._width * torch.empty(0, dtype=model.dtype).element_size()
+        free = most_bytes if filled else min(most_bytes, shutil.disk_usage(path.parent).free // 2)
+        self.n_stored = sum(end * row <= free for end in self._starts[1:]) if tail.cut else 0
+        if filled:
+            self.n_stored = min(self.n_stored, sum(end * row <= path.stat().st_size for end in self._starts[1:]))
+        self.bytes = self._starts[self.n_stored] * row
+        self._path, self._rows = path, torch.empty(0, self._width, dtype=model.dtype)
+        if self.n_stored:
+            size = self._starts[self.n_stored] * self._width
+            self._rows = torch.from_file(str(path), shared=True, size=size, dtype=model.dtype).view(-1, self._width)
+
+    def put(self, index: int, entered_TH: Tensor) -> None:
+        """Keep what entered for prompt `index`, if there is room for it."""
+        if index < self.n_stored:
+            self._rows[self._starts[index] : self._starts[index + 1]] = entered_TH.to(self._rows)
+
+    def get(self, indices: Sequence[int]) -> list[Tensor]:
+        """What entered for each of the prompts `indices`, [T, H]; nothing where the tail is the whole model."""
+        if not self._tail.cut:
+            return []
+        absent = [i for i in indices if i >= self.n_stored]
+        computed = (
+            dict(zip(absent, self._tail.enter([self._prompts[i] for i in absent]), strict=True)) if absent else {}
+        )
+        return [computed[i] if i in computed else self._rows[self._starts[i] : self._starts[i + 1]] for i in indices]
+
+    def flush(self) -> None:
+        """Have the file on disk, so that it survives this process and a power cut."""
+        if not self.n_stored:
+            return
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,163 @@
+"""The training loop: the tail alone, AdamW on the routers, a checkpoint now and then.
+
+Shapes: S training questions, B of a batch, F scores of the layers that are read.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from turnout.aligning.answering import Letters
+from turnout.aligning.checkpoint import CURVES, Checkpoint, moments, restore
+from turnout.aligning.config import AlignConfig
+from turnout.aligning.methods import Penalty
+from turnout.aligning.reading import Reader
+from turnout.errors import ModelError
+from turnout.progress import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a training left: the routers are in the `RouterWeights` that it was given.
+
+    Attributes:
+        steps: optimiser steps that count.
+        curves: one row a step, columns `CURVES`.
+        stopped: why it ended before its time; None if it did not.
+        seconds: time of all its steps, those of earlier processes included.
+    """
+
+    steps: int
+    curves: Tensor
+    stopped: str | None
+    seconds: float
+
+
+@dataclass(eq=False)
+class Trainer:
+    """Trains the routers of `reader` on its questions, with `penalty` on their routing."""
+
+    reader: Reader
+    letters: Letters
+    penalty: Penalty | None
+    config: AlignConfig
+
+    def __post_init__(self) -> None:
+        schedule, self._weights = self.config.schedule, self.reader.weights.tensors
+        self._optimizer = AdamW(
+            list(self._weights.values()), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+
+    @property
+    def n_questions(self) -> int:
+        """Questions of an epoch."""
+        return len(self.letters.asked.ids)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.config.schedule.epochs * math.ceil(self.n_questions / self.config.schedule.batch_size)
+
+    def run(self, path: Path, progress: Progress) -> Training:
+        """Train to the end, from the checkpoint in `path` if there is one; the last one stays there.
+
+        A loss or gradient that is not finite stops it: the routers are then those of the last finite loss.
+
+        Raises:
+            ModelError: the very first loss is not finite.
+        """
+        found = Checkpoint.read(path)
+        begun = found.step if found else 0
+        curves = found.curves if found else torch.empty(0, len(CURVES), dtype=torch.float64)
+        if found:
+            restore(found, self._optimizer, self._weights)
+            if found.stopped or begun == self.n_steps:
+                return Training(found.step, curves, found.stopped, found.seconds)
+        rows, started, before = [curves], time.monotonic(), found.seconds if found else 0.0
+        good, stopped, step = self._copy(), None, begun
+        for step, batch in enumerate(self._batches(begun), start=begun):
+            row = self.step(step, batch)
+            if not all(map(math.isfinite, row)):
+                stopped = self._stop(step, good)
+                break
+            good = self._copy()
+            if step > begun and step % self.config.schedule.save_every == 0:  # only routers whose loss is finite
+                self._save(path, step, rows, None, before + time.monotonic() - started)
+            rows.append(torch.tensor([row], dtype=torch.float64))
+            self._optimizer.step()
+            progress("training", step + 1, self.n_steps, "steps")
+        seconds = before + time.monotonic() - started
+        curves = torch.cat(rows)
+        self._save(path, len(curves), rows, stopped, seconds)
+        return Training(len(curves), curves, stopped, seconds)
+
+    def step(self, step: int, batch: Sequence[int]) -> tuple[float, ...]:
+        """Gradients of one batch of questions; the row of the curves. The routers do not move yet."""
+        weight, parts = self._weight(step), torch.zeros(2, dtype=torch.float64)
+        self._optimizer.zero_grad(set_to_none=True)
+        for group in self.reader.groups(batch):
+            share = len(group) / len(batch)
+            loss, penalty = self._losses(torch.tensor(group), weight)
+            (loss + weight * penalty if weight else loss).mul(share).backward()
+            parts += share * torch.stack([loss.detach(), penalty.detach()]).double().cpu()
+        norm = self._clip()
+        for settings in self._optimizer.param_groups:
+            settings["lr"] = self._learning_rate(step)
+        cross_entropy, penalty = parts.tolist()
+        return cross_entropy + weight * penalty, cross_entropy, penalty, weight, self._learning_rate(step), norm
+
+    def _losses(self, question_B: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        reading = self.reader.read(question_B.tolist())
+        loss = self.letters.loss(reading.logits_BU, question_B)
+        if self.penalty is None or weight == 0:
+            return loss, loss.new_zeros(())
+        return loss, self.penalty(reading.routing_BF, question_B)
+
+    def _batches(self, begun: int) -> Iterator[list[int]]:
+        """The questions of each step from `begun` on; each epoch has an order of its own, drawn from the seed."""
+        schedule, step = self.config.schedule, 0
+        for epoch in range(schedule.epochs):
+            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + epoch)
+            order = torch.randperm(self.n_questions, generator=generator).tolist()
+            for at in range(0, self.n_questions, schedule.batch_size):
+                if step >= begun:
+                    yield order[at : at + schedule.batch_size]
+                step += 1
+
+    def _weight(self, step: int) -> float:
+        """λ at a step."""
+        warmup = self.config.manifold.warmup
+        return self.config.weight * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+
+    def _learning_rate(self, step: int) -> float:
+        rate, decay = self.config.schedule.learning_rate, self.config.schedule.decay
+        return rate if decay == "constant" else rate * (1 + math.cos(math.pi * step / self.n_steps)) / 2
+
+    def _clip(self) -> float:
+        """The gradient's length before it was shortened."""
+        most = self.config.schedule.max_grad_norm
+        tensors = list(self._weights.values())
+        return float(torch.nn.utils.clip_grad_norm_(tensors, math.inf if most is None else most))
+
+    def _stop(self, step: int, good: dict[str, Tensor]) -> str:
+        if step == 0:
+            expected, came = "a finite loss of the base model", "NaN or infinity at the first step"
+            raise ModelError(self.reader.tail.moe.model_id, expected=expected, came=came)
+        with torch.no_grad():
+            for name, tensor in self._weights.items():
+                tensor.copy_(good[name])
+        return f"the loss of step {step + 1} was not finite; the routers are those of step {step}"
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._weights.items()}
+
+    def _save(self, path: Path, step: int, rows: list[Tensor], stopped: str | None, seconds: float) -> None:
+        kept = {name: tensor.cpu() for name, tensor in self._copy().items()}
+        state = moments(self._optimizer, self._weights)
+        Checkpoint(step, kept, state, torch.cat(rows), stopped, seconds).write(path)
