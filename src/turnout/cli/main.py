@@ -2,7 +2,21 @@
 
 import typer
 
-from turnout.cli import align, audit, compare, coupling, doctor, evaluate, export, import_, mask, report, train, verify
+from turnout.cli import (
+    align,
+    audit,
+    compare,
+    coupling,
+    doctor,
+    evaluate,
+    export,
+    import_,
+    mask,
+    merge,
+    report,
+    train,
+    verify,
+)
 
 app = typer.Typer(
     name="turnout",
@@ -19,6 +33,7 @@ COMMANDS = (
     compare.compare,
     mask.mask,
     align.align,
+    merge.merge,
     coupling.coupling,
     verify.verify,
     train.train,
