@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "turnout"
-BOTTOM = {"errors", "progress"}
+BOTTOM = {"errors", "progress", "quantities"}
 MIDDLE = {"models", "tasks", "runs"}
 
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
+    "quantities": {"errors"},
     "ops": set(),
     "models": BOTTOM | {"ops"},
     "tasks": BOTTOM,
@@ -24,13 +25,14 @@ MAY_IMPORT = {
     "auditing": BOTTOM | MIDDLE | {"ops", "training"},
     "coupling": BOTTOM | MIDDLE | {"ops", "training"},
     "evaluating": BOTTOM | MIDDLE | {"ops", "training"},
+    "sparsity": BOTTOM | MIDDLE | {"ops", "training"},
     "report": BOTTOM | {"runs"},
     "api": BOTTOM
     | MIDDLE
-    | {"ops", "training", "embedded", "aligning", "auditing", "coupling", "evaluating", "report"},
+    | {"ops", "training", "embedded", "aligning", "auditing", "coupling", "evaluating", "report", "sparsity"},
     "cli": BOTTOM
     | MIDDLE
-    | {"ops", "training", "embedded", "aligning", "auditing", "coupling", "evaluating", "report", "api"},
+    | {"ops", "training", "embedded", "aligning", "auditing", "coupling", "evaluating", "report", "sparsity", "api"},
     "__main__": {"cli"},
     "__init__": {"api", "coupling", "models", "ops", "errors"},
 }
