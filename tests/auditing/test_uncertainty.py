@@ -70,9 +70,15 @@ def test_resampled_means_are_contributions_of_the_copies():
 
 def test_debiased_interval_takes_the_bias_off_twice():
     values = torch.linspace(0.3, 0.5, 1001)
-    low, high = debiased_interval(0.3, values, 0.0, 1.0)
-    assert (low, high) == pytest.approx((0.305 - 0.2, 0.495 - 0.2), abs=1e-3)
+    low, high = debiased_interval(0.35, values, 0.0, 1.0)
+    assert (low, high) == pytest.approx((0.305 - 0.1, 0.495 - 0.1), abs=1e-3)
     assert debiased_interval(0.0, values, 0.0, 1.0)[0] == 0.0
+
+
+@pytest.mark.parametrize("estimate", [0.1, 0.3, 0.4, 0.9])
+def test_debiased_interval_never_leaves_the_estimate_out(estimate):
+    low, high = debiased_interval(estimate, torch.linspace(0.3, 0.5, 1001), 0.0, 1.0)
+    assert low <= estimate <= high
 
 
 def test_jaccard_mean_is_over_pairs_of_different_domains():
