@@ -227,7 +227,11 @@ def couple(
         ModelError: a dense model, one whose routers or experts do not fit, or one that is coupled already.
         RecipeError: an option that does not fit.
     """
-    config = CoupleConfig.of(alpha=alpha, weight=weight, **options)
+    return couple_as(model, CoupleConfig.of(alpha=alpha, weight=weight, **options))
+
+
+def couple_as(model: PreTrainedModel | MoE | nn.Module, config: CoupleConfig) -> Coupling:
+    """`couple` with all options in one object."""
     outer: Any = model.model if isinstance(model, MoE) else model
     if coupling_of(outer) is not None:
         raise ModelError("couple", expected="a model that is not coupled", came="a coupled one", do="uncouple it first")

@@ -23,9 +23,10 @@ class CouplingCallback(TrainerCallback):  # type: ignore[misc]  # Any: transform
     With it, a training that resumes from a checkpoint draws the noise that an unbroken one would have drawn.
 
     Each training log gains `coupling/FIGURE`, the mean over layers, and `coupling/layer_NN/FIGURE`, of the last
-    forward. FIGURE is `erc` (or `orthogonality`): the layer's term before weight; `noise_bound`: mean ε;
-    `rows_dominant`, `columns_dominant`: share of rows (columns) of M whose diagonal is larger than all others, M being
-    the one that the term is made of; `router_norm`, `gate_norm`: ‖R‖_F and ‖W_g‖_F, the latter over all experts.
+    step's forward, before its update. FIGURE is `erc` (or `orthogonality`): the layer's term before weight;
+    `noise_bound`: mean ε; `rows_dominant`, `columns_dominant`: share of rows (columns) of M whose diagonal is larger
+    than all others, M being the one that the term is made of; `router_norm`, `gate_norm`: ‖R‖_F and ‖W_g‖_F, the latter
+    over all experts.
     `overhead/coupling` is the share of the steps' time, since the last log, that the term took, forward and backward.
 
     Args:

@@ -1,0 +1,61 @@
+"""Trains coupled in forked children, one of which is killed, then resumes it; prints what came of it as JSON.
+
+A process of its own: children fork before any thread runs. Usage: python killed.py FOLDER
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from training.killed import DieAt, same_weights
+from training.texts import write_recipe
+
+from turnout.coupling import CoupleConfig, preparation
+from turnout.training import TrainRecipe, train
+
+torch.set_num_threads(1)
+
+
+def in_child(recipe, out, callbacks=(), **coupled):
+    """Train in a fork; the signal that ended it."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            train(recipe, out, callbacks=callbacks, **vars(preparation(**coupled)))
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitpid(pid, 0)[1]
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+
+def main(folder):
+    recipe = TrainRecipe.load(write_recipe(folder))
+    erc = {"config": CoupleConfig(weight=10.0, normalised=True)}
+    shrinking = {"match_norms": folder / "whole"}
+    whole, killed, shrunk, cut = (folder / name for name in ("whole", "killed", "shrunk", "cut"))
+    ended = [
+        in_child(recipe, whole, **erc),
+        in_child(recipe, killed, [DieAt(6)], **erc),
+        in_child(recipe, killed, **erc),
+        in_child(recipe, shrunk, **shrinking),
+        in_child(recipe, cut, [DieAt(11)], **shrinking),
+        in_child(recipe, cut, **shrinking),
+    ]
+    same = {
+        "erc": same_weights(whole, killed),
+        "norms": same_weights(shrunk, cut),
+        "other": same_weights(whole, shrunk),
+    }
+    tables = [(run / "tables" / "metrics.parquet").read_bytes() for run in (whole, killed)]
+    print(json.dumps({"ended": ended, "same": same, "same_tables": tables[0] == tables[1]}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
