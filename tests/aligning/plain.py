@@ -1,0 +1,46 @@
+"""The alignment loop written plainly: whole forwards, autograd through all of it, full-vocabulary head, no batching."""
+
+import torch
+from torch.nn import functional
+
+
+def plain_losses(moe, layers, asked, answers, letters, near, weights, config, steps):
+    """(cross-entropy, manifold) of each step over all questions at once; the model's routers are trained in place.
+
+    `near`: each question's neighbours as numbers; `weights`: their weights. Targets are the base routers'.
+    """
+    model, trained = moe.model.eval(), [layer.router.weight for layer in layers]
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(trained, lr=config["learning_rate"], weight_decay=0.01)
+
+    def read(ids):
+        said = {}
+        handles = [
+            layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: said.update({n: out[0][-1]}))
+            for layer in layers
+        ]
+        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        for handle in handles:
+            handle.remove()
+        return logits, torch.cat([said[layer.layer].softmax(-1) for layer in layers])
+
+    with torch.no_grad():
+        base = torch.stack([read(ids)[1] for ids in asked])
+    losses = []
+    for _ in range(steps):
+        cross_entropy = manifold = 0.0
+        for i, ids in enumerate(asked):
+            logits, routing = read(ids)
+            cross_entropy = cross_entropy + functional.cross_entropy(logits[letters], torch.tensor(answers[i]))
+            for j, weight in zip(near[i], weights[i], strict=True):
+                manifold = manifold + weight * ((routing - base[j]) ** 2).sum()
+        cross_entropy, manifold = cross_entropy / len(asked), manifold / len(asked)
+        optimizer.zero_grad()
+        (cross_entropy + config["weight"] * manifold).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        losses.append((cross_entropy.item(), manifold.item()))
+    return losses
