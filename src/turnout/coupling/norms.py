@@ -117,9 +117,10 @@ def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms
     if not bool(rows_NH.isfinite().all()):
         raise ModelError(f"layer {weights.layer}", expected="a finite router", came="NaN or infinity")
     columns, lengths = [], []
+    gate_HI = None
     for expert, gate in enumerate(weights.gates()):
-        gate_HI = _wide(gate)
-        lengths.append(ops.matrix_lengths(gate_HI[None]))
+        gate_HI = _wide(gate, gate_HI)
+        lengths.append(torch.linalg.vector_norm(gate_HI))
         columns.append(ops.gate_norms(rows_NH.to(gate_HI.device), gate_HI).cpu())
         if not bool(lengths[-1].isfinite()):
             where = f"layer {weights.layer}, expert {expert}"
@@ -131,7 +132,7 @@ def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms
         gated=weights.gated,
         norms_NN=torch.stack(columns, dim=1).double(),
         router_N=torch.linalg.vector_norm(rows_NH.double(), dim=1).cpu(),
-        gate_N=torch.cat(lengths).double().cpu(),
+        gate_N=torch.stack(lengths).double().cpu(),
         bound_N=ops.noise_bound(rows_NH.double()).cpu(),
     )
 
@@ -141,6 +142,8 @@ def total_experts(layers: Sequence[LayerWeights]) -> int:
     return sum(len(layer.router()) for layer in layers)
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """Half precision as float32."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def _wide(tensor: Tensor, buffer: Tensor | None = None) -> Tensor:
+    """Half precision as float32, in `buffer` if there is one: matrices made anew leave holes between small results."""
+    if tensor.dtype not in (torch.float16, torch.bfloat16):
+        return tensor
+    return tensor.float() if buffer is None else buffer.copy_(tensor)

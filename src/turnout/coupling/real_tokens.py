@@ -53,8 +53,8 @@ def loudness(reached: ExpertInputs) -> tuple[Tensor, Tensor]:
             gate_HI = gate.float()
             parts = reached.inputs_TH.float().to(gate_HI.device).split(_CHUNK)
             columns.append(torch.cat([ops.gate_norms(part, gate_HI) for part in parts]).cpu())
-            lengths.append(ops.matrix_lengths(gate_HI[None]).cpu())
-    return torch.stack(columns, dim=1), torch.cat(lengths)
+            lengths.append(torch.linalg.vector_norm(gate_HI).cpu())
+    return torch.stack(columns, dim=1), torch.stack(lengths)
 
 
 def _count(reached: ExpertInputs, n_samples: int) -> Counts:
