@@ -13,7 +13,7 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling
+    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling, plan
     from turnout.coupling import couple, uncouple
     from turnout.models.load import load
 
@@ -30,12 +30,13 @@ __all__ = [
     "mask",
     "measure_coupling",
     "ops",
+    "plan",
     "uncouple",
 ]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
 _HOMES = {
-    **dict.fromkeys(("align", "audit", "compare", "evaluate", "mask", "measure_coupling"), "turnout.api"),
+    **dict.fromkeys(("align", "audit", "compare", "evaluate", "mask", "measure_coupling", "plan"), "turnout.api"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),
     "load": "turnout.models.load",
 }

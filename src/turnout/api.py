@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from turnout.coupling import CouplingResult
     from turnout.evaluating import Evaluation
     from turnout.models.anatomy import MoE
+    from turnout.sparsity import Plan
 
 
 def audit(
@@ -251,3 +252,41 @@ def align(
     from turnout.aligning import align as run
 
     return run(model, tasks, evaluation, out, **options)
+
+
+def plan(
+    active: str | float | None = None,
+    tokens: str | float | None = None,
+    goal: str | None = None,
+    *,
+    of: str | Path | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> "Plan":
+    """Which MoE shapes a budget allows, what each costs, and which of them a goal asks for; with `out`, draw the page.
+
+    >>> found = turnout.plan("1.3B", "300B", "reason", memory="80GB")
+    >>> found.frame(), found.recommendation["choices"][0]["reason"]
+    >>> turnout.plan(of="OLMoE", tokens="5T").configurations[0]["tpp"]
+
+    Args:
+        active: active parameters, embeddings included: a number, or "1.3B".
+        tokens: training tokens.
+        goal: "memorise", "reason" or "both" (default).
+        of: size this model instead: a folder, a config.json, a hub id, or a known name.
+        out: the run's folder; None keeps nothing on disk.
+        **options: memory, use, tolerance, context, width, layers, experts, top_k, vocab
+            (`turnout.sparsity.PlanConfig`, `Grid`), note.
+
+    Returns:
+        `.configurations`, `.recommendation`, `.frame()`, `.to_dict()`.
+
+    Raises:
+        TurnoutError: one line that says what could not be.
+    """
+    from turnout.sparsity import plan as run
+
+    result = run(out, of=of, active=active, tokens=tokens, goal=goal, **options)
+    if out is not None and not (Path(out) / "report.html").exists():
+        write_report(out)
+    return result

@@ -5,6 +5,7 @@ render(run)         the same page as a string
 summary(audit)      an audit as tables for a terminal
 comparison_tables(…), write_comparison(…)   what `auditing.compare` found, for a terminal and as a page
 coupling_tables(…), coupling_sentences(…)       what `measure_coupling` found, for a terminal
+plan_tables(…), plan_sentences(…)   a plan, for a terminal
 claim_lines(audit)  what the claim says, in sentences
 write_figures(run)  figures for papers, SVG; write_png(files) as PNG too, unless png_missing() says why not
 figures             each figure of the page as plain data
@@ -14,6 +15,7 @@ from turnout.report.claim_words import claim_lines
 from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
 from turnout.report.coupling_words import coupling_sentences, coupling_tables
 from turnout.report.page import render, write_report
+from turnout.report.plan_words import plan_sentences, plan_tables
 from turnout.report.png import png_missing, write_png
 from turnout.report.stored import StoredRun, masking_runs, read_run
 from turnout.report.summary import summary
@@ -29,6 +31,8 @@ __all__ = [
     "coupling_sentences",
     "coupling_tables",
     "masking_runs",
+    "plan_sentences",
+    "plan_tables",
     "png_missing",
     "read_run",
     "render",

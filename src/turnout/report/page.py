@@ -9,6 +9,7 @@ import numpy as np
 from turnout.report import atlas, budgets, claim_words, evidence, figures, masking, words
 from turnout.report.assembling import assembled, packed
 from turnout.report.coupling import is_coupling, render_coupling
+from turnout.report.plan import is_plan, render_plan
 from turnout.report.stored import StoredRun, read_run
 from turnout.runs import RunFolder
 
@@ -23,6 +24,8 @@ def render(run_path: str | Path, masking_runs: Sequence[str | Path] | None = Non
     """
     if is_coupling(run_path):
         return render_coupling(run_path)
+    if is_plan(run_path):
+        return render_plan(run_path)
     return render_run(read_run(run_path, masking_runs))
 
 

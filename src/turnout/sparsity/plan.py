@@ -78,7 +78,7 @@ def _of_budget(config: PlanConfig) -> dict[str, Any]:
     ranked = sorted(found, key=lambda one: _rank(one, config, chosen))
     return {
         **_common("budget", config.describe(), ranked),
-        "left_out": len(every) - len(found),
+        "left_out": [one for one in every if one["fits"] is False],
         "recommendation": recommendation,
         "curves": [_curve(next(size for size in sizes if size.name == chosen[0]), config)],
     }
@@ -93,7 +93,7 @@ def _of_model(source: str | PathLike[str], options: Mapping[str, Any]) -> dict[s
     size = known_size(source)
     asked = {"of": size.name, "tokens": tokens, "context": context, "parameters": asdict(size.parameters)}
     found = [{**configuration(size, tokens, context), "fits": None}]
-    return {**_common("model", asked, found), "left_out": 0, "recommendation": None, "curves": []}
+    return {**_common("model", asked, found), "left_out": [], "recommendation": None, "curves": []}
 
 
 def _common(kind: str, question: dict[str, Any], found: Sequence[dict[str, Any]]) -> dict[str, Any]:

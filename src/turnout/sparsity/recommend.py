@@ -124,7 +124,7 @@ def _unbound(best: Configuration, config: PlanConfig) -> tuple[str, ...]:
     if best["experts"] < max(config.grid.experts):
         return ()
     listed = f"It has the most experts listed ({best['experts']})"
-    return (f"{listed}: the list is the limit here, not memory. More may be better.",)
+    return (f"{listed}: a longer --experts may allow more.",)
 
 
 def _conflict(found: Sequence[Configuration], choices: Sequence[Choice]) -> str:

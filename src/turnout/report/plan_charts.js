@@ -1,0 +1,124 @@
+"use strict";
+// Figures of a plan: its data in, Plotly's traces and layout out.
+
+const REASONING_TPP = 20;
+const LAW_DASHES = ["solid", "dash", "dot"];
+
+/** A count with three digits and a suffix, as the tables write it. */
+function count(value) {
+  const suffixes = ["", "K", "M", "B", "T"];
+  let power = 0;
+  while (Number(value.toPrecision(3)) >= 1000 && power < suffixes.length - 1) { value /= 1000; power += 1; }
+  return `${Number(value.toPrecision(3))}${suffixes[power]}`;
+}
+
+/** Ticks 1, 2, 5 of each decade between low and high, thinned out where there are many. */
+function decadeTicks(low, high) {
+  const steps = Math.log10(high / low) > 2.2 ? [1] : Math.log10(high / low) > 1.1 ? [1, 3] : [1, 1.5, 2, 3, 5, 7];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1)
+    ticks.push(...steps.map((step) => step * 10 ** power).filter((tick) => tick >= low * 0.999 && tick <= high * 1.001));
+  return ticks;
+}
+
+/** A logarithmic axis of parameter counts. */
+function sizeAxis(low, high) {
+  const tickvals = decadeTicks(low, high);
+  return { type: "log", range: [Math.log10(low), Math.log10(high)], tickvals, ticktext: tickvals.map(count) };
+}
+
+/** A line across the figure at x, with its words at the top. */
+function upright(x, words, ink, dash, side = "left") {
+  return {
+    shape: { type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: ink, width: 1.5, dash } },
+    note: { x: Math.log10(x), y: 0, yref: "paper", yanchor: "bottom", xanchor: side, text: words, showarrow: false, font: { color: ink, size: 11 }, textangle: -90 },
+  };
+}
+
+/** Shapes by total parameters (below) and tokens per parameter (above), a row for each number of chosen experts. */
+function spaceFigure(run, colour) {
+  const all = [...run.points, ...run.left_out];
+  const rows = [...new Set(all.map((point) => point.top_k))].sort((one, other) => one - other).map(String);
+  const totals = [...all.map((point) => point.total), ...(run.memory ? [run.memory.total] : [])];
+  const low = Math.min(...totals) / 1.35;
+  const high = Math.max(...totals) * 1.35;
+  const points = (some, name, marker) => ({
+    type: "scatter", mode: "markers", name, x: some.map((point) => point.total), y: some.map((point) => String(point.top_k)), marker,
+    text: some.map((point) => `${plain(point.name, 60)}<br>${point.words}, TPP ${count(point.tpp)}${point.chosen.length ? `<br>recommended for ${point.chosen.join(" and ")}` : ""}`), hovertemplate: "%{text}" + HOVER,
+  });
+  const chosen = run.points.filter((point) => point.chosen.length);
+  const target = run.tokens / REASONING_TPP;
+  const lines = [
+    ...(target > low && target < high ? [upright(target, "TPP 20", colour.accent, "dash")] : []),
+    ...(run.memory ? [upright(run.memory.total, `weights fill ${run.memory.words}`, colour.mark, "dot", "right")] : []),
+  ];
+  const ticks = decadeTicks(run.tokens / high, run.tokens / low);
+  return {
+    traces: [
+      points(run.points, "fits", { size: 9, color: colour.accent }),
+      points(run.left_out, "needs more memory", { size: 8, symbol: "x-thin", line: { color: colour.floor, width: 2 } }),
+      points(chosen, "recommended", { size: 18, color: "rgba(0,0,0,0)", line: { color: colour.mark, width: 2.5 } }),
+      { type: "scatter", x: [low], y: [rows[0]], xaxis: "x2", mode: "markers", marker: { opacity: 0 }, hoverinfo: "skip", showlegend: false },
+    ],
+    layout: frame(colour, {
+      showlegend: true, legend: { orientation: "h", y: -0.28, yanchor: "top", x: 0, itemclick: false, itemdoubleclick: false },
+      margin: { l: 52, r: 14, t: 46, b: 76 },
+      shapes: lines.map((line) => line.shape), annotations: lines.map((line) => line.note),
+      xaxis: { title: { text: "total parameters", standoff: 4 }, ...sizeAxis(low, high) },
+      xaxis2: { overlaying: "x", side: "top", type: "log", range: [Math.log10(low), Math.log10(high)], tickvals: ticks.map((tick) => run.tokens / tick), ticktext: ticks.map(count), title: { text: "training tokens per parameter (TPP)", standoff: 4 }, showgrid: false, fixedrange: true },
+      yaxis: { title: { text: "chosen experts K" }, type: "category", categoryorder: "array", categoryarray: rows, range: [-0.6, rows.length - 0.4] },
+    }),
+  };
+}
+
+/** Each law's loss above its own least along the experts of one shape; thin outside the range it was fitted on. */
+function curvesFigure(run, colour) {
+  const { points, name } = run.curves[0];
+  const inks = [colour.accent, colour.mark, colour.floor];
+  const traces = run.laws.flatMap((law, at) => {
+    const losses = points.map((point) => point.losses[law.name]);
+    const known = losses.filter((loss) => loss !== null);
+    if (known.length < 2) return [];
+    const least = Math.min(...known);
+    const inside = points.map((point, i) => (point.in_range[law.name] ? losses[i] - least : null));
+    const style = { type: "scatter", mode: "lines", x: points.map((point) => point.total), connectgaps: false };
+    const words = points.map((point, i) => `${law.name}: ${losses[i].toFixed(3)}, E ${point.experts}, TPP ${count(point.tpp)}${point.in_range[law.name] ? "" : "<br>outside its range"}`);
+    return [
+      { ...style, name: law.name, y: losses.map((loss) => loss - least), text: words, line: { color: inks[at], width: 1.6, dash: LAW_DASHES[at] }, hovertemplate: "%{text}" + HOVER },
+      { ...style, name: `${law.name}, in range`, y: inside, showlegend: false, line: { color: inks[at], width: 4 }, hoverinfo: "skip" },
+    ];
+  });
+  const marks = run.points.filter((point) => point.name === name).map((point) => upright(point.total, "recommended", colour.mark, "dot"));
+  const totals = points.map((point) => point.total);
+  return {
+    traces,
+    layout: frame(colour, {
+      showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 60, r: 14, t: 34, b: 46 },
+      shapes: marks.map((line) => line.shape), annotations: marks.map((line) => line.note),
+      xaxis: { title: { text: "total parameters", standoff: 4 }, ...sizeAxis(Math.min(...totals) / 1.1, Math.max(...totals) * 1.1) },
+      yaxis: { title: { text: "loss above the law’s least" }, rangemode: "tozero", nticks: 6 },
+    }),
+  };
+}
+
+/** A bar a configuration: embeddings, the rest, chosen and idle experts. */
+function partsFigure(run, colour) {
+  const inks = [colour.floor, colour.mark, colour.accent, colour.faint];
+  const names = run.parts.map((bar) => plain(bar.name, 24));
+  const traces = run.parts[0].parts.map(({ part }, at) => ({
+    type: "bar", orientation: "h", name: part, y: names, x: run.parts.map((bar) => bar.parts[at].count), marker: { color: inks[at], line: { color: colour.panel, width: 1 } },
+    text: run.parts.map((bar) => bar.parts[at].words), textposition: "inside", insidetextanchor: "middle", constraintext: "inside", textangle: 0,
+    hovertemplate: `${part}: %{text}` + HOVER,
+  }));
+  const most = Math.max(...run.parts.map((bar) => bar.parts.reduce((sum, one) => sum + one.count, 0)));
+  const tickvals = [0, 0.25, 0.5, 0.75, 1].map((share) => share * most);
+  return {
+    traces,
+    layout: frame(colour, {
+      barmode: "stack", bargap: 0.35, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, margin: { l: 20, r: 24, t: 34, b: 40 },
+      uniformtext: { minsize: 10, mode: "hide" },
+      xaxis: { title: { text: "parameters", standoff: 4 }, tickvals, ticktext: tickvals.map(count) },
+      yaxis: { autorange: "reversed", showgrid: false },
+    }),
+  };
+}

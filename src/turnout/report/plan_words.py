@@ -1,0 +1,157 @@
+"""A plan as tables for a terminal and sentences, from plan.json."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from turnout.quantities import show_bytes, show_count
+from turnout.report.terminal import Table, name
+
+Plan = Mapping[str, Any]
+Configuration = Mapping[str, Any]
+GOALS = {"reason": "reasoning", "memorise": "recall"}
+OUTSIDE = "*"
+_MOST = 12
+
+_SHAPE = ("configuration", "total", "active", "w/o emb.", "1−K/E", "TPP", "train FLOPs", "train mem", "infer mem")
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    """A plan for a terminal: at most twelve configurations with their costs, then what the laws say of them."""
+    shown = plan["configurations"][:_MOST]
+    if plan["kind"] == "model":
+        return [model_table(plan)]
+    return [_costs(plan, shown), _laws(plan, shown)]
+
+
+def plan_sentences(plan: Plan) -> list[str]:
+    """What is recommended and why, what speaks against it, what was left out, and how far the laws reach."""
+    lines = [*_recommended(plan), *_left_out(plan)]
+    if not plan["configurations"][0]["laws"]:
+        return [*lines, "The laws need --tokens."]
+    lines += [_law_sentence(plan, at) for at in range(len(plan["laws"]))]
+    return [*lines, "Losses of different laws do not compare."]
+
+
+def recommended_name(plan: Plan) -> dict[str, list[str]]:
+    """Chosen configurations by name, with the goals that they are chosen for."""
+    chosen: dict[str, list[str]] = {}
+    for choice in (plan["recommendation"] or {"choices": []})["choices"]:
+        chosen.setdefault(choice["name"], []).append(GOALS[choice["goal"]])
+    return chosen
+
+
+def costs_row(one: Configuration, mark: str = "") -> tuple[str, ...]:
+    """A configuration's sizes and costs as cells."""
+    parameters, flops, memory = one["parameters"], one["flops"], one["memory"]
+    return (
+        mark + name(one["name"], 60),
+        show_count(parameters["total"]),
+        show_count(parameters["active"]),
+        show_count(parameters["active_non_embedding"]),
+        f"{one['sparsity']:.3f}",
+        "–" if one["tpp"] is None else f"{one['tpp']:.3g}" if one["tpp"] < 1000 else f"{one['tpp']:,.0f}",
+        "–" if flops["training_total"] is None else scientific(flops["training_total"]),
+        show_bytes(memory["training"]),
+        show_bytes(memory["inference"]),
+    )
+
+
+def law_cell(found: Mapping[str, Any]) -> str:
+    """A law's loss, marked where it lies outside its range; a dash where it does not apply."""
+    return "–" if found["loss"] is None else f"{found['loss']:.3f}" + ("" if found["in_range"] else OUTSIDE)
+
+
+def scientific(value: float) -> str:
+    """3.94e22."""
+    return f"{value:.2e}".replace("e+", "e")
+
+
+def model_table(plan: Plan) -> Table:
+    """One model's size and costs, a line each."""
+    one = plan["configurations"][0]
+    parameters, flops, memory = one["parameters"], one["flops"], one["memory"]
+    context = flops["context"]
+    rows = [
+        ("shape", f"{one['layers']} layers ({one['moe_layers']} with experts) of width {one['width']:,}"),
+        ("experts", _experts(one)),
+        ("total parameters", f"{parameters['total']:,} ({show_count(parameters['total_non_embedding'])} without emb.)"),
+        ("active parameters", f"{parameters['active']:,} ({show_count(parameters['active_non_embedding'])} without)"),
+        ("sparsity 1 − K/E", f"{one['sparsity']:.4f}"),
+        ("inference FLOPs a token", f"{scientific(flops['inference'])} (2·N: {scientific(flops['inference_2n'])})"),
+        ("training FLOPs a token", f"{scientific(flops['training'])} (6·N: {scientific(flops['training_6n'])})"),
+        ("weights, bfloat16", show_bytes(memory["weights"])),
+        (f"cache of {context:,} tokens", show_bytes(memory["cache"])),
+        ("training memory", f"{show_bytes(memory['training'])} (activations {show_bytes(memory['activations'])})"),
+    ]
+    if one["tpp"] is not None:
+        rows += [("tokens per parameter", f"{one['tpp']:,.4g}"), ("training FLOPs", _training(flops))]
+    rows += [("note", note) for note in one["notes"]]
+    return Table(name(one["name"], 60), ("size", ""), tuple(rows))
+
+
+def law_words(found: Mapping[str, Any]) -> str:
+    """A law's answer with all that speaks against it."""
+    if found["loss"] is None:
+        return f"does not apply: {found['reason']}"
+    against = "; ".join(found["warnings"])
+    return f"{found['loss']:.3f}" + (f" (outside its range: {against})" if against else "")
+
+
+def _experts(one: Configuration) -> str:
+    shared = f", {one['shared']} shared" if one["shared"] else ""
+    return f"{one['top_k']} of {one['experts']} a token, {one['expert_width']:,} wide{shared}"
+
+
+def _training(flops: Mapping[str, Any]) -> str:
+    return f"{scientific(flops['training_total'])} (6·N·D: {scientific(flops['training_total_6n'])})"
+
+
+def _costs(plan: Plan, shown: Sequence[Configuration]) -> Table:
+    question, chosen = plan["question"], recommended_name(plan)
+    budget = f"{show_count(question['active'])} active ± {question['tolerance']:.0%}"
+    title = f"{budget}, {show_count(question['tokens'])} tokens; → is recommended"
+    rows = (costs_row(one, "→ " if one["name"] in chosen else "  ") for one in shown)
+    return Table(title, _SHAPE, tuple(rows))
+
+
+def _laws(plan: Plan, shown: Sequence[Configuration]) -> Table:
+    title = f"training loss by law ({OUTSIDE} outside its range)"
+    rows = (
+        (name(one["name"], 60), scientific(one["flops"]["inference"]), *(law_cell(found) for found in one["laws"]))
+        for one in shown
+    )
+    return Table(title, ("configuration", "FLOPs/token", *(law["name"] for law in plan["laws"])), tuple(rows))
+
+
+def _law_sentence(plan: Plan, at: int) -> str:
+    """One law: its source and range, and what it says of the first configuration; of several, how many lie inside."""
+    law, found = plan["laws"][at], plan["configurations"]
+    about = f"{law['name']} ({law['source']}), fitted on {law['fitted_on']}."
+    if len(found) > 1:
+        about += f" It applies to {law['applied']} of {len(found)}, {law['in_range']} in range"
+        about += f", lowest for {law['best']}." if law["best"] else "."
+    return f"{about} {name(found[0]['name'], 60)}: {law_words(found[0]['laws'][at])}."
+
+
+def _recommended(plan: Plan) -> list[str]:
+    recommendation = plan["recommendation"]
+    if recommendation is None:
+        return []
+    lines = [line for choice in recommendation["choices"] for line in _choice(choice)]
+    return [*lines, *filter(None, [recommendation["conflict"]]), *recommendation["uncertainty"]]
+
+
+def _choice(choice: Mapping[str, Any]) -> list[str]:
+    title = f"For {GOALS[choice['goal']]}"
+    return [f"{title}: {choice['reason']}", *(f"  but: {doubt}" for doubt in choice["uncertainty"])]
+
+
+def _left_out(plan: Plan) -> list[str]:
+    more, lines = len(plan["configurations"]) - _MOST, []
+    if more > 0:
+        lines.append(f"{more} more configurations are in the JSON.")
+    if plan["left_out"]:
+        question = plan["question"]
+        memory = show_bytes(question["memory"])
+        lines.append(f"{len(plan['left_out'])} were left out: they need more than {memory} for {question['use']}.")
+    return lines
