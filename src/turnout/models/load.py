@@ -54,6 +54,26 @@ def load(
     if adapter is not None:
         where = {"device": device, "device_map": device_map}
         return _adapted(path_or_id, dtype, adapter, revision=revision, trust_remote_code=trust_remote_code, **where)
+    loaded = load_causal(
+        path_or_id, dtype, device, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
+    )
+    return read(*loaded)
+
+
+def load_causal(
+    path_or_id: str | PathLike[str],
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    *,
+    device_map: str | dict[str, Any] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, str, str | None]:
+    """Load any causal language model, dense or MoE, as `load` does: model, tokenizer, name and revision.
+
+    Raises:
+        ModelError: as `load`, but for a dense checkpoint.
+    """
     source = str(path_or_id)
     folder = checkpoint_folder(source)
     if folder is not None:
@@ -67,7 +87,7 @@ def load(
         model = _model(source, _dtype(dtype), _devices(device, device_map), settings)
         tokenizer = _tokenizer(source, folder, settings)
     name = folder.resolve().name if folder is not None else source
-    return read(model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None))
+    return model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None)
 
 
 def _adapted(
