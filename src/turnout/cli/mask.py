@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnout.cli.console import Bars, print_table, say
+from turnout.cli.options import Device, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 from turnout.errors import RecipeError
 
@@ -39,7 +40,8 @@ def mask(
     ] = False,
     generate: Annotated[int, typer.Option(help="Also let it write so many tokens for an answer.", min=0)] = 0,
     limit: Annotated[int | None, typer.Option(help="At most this many questions of a subject.", min=1)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (spread). [default: cpu]")] = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Annotated[int, typer.Option(help="Of the controls and resamples.", min=0)] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will cost and stop.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the result. [default: RUN-mask-SET-LAYERS]")] = None,
@@ -62,7 +64,8 @@ def mask(
         print_json(plan.to_dict()) if json else say(str(plan))
         return
     folder = out or run.with_name(f"{run.name}-mask-{which.value}-{layers}" + "-renormalised" * renormalise)
-    loading = {} if device is None else {"device_map" if device == "auto" else "device": device}
+    loading: dict[str, object] = {"trust_remote_code": trust_remote_code}
+    loading |= {} if device is None else {"device_map" if device == "auto" else "device": device}
     with Bars() as bars:
         result = api.mask(run, model, folder, loading=loading, progress=bars, note=say, **options)
     if json:

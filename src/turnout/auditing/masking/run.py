@@ -118,6 +118,7 @@ def _moe(
             raise ModelError(
                 source.path, expected="a manifest whose model id is a folder or a hub id", came=model, do=do
             )
+        loading = {"revision": source.model.get("revision"), **loading}
     if isinstance(model, str | Path):
         moe = load(model, **{"dtype": source.model.get("dtype"), **loading})
     else:
