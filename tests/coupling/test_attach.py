@@ -175,6 +175,54 @@ def test_normalised_permuted_and_orthogonal_terms():
         turnout.uncouple(model)
 
 
+@pytest.mark.parametrize("family", ["olmoe", "gpt_oss"])
+def test_places_are_stages_of_the_expert_itself(family):
+    """M after the last stage is the norm of what the experts module returns for the router's rows."""
+    model = random_model(family, num_hidden_layers=1).train()
+    layer = read(model).layers[0]
+    with torch.no_grad():
+        for name, parameter in layer.experts.named_parameters():
+            parameter.mul_(0.0 if "bias" in name else 1.0)
+    plain, rows = loss_of(model), router_rows(layer)
+    each = [layer.experts(rows, torch.full((8, 1), e), torch.ones(8, 1)) for e in range(8)]
+    output = torch.stack([x.norm(dim=1) for x in each], dim=1)
+    found = {}
+    for place in ("gate", "up", "activated", "gated", "output")[:: 1 if family == "olmoe" else 3]:
+        coupling = turnout.couple(model, noise=False, place=place)
+        loss = loss_of(model)
+        loss.backward()
+        found[place] = coupling.figures[0].norms_NN
+        torch.testing.assert_close(loss - plain, ops.erc_loss(found[place], 1), rtol=1e-4, atol=1e-5)
+        turnout.uncouple(model)
+    if family == "gpt_oss":
+        assert set(found) == {"gate", "gated"}
+        gated = found["gated"]
+        assert bool((gated != found["gate"]).all())
+        turnout.couple(model, noise=False, place="output")
+        torch.testing.assert_close(loss_of(model) - plain, ops.erc_loss(output, 1), rtol=1e-4, atol=1e-5)
+        return
+    torch.testing.assert_close(found["output"], output.detach())
+    fused = layer.experts.gate_up_proj
+    gate, up = (x.mT for x in fused.chunk(2, dim=1))
+    torch.testing.assert_close(found["up"], (rows @ up).norm(dim=2).T.detach())
+    torch.testing.assert_close(found["activated"], nn.functional.silu(rows @ gate).norm(dim=2).T.detach())
+    torch.testing.assert_close(found["gated"], (nn.functional.silu(rows @ gate) * (rows @ up)).norm(dim=2).T.detach())
+
+
+def test_a_place_of_length_one_is_free_of_scale():
+    model = random_model("olmoe", num_hidden_layers=1).train()
+    found = []
+    for scale in (1.0, 3.0):
+        with torch.no_grad():
+            read(model).layers[0].experts.gate_up_proj.mul_(scale)
+            router_rows(read(model).layers[0]).mul_(scale)
+        coupling = turnout.couple(model, noise=False, place="output", normalised=True)
+        loss_of(model).backward()
+        found.append(coupling.figures[0].norms_NN)
+        turnout.uncouple(model)
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_noise_is_fresh_each_optimiser_step_and_the_same_within_one():
     model = random_model("olmoe").train()
     coupling = turnout.couple(model, weight=10)
@@ -321,6 +369,8 @@ REFUSED = {
     "unknown": ("olmoe", {"alhpa": 1}, RecipeError, "alhpa: expected one of alpha, weight"),
     "layers": ("qwen2_moe", {"layers": [1]}, ModelError, r"layers: expected MoE layers, of \[0, 2\], got 1"),
     "no layers": ("olmoe", {"layers": []}, ModelError, "got none"),
+    "place": ("olmoe", {"place": "down"}, RecipeError, "place: expected one of gate, up, activated, gated, output"),
+    "no activation": ("gpt_oss", {"place": "activated"}, ModelError, "expected experts with an activation function"),
     "gates alone": ("olmoe", {"term": "orthogonality", "gradient": "gate"}, RecipeError, "the term has no gates"),
 }
 

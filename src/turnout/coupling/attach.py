@@ -22,6 +22,7 @@ from transformers.utils import ModelOutput
 
 from turnout import ops
 from turnout.coupling.config import Alpha, CoupleConfig
+from turnout.coupling.places import check_place
 from turnout.coupling.term import Term, coupling_term
 from turnout.coupling.timing import Stopwatch
 from turnout.errors import ModelError
@@ -143,9 +144,10 @@ class Coupling:
         forward = self._current(number)
         if forward is None or (not self.config.weight and not self.watching):
             return None
-        rows_NH, gate_NHI = self._rows.pop(number), gate_matrices(self._by_number[number])
+        layer = self._by_number[number]
+        rows_NH, gate_NHI = self._rows.pop(number), gate_matrices(layer)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.weight > 0):
-            term = self._timed_term(rows_NH, gate_NHI, number, forward.step)
+            term = self._timed_term(rows_NH, gate_NHI, layer, forward.step)
         if self._forward is None:
             if number not in forward.again:
                 return None  # the first run's graph is the one that counts; this one only restores what it saved
@@ -177,13 +179,13 @@ class Coupling:
         recomputed = torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
         return self._last if recomputed and number in self.figures else None
 
-    def _timed_term(self, rows_NH: Tensor, gate_NHI: Tensor, number: int, step: int) -> Term:
-        start = self.stopwatch.mark(gate_NHI.device)
-        term = coupling_term(rows_NH, gate_NHI, self.config, number, step)
-        self.stopwatch.add(start, gate_NHI.device)
-        learns = gate_NHI if gate_NHI.requires_grad and self.config.gradient != "router" else rows_NH
+    def _timed_term(self, rows_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, step: int) -> Term:
+        start = self.stopwatch.mark(rows_NH.device)
+        term = coupling_term(rows_NH, gate_NHI, layer, self.config, step)
+        self.stopwatch.add(start, rows_NH.device)
         if self._forward is not None and term.loss.requires_grad:
-            self.stopwatch.time_backward(term.loss, learns)
+            only_gates = self.config.gradient == "gate" or not rows_NH.requires_grad
+            self.stopwatch.time_backward(term.loss, gate_NHI if only_gates else rows_NH)
         return term
 
     @torch.no_grad()
@@ -274,6 +276,7 @@ def _chosen(moe: MoE, config: CoupleConfig) -> tuple[MoELayer, ...]:
         if rows_NH.shape != gate_NHI.shape[:2]:
             expected = f"gate matrices for router rows of {rows_NH.shape[1]} numbers"
             raise ModelError(f"layer {number}", expected=expected, came=f"ones of {gate_NHI.shape[1]} rows")
+        check_place(layer, config.place)
         config.alpha_at(number, 0)
     return tuple(there[number] for number in wanted)
 

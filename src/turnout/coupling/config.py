@@ -9,6 +9,7 @@ from turnout.errors import RecipeError
 
 Alpha = float | Mapping[int, float] | Callable[[int], float]
 """α: one number; decoder layer → number; or optimiser step, from 0 → number."""
+Place = Literal["gate", "up", "activated", "gated", "output"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class CoupleConfig:
         normalised: M for rows and matrices of length 1, so that shrinking weights is no way out.
         layers: decoder layers to couple; None: every MoE layer.
         seed: of noise and permutation.
+        place: where M is read: the "gate" product, or, as the paper's ablations, the "up" product, what is "activated",
+            what is "gated" (SwiGLU), or the expert's "output".
         term: "erc", or "orthogonality" of the router's rows instead, a baseline.
 
     Raises:
@@ -41,6 +44,7 @@ class CoupleConfig:
     normalised: bool = False
     layers: tuple[int, ...] | None = None
     seed: int = 0
+    place: Place = "gate"
     term: Literal["erc", "orthogonality"] = "erc"
 
     def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ Shapes: N routed experts (a router's rows), H hidden size, I expert width.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.coupling.config import CoupleConfig
-
-Stage = Callable[[Tensor], Tensor]
+from turnout.coupling.places import place_norms
+from turnout.models.anatomy import MoELayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,25 +30,45 @@ class Term:
     bound_N: Tensor
 
 
-def coupling_term(rows_NH: Tensor, gate_NHI: Tensor, config: CoupleConfig, layer: int, step: int) -> Term:
-    """The term of decoder layer `layer` at optimiser step `step`: the same for the same arguments, however often."""
-    rows_NH = ops_dtype(rows_NH if config.gradient != "gate" else rows_NH.detach())
+def coupling_term(rows_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, config: CoupleConfig, step: int) -> Term:
+    """The term of `layer` at optimiser step `step`: the same for the same weights, however often it is asked for.
+
+    Args:
+        rows_NH: R, the layer's router rows.
+        gate_NHI: W_g, the layer's gate matrices.
+        layer: whose experts are coupled.
+        config: what was asked for.
+        step: optimiser steps before this one.
+    """
+    rows_NH = _wide(rows_NH if config.gradient != "gate" else rows_NH.detach())
     bound_N = ops.noise_bound(rows_NH.detach())
     if config.term == "orthogonality":
         return Term(ops.router_orthogonality(rows_NH), None, bound_N)
-    gate_NHI = gate_NHI if config.gradient != "router" else gate_NHI.detach()
-    proxies_NH = ops.proxies(rows_NH, _generator(config.seed, layer, step)) if config.noise else rows_NH
-    norms_NN = ops.activation_norms(proxies_NH, gate_NHI)
-    if config.normalised:
-        lengths_N = torch.linalg.vector_norm(rows_NH, dim=1)
-        norms_NN = ops.scale_free(norms_NN, lengths_N.to(norms_NN.dtype), ops.matrix_lengths(gate_NHI))
+    generator = _generator(config.seed, layer.layer, step)
+    proxies_NH = ops.proxies(rows_NH, generator) if config.noise else rows_NH
+    norms_NN = _norms(rows_NH, proxies_NH, gate_NHI, layer, config)
     paired_NN = norms_NN
     if config.pairing == "permuted":
-        paired_NN = norms_NN[:, permutation(len(rows_NH), config.seed, layer)]
-    return Term(ops.erc_loss(paired_NN, config.alpha_at(layer, step)), norms_NN.detach(), bound_N)
+        paired_NN = norms_NN[:, permutation(len(rows_NH), config.seed, layer.layer)]
+    return Term(ops.erc_loss(paired_NN, config.alpha_at(layer.layer, step)), norms_NN.detach(), bound_N)
 
 
-def ops_dtype(x: Tensor) -> Tensor:
+def _norms(rows_NH: Tensor, proxies_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, config: CoupleConfig) -> Tensor:
+    """M [N, N] of the proxies, where and as the config reads it."""
+    frozen = config.gradient == "router"
+    lengths_N = torch.linalg.vector_norm(rows_NH, dim=1)
+    if config.place != "gate":
+        if config.normalised:
+            proxies_NH = proxies_NH / lengths_N.clamp_min(torch.finfo(lengths_N.dtype).tiny)[:, None]
+        return place_norms(layer, proxies_NH, config.place, config.normalised, frozen)
+    gate_NHI = gate_NHI.detach() if frozen else gate_NHI
+    norms_NN = ops.activation_norms(proxies_NH, gate_NHI)
+    if not config.normalised:
+        return norms_NN
+    return ops.scale_free(norms_NN, lengths_N.to(norms_NN.dtype), ops.matrix_lengths(gate_NHI))
+
+
+def _wide(x: Tensor) -> Tensor:
     """Half precision as float32: lengths and distances of rows are taken there."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 

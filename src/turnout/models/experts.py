@@ -115,7 +115,7 @@ def _in_place(
     The weighted sum of a token's K rows is an embedding bag: one pass over the rows, adding up in float32.
     """
     token_R, top_k = order_R // weight_TK.shape[1], weight_TK.shape[1]
-    up, down = _matrices(experts, "up"), _matrices(experts, "down")
+    up, down = expert_matrices(experts, "up"), expert_matrices(experts, "down")
     out_RH = hidden_TH.new_empty(len(order_R), hidden_TH.shape[1])
     for expert, start, end in _spans(ends_E):
         inner = _activate(experts, product(hidden_TH.index_select(0, token_R[start:end]), *up[expert]))
@@ -132,7 +132,7 @@ def _recorded(
     """For training: whole operations between the products, so that few of them are recorded."""
     rows = hidden_TH.index_select(0, order_R // weight_TK.shape[1])
     for which in ("up", "down"):
-        matrices = _matrices(experts, which)
+        matrices = expert_matrices(experts, which)
         products = [product(rows[start:end], *matrices[expert]) for expert, start, end in _spans(ends_E)]
         width = matrices[0][0].shape[1]
         rows = torch.cat(products) if products else rows.new_zeros(0, width)
@@ -149,7 +149,7 @@ def _spans(ends_E: list[int]) -> list[tuple[int, int, int]]:
     return [(e, start, end) for e, (start, end) in enumerate(pairwise([0, *ends_E])) if end > start]
 
 
-def _matrices(experts: FusedExperts, which: str) -> list[tuple[Tensor, Tensor | None]]:
+def expert_matrices(experts: FusedExperts, which: str) -> list[tuple[Tensor, Tensor | None]]:
     """Each expert's matrix, [in, out], and bias."""
     name = "down_proj" if which == "down" else "gate_up_proj" if experts.has_gate else "up_proj"
     # unbind, not [e]: the gradient of an index is a tensor as large as all experts, once an expert
