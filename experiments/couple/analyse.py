@@ -1,0 +1,234 @@
+"""Tables of docs/couple.md and results/*.csv from what run.py measured: `python experiments/couple/analyse.py`.
+
+Every difference is paired by seed; intervals are two-sided 95 % t intervals of the paired differences.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from scipy.stats import nct, t
+from trials import ALPHAS, ERC, HERE, PLACES, RUNS
+
+from turnout import ops
+
+DOCS = HERE.parents[1] / "docs" / "couple.md"
+BEGIN, END = "<!-- results: written by experiments/couple/analyse.py -->\n", "<!-- end of results -->"
+RECALL = ("people", "places")
+Trials = dict[tuple[str, str, int], dict[str, Any]]
+Measure = Callable[[dict[str, Any]], float]
+
+
+def held_out(trial: dict[str, Any]) -> float:
+    """Mean over sources, nats a token."""
+    return float(np.mean(list(trial["held_out"].values())))
+
+
+def audited(name: str) -> Measure:
+    """Mean over layers of an audit's figure."""
+    return lambda trial: float(trial["overall"][name]["mean"])
+
+
+MEASURES: dict[str, Measure] = {
+    "held-out loss": held_out,
+    "accuracy": lambda trial: trial["accuracy"]["overall"]["accuracy"],
+    "L at α = 1": lambda trial: trial["loss_at_1"],
+    "rows dominant": lambda trial: trial["dominant_rows"],
+    "Gini": audited("gini"),
+    "Jaccard": audited("jaccard_mean"),
+    "coverage": audited("coverage"),
+}
+
+
+def read() -> Trials:
+    """What is there, by variant, length and seed."""
+    files = sorted((RUNS / "results").glob("*.json"))
+    trials = [json.loads(file.read_text()) for file in files]
+    return {(x["variant"], "long" if x["tokens"] > 3e6 else "short", x["seed"]): x for x in trials}
+
+
+def seeds(trials: Trials, variant: str, length: str) -> list[int]:
+    """Seeds that were run."""
+    return sorted(seed for name, size, seed in trials if (name, size) == (variant, length))
+
+
+def differences(trials: Trials, a: str, b: str, length: str, measure: Measure) -> np.ndarray:
+    """The differences a − b for each seed that both have and that the measure is defined for."""
+    both = sorted(set(seeds(trials, a, length)) & set(seeds(trials, b, length)))
+    return np.array([measure(trials[a, length, s]) - measure(trials[b, length, s]) for s in both])
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % t interval of the mean."""
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def p_value(values: np.ndarray) -> float:
+    """Two-sided, of a mean of 0."""
+    return float(2 * t.sf(abs(values.mean()) / (values.std(ddof=1) / math.sqrt(len(values))), len(values) - 1))
+
+
+def detectable(values: np.ndarray, power: float = 0.8) -> float:
+    """The least mean difference that a two-sided 5 % t test of so many pairs finds with `power`."""
+    n, sd = len(values), values.std(ddof=1)
+    least, most = 0.0, 50.0
+    for _ in range(60):
+        middle = (least + most) / 2
+        found = 1 - nct.cdf(t.ppf(0.975, n - 1), n - 1, middle * math.sqrt(n))
+        least, most = (least, middle) if found > power else (middle, most)
+    return float(most * sd)
+
+
+def contrast(trials: Trials, a: str, b: str, length: str, name: str) -> dict[str, Any] | None:
+    """A row of results/contrasts.csv; None without two pairs or where a trial lacks the measure."""
+    try:
+        values = differences(trials, a, b, length, MEASURES[name])
+    except KeyError:
+        return None
+    if len(values) < 2:
+        return None
+    low, high = interval(values) if values.std() else (values[0], values[0])
+    found = {"a": a, "b": b, "length": length, "measure": name, "pairs": len(values), "mean": values.mean()}
+    p = p_value(values) if values.std() else float(values[0] == 0)
+    return found | {"low": low, "high": high, "p": p, "detectable": detectable(values)}
+
+
+def contrasts(trials: Trials) -> pl.DataFrame:
+    """Everything against vanilla and against ERC; the two that were fixed beforehand are marked, Holm over the rest."""
+    names = sorted({(name, length) for name, length, _ in trials})
+    rows = [
+        contrast(trials, name, base, length, measure)
+        for base in ("vanilla", ERC, "permuted")
+        for name, length in names
+        if name != base
+        for measure in MEASURES
+    ]
+    frame = pl.DataFrame([row for row in rows if row])
+    of_erc = (pl.col("a") == ERC) & (pl.col("length") == "long")
+    primary = (pl.col("b") == "vanilla") & pl.col("measure").is_in(["held-out loss", "Gini", "coverage"])
+    second = (pl.col("b") == "permuted") & (pl.col("measure") == "held-out loss")
+    frame = frame.with_columns(fixed=of_erc & (primary | second))
+    rest = frame.filter(~pl.col("fixed"))
+    adjusted = ops.holm(torch.tensor(rest["p"].to_list(), dtype=torch.float64)).tolist()
+    return pl.concat(
+        [frame.filter("fixed").with_columns(holm=pl.lit(None, pl.Float64)), rest.with_columns(holm=pl.Series(adjusted))]
+    )
+
+
+def runs(trials: Trials) -> pl.DataFrame:
+    """One row a trial: what was asked and every measure."""
+    rows = []
+    for (name, length, seed), x in sorted(trials.items()):
+        row: dict[str, Any] = {"variant": name, "length": length, "seed": seed, "couple": json.dumps(x["couple"])}
+        for measure, of in MEASURES.items():
+            row[measure] = _or_none(of, x)
+        row |= {f"loss {source}": value for source, value in x["held_out"].items()}
+        row |= {f"accuracy {domain}": value["accuracy"] for domain, value in x["accuracy"]["domains"].items()}
+        rows.append(row | {"verdicts": " ".join(layer["claim"]["verdict"].replace(" ", "-") for layer in x["audit"])})
+    return pl.DataFrame(rows)
+
+
+def along(trials: Trials) -> pl.DataFrame:
+    """What was logged while training: one row a trial, metric and step."""
+    rows = [
+        (name, length, seed, step, metric, value)
+        for (name, length, seed), x in sorted(trials.items())
+        for step, metric, value in x["along"]
+    ]
+    names = ["variant", "length", "seed", "step", "metric", "value"]
+    return pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("value").cast(pl.Float32))
+
+
+def _or_none(of: Measure, trial: dict[str, Any]) -> float | None:
+    try:
+        return of(trial)
+    except KeyError:
+        return None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def mean_of(trials: Trials, variant: str, length: str, name: str) -> str:
+    """Mean over seeds; a dash where there is none."""
+    values = [_or_none(MEASURES[name], trials[variant, length, s]) for s in seeds(trials, variant, length)]
+    known = [v for v in values if v is not None]
+    return f"{np.mean(known):.4f}" if known else "–"
+
+
+def manipulation(trials: Trials) -> str:
+    """Part 1's table."""
+    names = ["vanilla", *(f"{ERC}-weight{w}{n}" for n in ("", "-normalised") for w in (1, 10, 100))]
+    shown = ("L at α = 1", "rows dominant", "held-out loss")
+    rows = [
+        [name, *(f"{MEASURES[m](trials[name, 'short', 0]):.5f}" for m in shown)]
+        for name in names
+        if (name, "short", 0) in trials
+    ]
+    return table(["setting (short, seed 0)", *shown], rows)
+
+
+def means(trials: Trials, length: str, variants: Sequence[str]) -> str:
+    """Means over seeds by variant."""
+    there = [v for v in variants if seeds(trials, v, length)]
+    rows = [[v, str(len(seeds(trials, v, length))), *(mean_of(trials, v, length, m) for m in MEASURES)] for v in there]
+    return table([f"variant ({length})", "seeds", *MEASURES], rows)
+
+
+def differ(frame: pl.DataFrame, length: str, base: str, variants: Sequence[str], shown: Sequence[str]) -> str:
+    """Differences to `base` with intervals, p and the minimum detectable difference."""
+    part = frame.filter(length=length, b=base).filter(pl.col("a").is_in(variants) & pl.col("measure").is_in(shown))
+    rows = [
+        [
+            f"{row['a']} − {base}",
+            row["measure"],
+            str(row["pairs"]),
+            f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
+            f"{row['p']:.3g}",
+            "fixed beforehand" if row["fixed"] else f"{row['holm']:.3g}",
+            f"{row['detectable']:.4f}",
+        ]
+        for row in part.sort(["measure", "a"]).iter_rows(named=True)
+    ]
+    return table(["contrast", "measure", "pairs", "difference [95 %]", "p", "Holm", "detectable (80 %)"], rows)
+
+
+def main() -> None:
+    """Write the tables."""
+    trials = read()
+    frame = contrasts(trials)
+    (HERE / "results").mkdir(exist_ok=True)
+    runs(trials).write_csv(HERE / "results" / "runs.csv", float_precision=6)
+    frame.write_csv(HERE / "results" / "contrasts.csv", float_precision=6)
+    along(trials).write_parquet(HERE / "results" / "along.parquet", compression="zstd")
+    seven = ("vanilla", ERC, "permuted", "no-noise", "orthogonality", "norm-matched", "aoe")
+    outcome = ("held-out loss", "Gini", "Jaccard", "coverage")
+    parts = [
+        ("The manipulation", manipulation(trials)),
+        ("The three main variants", means(trials, "long", seven)),
+        ("", differ(frame, "long", "vanilla", seven, outcome)),
+        ("", differ(frame, "long", "permuted", (ERC,), outcome)),
+        ("All seven, short", means(trials, "short", seven)),
+        ("", differ(frame, "short", "vanilla", seven, outcome)),
+        ("α", means(trials, "short", [ERC if a == 1 else f"{ERC}-alpha{a}" for a in ALPHAS])),
+        ("", differ(frame, "short", "vanilla", [ERC, *(f"{ERC}-alpha{a}" for a in ALPHAS)], ("held-out loss",))),
+        ("Where M is read", means(trials, "short", [ERC, *(f"{ERC}-{place}" for place in PLACES)])),
+    ]
+    text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts)
+    before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
+    DOCS.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    assert Path("src/turnout").is_dir(), "run it from the project's root"
+    main()
