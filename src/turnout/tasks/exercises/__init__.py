@@ -1,0 +1,13 @@
+"""Open-ended exercises for small models: facts to remember and chains to compute, each with a dial.
+
+facts    "kelo mura is tavi ."       recall: as many facts as one likes, nine bits each
+chains   "start 5 add 8 : 13 . 13 ."  reasoning: modular arithmetic of any depth, with written steps
+gym      text problems of reasoning-gym, an optional package
+"""
+
+from turnout.tasks.exercises.chains import chains
+from turnout.tasks.exercises.exercise import Exercise, parse_answer
+from turnout.tasks.exercises.facts import facts
+from turnout.tasks.exercises.vocabulary import VOCABULARY
+
+__all__ = ["VOCABULARY", "Exercise", "chains", "facts", "parse_answer"]

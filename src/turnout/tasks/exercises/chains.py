@@ -1,0 +1,42 @@
+"""Chains of modular arithmetic: "start 5 add 8 mul 3 : 13 16 . 16 ."; the dial is the number of operations.
+
+The steps are written out before the answer, which stands behind the full stop. Problems are split by content: no
+problem of the test split occurs in train, for any seed (a quarter of all problems, by digest).
+"""
+
+from collections.abc import Iterator, Sequence
+
+from turnout.errors import TaskError
+from turnout.tasks.exercises.exercise import Exercise
+from turnout.tasks.exercises.vocabulary import MODULUS
+from turnout.tasks.worlds.problem import Draw, split_of
+
+OPERATIONS = {"add": int.__add__, "sub": int.__sub__, "mul": int.__mul__}
+
+
+def chains(split: str, n: int, levels: Sequence[int], seed: int = 0) -> Iterator[Exercise]:
+    """`n` problems of `split`, dealt in turn to the `levels` (operations each).
+
+    Raises:
+        TaskError: an unknown split, no level or one below 1.
+    """
+    if split not in ("train", "test") or n < 0:
+        raise TaskError("chains", expected="train or test, and a number of problems", came=f"{split}, {n}")
+    if not levels or min(levels) < 1:
+        raise TaskError("chains", expected="levels of one operation or more", came=list(levels))
+    for i in range(n):
+        yield _problem(split, levels[i % len(levels)], Draw("chain", seed, split, i), f"chain-{split}-{seed}-{i}")
+
+
+def _problem(split: str, level: int, draw: Draw, name: str) -> Exercise:
+    while True:
+        start = draw.below(MODULUS)
+        steps = [(draw.pick(tuple(OPERATIONS)), 1 + draw.below(MODULUS - 1)) for _ in range(level)]
+        prompt = " ".join(["start", str(start), *(f"{name} {by}" for name, by in steps), ":"])
+        if split_of(f"chain:{prompt}") == split:
+            break
+    values = [start]
+    for operation, by in steps:
+        values.append(OPERATIONS[operation](values[-1], by) % MODULUS)
+    answer = str(values[-1])
+    return Exercise(name, "reasoning", level, prompt, f"{' '.join(map(str, values[1:]))} . {answer} .", answer)

@@ -1,0 +1,60 @@
+"""A prompt to be continued, the text that teaches it, and the answer that is looked for in what a model writes."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["recall", "reasoning"]
+
+_NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?")
+_GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise.
+
+    Args:
+        id: unique in its set.
+        kind: "recall" or "reasoning".
+        level: the dial: steps of a chain; 0 for a fact.
+        prompt: what is asked, as the model reads it.
+        solution: what teaches: the steps, if there are any, and the answer; it follows the prompt after a space.
+        answer: the final answer alone.
+    """
+
+    id: str
+    kind: Kind
+    level: int
+    prompt: str
+    solution: str
+    answer: str
+
+    @property
+    def text(self) -> str:
+        """Prompt and solution."""
+        return f"{self.prompt} {self.solution}"
+
+
+def parse_answer(written: str, kind: Kind) -> str | None:
+    """The final answer in what a model wrote; None where there is none, which is a wrong answer and casts no vote.
+
+    For recall the first word. For reasoning the last number: `70,000` is 70000, `3.0` is 3, and a full stop or unit
+    behind it does not matter. Text is only read, never run.
+    """
+    if kind == "recall":
+        words = written.split()
+        return words[0] if words else None
+    found = _NUMBER.findall(written)
+    return _normal(found[-1]) if found else None
+
+
+def _normal(number: str) -> str:
+    number = number.replace("−", "-").rstrip(",")
+    if "," in number and not _GROUPED.fullmatch(number):  # "3,5" is a list of two numbers: the last one counts
+        number = number.rsplit(",", 1)[1]
+    whole, _, fraction = number.replace(",", "").partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    digits, fraction = digits.lstrip("0") or "0", fraction.rstrip("0")
+    sign = "" if digits == "0" and not fraction else sign
+    return f"{sign}{digits}.{fraction}" if fraction else f"{sign}{digits}"

@@ -1,0 +1,96 @@
+"""Facts and chains: repeatable, solvable, apart in their splits; answers as they are read from what a model wrote."""
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from turnout.errors import TaskError
+from turnout.tasks.exercises import VOCABULARY, chains, facts, parse_answer
+from turnout.tasks.exercises.facts import MOST
+
+
+def test_everything_is_written_in_the_vocabulary():
+    known = set(VOCABULARY)
+    for exercise in [*facts(300), *chains("train", 300, (1, 3, 6))]:
+        assert set(exercise.text.split()) <= known
+
+
+def test_names_occur_once_and_values_evenly():
+    made = list(facts(20_000, seed=1))
+    assert len({exercise.prompt for exercise in made}) == 20_000
+    often = Counter(exercise.answer for exercise in made)
+    assert len(often) == 480
+    assert max(often.values()) < 80  # 42 expected
+
+
+def test_a_fact_does_not_depend_on_how_many_are_asked_for():
+    assert list(facts(5, seed=3)) == list(islice(facts(500, seed=3), 5))
+    assert [f.answer for f in facts(50, seed=3)] != [f.answer for f in facts(50, seed=4)]
+
+
+def solve(prompt):
+    words = prompt.split()
+    value, steps = int(words[1]), []
+    for at in range(2, len(words) - 1, 2):
+        by = int(words[at + 1])
+        value = {"add": value + by, "sub": value - by, "mul": value * by}[words[at]] % 23
+        steps.append(value)
+    return steps
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_chains_are_right(split):
+    for exercise in chains(split, 600, (1, 2, 5)):
+        steps = solve(exercise.prompt)
+        assert len(steps) == exercise.level
+        assert exercise.solution == f"{' '.join(map(str, steps))} . {steps[-1]} ."
+        assert parse_answer(exercise.solution, "reasoning") == exercise.answer == str(steps[-1])
+
+
+def test_no_test_problem_occurs_in_train():
+    train = {e.prompt for seed in range(3) for e in chains("train", 4000, (1, 2), seed)}
+    test = {e.prompt for seed in range(3) for e in chains("test", 1000, (1, 2), seed)}
+    assert not train & test
+    assert len(test) > 500
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("5 13 . 13 .", "13"),
+        ("so it is 70,000.", "70000"),
+        ("The answer is -7", "-7"),
+        ("3.50 euros", "3.5"),
+        ("007", "7"),
+        ("it is −4.", "-4"),
+        ("-0", "0"),
+        ("3.0", "3"),
+        ("1,234,567.80", "1234567.8"),
+        ("either 3,5", "5"),
+        ("no idea", None),
+        ("", None),
+    ],
+)
+def test_final_numbers(written, answer):
+    assert parse_answer(written, "reasoning") == answer
+
+
+def test_a_fact_is_the_first_word():
+    assert parse_answer(" tavi . kelo", "recall") == "tavi"
+    assert parse_answer("  ", "recall") is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: list(facts(MOST + 1)),
+        lambda: list(facts(-1)),
+        lambda: list(chains("dev", 1, (1,))),
+        lambda: list(chains("train", 1, ())),
+        lambda: list(chains("train", 1, (0,))),
+    ],
+)
+def test_refuses_what_does_not_fit(make):
+    with pytest.raises(TaskError):
+        make()
