@@ -86,7 +86,12 @@ def test_the_manifest_answers_for_every_file_but_the_page(tmp_path):
     ("other", "message"),
     [
         (changed(scope="all"), 'expected scope = "last", as in the run that it holds, got "all"; choose'),
-        (changed(model={"id": "m", "digest": "b" * 64}), f'model.digest = "{"a" * 64}", .* got "{"b" * 64}"'),
+        (
+            changed(model={"id": "m", "digest": "b" * 64}),
+            r"the model's weights as in the run that it holds \(sha256 a{8}…\), got another \(sha256 b{8}…\); choose",
+        ),
+        (changed(model={"id": "m", "digest": "b" * 64}, limit=3), r"expected limit = null, .* got 3 \(and 1 more\)"),
+        (changed(verb="mask", limit=3), r"expected verb = nothing, .* got .mask. \(and 1 more\)"),
         (changed(tasks={"names": ["x", "z"]}), r'expected tasks\.names\.1 = "y", .* got "z"'),
         (changed(tasks={"names": ["x"]}), r'expected tasks\.names = \["x","y"\], .* got \["x"\]'),
         (changed(tasks={}), r"expected tasks\.names = .* got nothing"),

@@ -25,11 +25,15 @@ def make(path, inputs, finish=True, parts=ROWS, layers=LAYERS):
         for i, part in enumerate(parts):
             writer.write(i, part)
         if finish:
-            run.write_table("contribution", pa.table({"layer": [1, 3], "gate": [0.5, 0.25]}))
-            run.write_json("audit.json", {"layers": []})
-            run.write_page("<html>")
-            run.finish(timings={"capture_seconds": 1.0})
+            finished(run)
     return path
+
+
+def finished(run):
+    run.write_table("contribution", pa.table({"layer": [1, 3], "gate": [0.5, 0.25]}))
+    run.write_json("audit.json", {"layers": []})
+    run.write_page("<html>")
+    run.finish(timings={"capture_seconds": 1.0})
 
 
 @pytest.fixture
@@ -254,7 +258,7 @@ def test_an_unreadable_manifest(run, content):
     (run / "manifest.json").write_text(content)
     assert named(run).keys() == {"manifest.json"}
     for opened in (lambda: RunFolder.read(run), lambda: RunFolder.open(run, {"model": "m"})):
-        with pytest.raises(RunError, match=r"manifest\.json.*; remove manifest\.json and run the same command again"):
+        with pytest.raises(RunError, match=r"manifest\.json.*; remove manifest\.json and run the command"):
             opened()
     (run / "manifest.json").unlink()
     assert resume(run) == ([], [])
@@ -266,6 +270,36 @@ def test_a_damaged_complete_run_is_mended_as_its_error_says(run):
     (run / "manifest.json").unlink()
     assert resume(run)[0] == [1]
     assert {name: (run / name).read_bytes() for name in before} == before
+
+
+FILES = ("audit.json", "tables/contribution.parquet", "trace/meta.json", "trace/index.jsonl", SHARD)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_run_damaged_after_it_was_complete_is_not_called_complete(run, name, damage):
+    before = {f: (run / f).read_bytes() for f in FILES if f != "trace/index.jsonl"}  # the index holds times
+    flip(run / name, 30) if damage == "flip" else (run / name).unlink()
+    do = "remove it and manifest.json, then run" if damage == "flip" else "remove manifest.json and run"
+    with pytest.raises(RunError, match=f"/{name}: .*(damaged|no file).*; {do} the command that made this run again"):
+        RunFolder.open(run, {"model": "m"})
+    for mended in (name, "manifest.json"):
+        (run / mended).unlink(missing_ok=True)
+    resume(run)
+    with RunFolder.open(run, {"model": "m"}) as folder:
+        finished(folder)
+    assert verify(run) == []
+    assert {f: (run / f).read_bytes() for f in before} == before
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"schema": 1, "inputs": {"model": "x"}, "versions": {}}'])
+def test_damaged_inputs_are_no_other_run(run, content):
+    good = (run / "inputs.json").read_bytes()
+    (run / "inputs.json").write_text(content) if content else flip(run / "inputs.json", 3)
+    with pytest.raises(RunError, match=r"inputs\.json: .*; put a copy of it back, or make the run anew in another fol"):
+        RunFolder.open(run, {"model": "m"})
+    (run / "inputs.json").write_bytes(good)
+    RunFolder.open(run, {"model": "m"}).close()
 
 
 def test_no_run_there(tmp_path):

@@ -16,11 +16,11 @@ from safetensors.numpy import load_file, save
 
 from turnout.errors import RunError
 from turnout.runs import atomic, lock
-from turnout.runs.digest import canonical, json_sha256, sha256
+from turnout.runs.digest import canonical, json_sha256
 from turnout.runs.inputs import INPUTS, OTHER_FOLDER, read_inputs, refuse_difference, versions, write_inputs
 from turnout.runs.json_files import read_object, write_json
 from turnout.runs.layout import TraceLayer
-from turnout.runs.manifest import FINISH_ANEW, MANIFEST, PAGE, read_manifest, write_manifest
+from turnout.runs.manifest import FINISH_ANEW, MANIFEST, PAGE, check_file, read_manifest, write_manifest
 from turnout.runs.tables import parquet_bytes
 from turnout.runs.trace import Trace, TraceWriter
 
@@ -45,11 +45,13 @@ class RunFolder:
     def open(cls, path: Path | str, inputs: Mapping[str, object]) -> "RunFolder":
         """Start the run of `inputs` in `path`, or go on with it; `.complete` is True if there is nothing left to do.
 
-        A new or empty folder gets its inputs.json. What a killed process left half-written is removed.
+        A new or empty folder gets its inputs.json. What a killed process left half-written is removed. Each file of a
+        complete run is held against its digest.
 
         Raises:
-            RunError: the folder holds another run (the input that differs is named) or something that is no run,
-                another process is using it, or it cannot be written. A folder made for this call is removed again.
+            RunError: the folder holds another run (the input that differs is named) or something that is no run, a
+                file of a complete run is missing or damaged, another process is using it, or it cannot be written. A
+                folder made for this call is removed again.
         """
         path, asked = Path(path), json.loads(canonical(inputs))
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -59,7 +61,10 @@ class RunFolder:
             atomic.make_folder(path)
             held = _take(path)
             _start(path, asked)
-            return cls(path, held)
+            folder = cls(path, held)
+            for name in folder.files:
+                check_file(path, name, folder.files)
+            return folder
         except BaseException:
             if not (path / INPUTS).exists():
                 _take_back(path, missing, held)
@@ -183,12 +188,7 @@ class RunFolder:
             raise RunError(self.path / name, expected="an unfinished run", came="a complete one", do=OTHER_FOLDER)
 
     def _check(self, path: Path) -> None:
-        """Hold a file of a complete run against the manifest's digest."""
-        if not path.is_file():
-            raise RunError(path, expected="a file of this run", came="no file", do=FINISH_ANEW)
-        listed = self.files.get(str(path.relative_to(self.path)))
-        if listed is not None and listed != sha256(path):
-            raise RunError(path, expected=f"sha256 {listed}", came="other bytes (damaged)", do=FINISH_ANEW)
+        check_file(self.path, str(path.relative_to(self.path)), self.files)
 
 
 def _start(path: Path, asked: dict[str, object]) -> None:
@@ -198,6 +198,8 @@ def _start(path: Path, asked: dict[str, object]) -> None:
     if not (path / INPUTS).exists():
         _refuse_foreign(path)
         write_inputs(path, asked)
+    if (path / MANIFEST).exists():  # damaged inputs are no other run's
+        check_file(path, INPUTS, read_manifest(path)["files"])  # type: ignore[arg-type]  # a mapping: read_manifest
     inputs, stored = read_inputs(path)
     refuse_difference(path, "", inputs, asked)
     if not (path / MANIFEST).exists():  # figures of two versions are never mixed in one run

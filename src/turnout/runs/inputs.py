@@ -1,5 +1,6 @@
 """Whether a folder's run is the run that is asked for: its inputs as JSON, compared value by value."""
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -10,8 +11,22 @@ from turnout.runs.json_files import read_object, write_json
 
 INPUTS = "inputs.json"
 OTHER_FOLDER = "choose another folder with --out, or remove this one"
+MAKE_ANEW = "put a copy of it back, or make the run anew in another folder"
 _PACKAGES = ("turnout", "torch", "transformers", "pyarrow")
 _ABSENT = object()
+_SHA256 = re.compile("[0-9a-f]{64}")
+_DIGEST_OF = {
+    "model": "the model's weights",
+    "model.digest": "the model's weights",
+    "tasks.digest": "the set of questions",
+    "tasks.prompts": "the wording of the prompts (tokenizer, chat template, examples)",
+    "domains.placed": "each sample's domain",
+    "trace_of": "the run that is measured",
+    "audit": "the audited run",
+    "routed": "the file of routed experts",
+    "samples": "the set of samples",
+    "tokens": "the samples' token ids",
+}  # where a run's inputs hold a digest: what it stands for
 
 
 def versions() -> dict[str, object]:
@@ -33,22 +48,28 @@ def write_inputs(path: Path, inputs: dict[str, object]) -> None:
 
 def read_inputs(path: Path) -> tuple[dict[str, object], dict[str, object]]:
     """The inputs and versions of the run in `path`; RunError if they cannot be read."""
-    record = read_object(path / INPUTS, "a run's inputs", OTHER_FOLDER)
+    record = read_object(path / INPUTS, "a run's inputs", MAKE_ANEW)
     inputs, stored = record.get("inputs"), record.get("versions")
     if not isinstance(inputs, dict) or not isinstance(stored, dict):
-        raise RunError(path / INPUTS, expected="a run's inputs and versions", came="something else", do=OTHER_FOLDER)
+        raise RunError(path / INPUTS, expected="a run's inputs and versions", came="something else", do=MAKE_ANEW)
     return inputs, stored
 
 
 def refuse_difference(path: Path, name: str, stored: dict[str, object], asked: dict[str, object]) -> None:
-    """Raise RunError that names the first value in which the run in `path` differs from what is asked for."""
-    found = differences(stored, asked, name)
+    """Raise RunError that names the most telling value in which the run in `path` differs from what is asked for.
+
+    That is the verb, else the first value that a person can read, else the first digest, in words.
+    """
+    found = sorted(differences(stored, asked, name), key=lambda one: (one[0] != "verb", _are_digests(*one[1:])))
     if not found:
         return
     at, was, now = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    came = f"{_shown(now)}{more}"
-    raise RunError(path, expected=f"{at} = {_shown(was)}, as in the run that it holds", came=came, do=OTHER_FOLDER)
+    expected, came = f"{at} = {_shown(was)}, as in the run that it holds", _shown(now)
+    if _are_digests(was, now):
+        expected = f"{_DIGEST_OF.get(at, at)} as in the run that it holds (sha256 {str(was)[:8]}…)"
+        came = f"another (sha256 {str(now)[:8]}…)"
+    raise RunError(path, expected=expected, came=came + more, do=OTHER_FOLDER)
 
 
 def differences(stored: object, asked: object, at: str = "") -> list[tuple[str, object, object]]:
@@ -61,6 +82,10 @@ def differences(stored: object, asked: object, at: str = "") -> list[tuple[str, 
     else:
         return [] if type(stored) is type(asked) and stored == asked else [(at, stored, asked)]
     return [found for key, was, now in pairs for found in differences(was, now, f"{at}.{key}" if at else key)]
+
+
+def _are_digests(*values: object) -> bool:
+    return all(isinstance(value, str) and _SHA256.fullmatch(value) for value in values)
 
 
 def _shown(value: object) -> str:

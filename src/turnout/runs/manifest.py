@@ -1,14 +1,17 @@
 """manifest.json: written last, it says that a run is complete and answers for each of its files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from turnout.errors import RunError
 from turnout.runs import shards
 from turnout.runs.digest import json_sha256, sha256
+from turnout.runs.inputs import INPUTS, MAKE_ANEW
 from turnout.runs.json_files import read_object, write_json
 
 MANIFEST, PAGE = "manifest.json", "report.html"
-FINISH_ANEW = "remove manifest.json and run the same command again: what is sound is kept, the rest computed anew"
+FINISH_ANEW = "remove manifest.json and run the command that made this run again: what is sound is kept"
+_MEND = "remove it and manifest.json, then run the command that made this run again: what is sound is kept"
 
 
 def write_manifest(path: Path, content: dict[str, object]) -> dict[str, object]:
@@ -32,6 +35,20 @@ def read_manifest(path: Path) -> dict[str, object]:
     if stored != json_sha256(manifest) or not isinstance(manifest.get("files"), dict):
         raise RunError(file, expected="the manifest that was written", came="another one (damaged)", do=FINISH_ANEW)
     return manifest
+
+
+def check_file(path: Path, name: str, files: Mapping[str, object]) -> None:
+    """Hold the file `name` of the run in `path` against the digest that `files`, its manifest's, has for it.
+
+    Raises:
+        RunError: the file is missing, or other than what was written; the message says what to do.
+    """
+    file, listed = path / name, files.get(name)
+    if not file.is_file():
+        raise RunError(file, expected="a file of this run", came="no file", do=FINISH_ANEW)
+    if listed is not None and listed != sha256(file):
+        do = MAKE_ANEW if name == INPUTS else _MEND
+        raise RunError(file, expected=f"sha256 {listed}", came="other bytes (damaged)", do=do)
 
 
 def run_files(path: Path) -> list[Path]:
