@@ -120,6 +120,36 @@ def test_verify_names_a_damaged_shard(turnout, checkpoint, tasks, tmp_path, dama
     assert any("part-00000.parquet" in problem for problem in ran.json()["problems"])
 
 
+def test_a_finished_run_that_was_damaged_later_is_mended_as_the_line_says(turnout, checkpoint, tasks, tmp_path):
+    words = ("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
+    turnout(*words)
+    table = tmp_path / "run/tables/ranks.parquet"
+    sound = {path: path.read_bytes() for path in (table, tmp_path / "run/audit.json")}
+    table.write_bytes(sound[table][:-1])
+    ran = turnout(*words)
+    assert (ran.code, ran.out) == (1, "")
+    assert "ranks.parquet: expected sha256" in ran.err
+    assert "remove it and manifest.json, then run the command" in ran.err
+    table.unlink()
+    (tmp_path / "run/manifest.json").unlink()
+    assert turnout(*words).code == 0
+    assert {path: path.read_bytes() for path in sound} == sound
+    assert turnout("verify", tmp_path / "run").code == 0
+
+
+def test_verify_says_why_it_does_not_cover_the_page(turnout, checkpoint, tasks, tmp_path):
+    turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
+    (tmp_path / "run/report.html").write_text("other")
+    ran = turnout("verify", tmp_path / "run", "--json")
+    assert (ran.code, ran.json()["sound"], list(ran.json()["not_covered"])) == (0, True, ["report.html"])
+    ran = turnout("verify", tmp_path / "run")
+    assert "report.html is not covered" in ran.err
+    assert "turnout report" in ran.err
+    (tmp_path / "run/report.html").unlink()
+    assert turnout("verify", tmp_path / "run", "--json").json()["not_covered"] == {}
+    assert "report.html" not in turnout("verify", tmp_path / "run").err
+
+
 def test_report_is_drawn_again_without_the_model(turnout, checkpoint, tasks, tmp_path):
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     page = tmp_path / "run/report.html"

@@ -15,14 +15,17 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check a run's shards, tables and manifest against their digests. Exit status 1 if anything is wrong."""
+    from turnout.runs import not_covered
     from turnout.runs import verify as check
 
-    problems = [str(problem) for problem in check(run)]
+    problems, left_out = [str(problem) for problem in check(run)], not_covered(run)
     if json:
-        print_json({"run": str(run), "sound": not problems, "problems": problems})
+        print_json({"run": str(run), "sound": not problems, "problems": problems, "not_covered": left_out})
     else:
         for problem in problems:
             say(problem)
+        for name, why in left_out.items():
+            say(f"{name} is not covered: {why}")
         say(f"{run}: {f'{len(problems)} problem(s)' if problems else 'sound'}")
     if problems:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from turnout.runs.folder import RunFolder
 from turnout.runs.layout import TraceLayer, trace_schema
 from turnout.runs.trace import Trace, TraceWriter
 from turnout.runs.trace_rows import Sample, rows
-from turnout.runs.verify import Problem, verify
+from turnout.runs.verify import Problem, not_covered, verify
 
 __all__ = [
     "Problem",
@@ -15,6 +15,7 @@ __all__ = [
     "TraceLayer",
     "TraceWriter",
     "export",
+    "not_covered",
     "rows",
     "trace_schema",
     "verify",

@@ -7,7 +7,7 @@ from turnout.errors import RunError
 from turnout.runs import atomic, shards
 from turnout.runs.digest import json_sha256, sha256
 from turnout.runs.inputs import INPUTS, read_inputs
-from turnout.runs.manifest import MANIFEST, read_manifest, run_files
+from turnout.runs.manifest import MANIFEST, PAGE, read_manifest, run_files
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ def verify(path: Path | str) -> list[Problem]:
         problems += _trace(path / "trace", run, complete)
     named = {problem.file for problem in problems}
     return problems + [problem for problem in _files(path, files) if problem.file not in named]
+
+
+def not_covered(path: Path | str) -> dict[str, str]:
+    """The files of the run at `path` that `verify` does not look at, each with the reason."""
+    why = "drawn from the files that are, and may be drawn again at any time: turnout report RUN"
+    return {PAGE: why} if (Path(path) / PAGE).exists() else {}
 
 
 def _manifest(path: Path) -> tuple[list[Problem], dict[str, str]]:
