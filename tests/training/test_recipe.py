@@ -39,7 +39,7 @@ def test_is_frozen(content):
         ({"model": {"heads": 3}}, r"hidden_size must be a multiple of heads"),
         ({"model": {"context": 16}}, r"sequence_length must be at most model.context"),
         ({"data": {"sources": []}}, r"data.sources: expected .*at least 1"),
-        ({"data": {"sources": [{"name": "x"}]}}, r"data.sources.0: .*either path or worlds"),
+        ({"data": {"sources": [{"name": "x"}]}}, r"data.sources.0: .*one of path, worlds"),
         ({"data": {"sources": [{"name": "x/y", "path": "p"}]}}, r"data.sources.0.name: .*pattern"),
         (
             {"data": {"sources": [{"name": "x", "worlds": "poems"}]}},

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -23,6 +24,8 @@ from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.runs import atomic
 from turnout.tasks import prompts, worlds
+from turnout.tasks.exercises import chains, facts
+from turnout.training.exercise_tokenizer import EXERCISES, exercise_tokenizer
 from turnout.training.recipe import DataRecipe, Source
 
 SPLITS = ("train", "held_out")
@@ -40,13 +43,17 @@ class Tokens:
 
 
 def documents(source: Source, held_out: float, seed: int) -> dict[str, list[str]]:
-    """The source's documents by split, without repeats.
+    """The source's documents by split; without repeats, but for facts, which are there to be repeated.
 
     Files are split by each document's digest, so that the same document always falls on the same side. Worlds have a
     train and a test split of their own, which is disjoint by construction.
     """
     if source.worlds is not None:
         return _worlds(source, held_out, seed)
+    if source.facts is not None:
+        return _facts(source.facts, source.exposures, seed)
+    if source.chains is not None:
+        return _chains(source, held_out, seed)
     assert source.path is not None
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for text in dict.fromkeys(_read(source.path)):
@@ -72,7 +79,9 @@ def prepare(recipe: DataRecipe, folder: Path, seed: int, progress: Progress = si
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of `folder`; RecipeError if there is none or it has no end-of-text token."""
+    """The fast tokenizer of `folder`, or that of the exercises; RecipeError for none, or one without end of text."""
+    if folder == EXERCISES and not folder.exists():
+        return exercise_tokenizer()
     if not (folder / "tokenizer.json").is_file():
         raise RecipeError(folder, expected="a folder with a tokenizer.json", came="none there")
     try:
@@ -159,6 +168,24 @@ def _worlds(source: Source, held_out: float, seed: int) -> dict[str, list[str]]:
     test = max(1, round(source.samples * held_out))
     splits = {"train": make("train", source.samples, seed), "held_out": make("test", test, seed)}
     return {split: list(dict.fromkeys(texts)) for split, texts in splits.items()}
+
+
+def _facts(n: int, exposures: int, seed: int) -> dict[str, list[str]]:
+    """Every fact in one random order after another, so that its neighbours give nothing away; held out, once more."""
+    texts = [fact.text for fact in facts(n, seed)]
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(n) for _ in range(exposures + 1)]
+    told = [[texts[i] for i in order] for order in orders]
+    return {"train": list(chain.from_iterable(told[:-1])), "held_out": told[-1]}
+
+
+def _chains(source: Source, held_out: float, seed: int) -> dict[str, list[str]]:
+    """Chains of both splits, the test split as many as would be held out of files."""
+    assert source.chains is not None
+    test = max(1, round(source.samples * held_out))
+    made = {"train": chains("train", source.samples, source.chains, seed)}
+    made["held_out"] = chains("test", test, source.chains, seed)
+    return {split: list(dict.fromkeys(exercise.text for exercise in of)) for split, of in made.items()}
 
 
 def _answered(split: str, n: int, seed: int) -> Iterator[str]:

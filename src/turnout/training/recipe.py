@@ -53,26 +53,33 @@ class ModelRecipe(_Section):
 
 
 class Source(_Section):
-    """Where text comes from: `path` (a file, or a folder of .txt and .jsonl files) or our own generated `worlds`.
+    """Where text comes from; exactly one of `path`, `worlds`, `facts` and `chains`.
 
     Args:
         name: what the metrics call it.
-        path: a .txt file is one document; a .jsonl row is one document, under the key `text`.
+        path: a file, or a folder of .txt and .jsonl files; a .txt file is one document, a .jsonl row is one, under the
+            key `text`.
         worlds: "statements" (text that states facts and works problems out) or "questions" (prompts with answers).
-        samples: how many statements or questions of the train split to generate.
+        facts: how many facts of `turnout.tasks.exercises`. Held out are the same facts, alone: what is remembered.
+        chains: numbers of operations of `turnout.tasks.exercises.chains`, dealt in turn.
+        samples: how many statements, questions or chains of the train split to generate.
+        exposures: orders that facts are written down in before the first one is read again.
         weight: this source's share of the training tokens, relative to the other sources' weights.
     """
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
     path: Path | None = None
     worlds: Literal["statements", "questions"] | None = None
+    facts: int | None = Field(default=None, gt=0)
+    chains: tuple[int, ...] | None = Field(default=None, min_length=1)
     samples: int = Field(default=10_000, gt=0)
+    exposures: int = Field(default=8, gt=0)
     weight: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if (self.path is None) == (self.worlds is None):
-            raise ValueError("give either path or worlds")
+        if sum(origin is not None for origin in (self.path, self.worlds, self.facts, self.chains)) != 1:
+            raise ValueError("give one of path, worlds, facts and chains")
         return self
 
 
@@ -80,7 +87,7 @@ class DataRecipe(_Section):
     """The text and how it is cut.
 
     Args:
-        tokenizer: folder of a transformers tokenizer.
+        tokenizer: folder of a transformers tokenizer; or "exercises", the 512 words of facts and chains.
         sources: where the text comes from.
         sequence_length: T, tokens of a training sequence.
         held_out: share of each source's documents kept for evaluation, chosen by the documents' digests.

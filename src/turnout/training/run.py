@@ -39,6 +39,7 @@ from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.data import Mixture, Tokens, load_tokenizer, windows
 from turnout.training.data import prepare as prepare_tokens
+from turnout.training.exercise_tokenizer import EXERCISES
 from turnout.training.model import build_model, load_model
 from turnout.training.recipe import TrainRecipe
 
@@ -231,7 +232,9 @@ class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no
 
 def _inputs(recipe: TrainRecipe) -> dict[str, object]:
     """What makes this run this run: the recipe, and the bytes of every file that it names."""
-    paths = [recipe.data.tokenizer / "tokenizer.json", *(s.path for s in recipe.data.sources if s.path is not None)]
+    paths = [s.path for s in recipe.data.sources if s.path is not None]
+    if recipe.data.tokenizer != EXERCISES or EXERCISES.exists():
+        paths.append(recipe.data.tokenizer / "tokenizer.json")
     if recipe.start is not None:
         paths.append(recipe.start)
     for path in paths:
