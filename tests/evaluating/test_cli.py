@@ -98,6 +98,12 @@ def test_the_quick_look_sees_the_names_of_tasks_and_groups():
     assert {"hellaswag", "mmlu"} <= set(finding._NAMED.findall("\n".join(texts)))
 
 
+def test_the_model_is_looked_at_before_the_tasks(folder, tmp_path):
+    words = ["eval", tmp_path / "nowhere", "--tasks", "wrong", "--include-path", folder / "none"]
+    assert "such folder" in refused(*words, "--out", tmp_path / "run", says="nowhere")
+    assert not (tmp_path / "run").exists()
+
+
 def test_wrong_folders_and_data(checkpoint, folder, tmp_path):
     out = tmp_path / "run"
     words = ["eval", checkpoint("olmoe"), "--tasks", "wrong", "--out", out, "--include-path"]

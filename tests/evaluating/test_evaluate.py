@@ -145,6 +145,17 @@ def test_a_run_killed_after_the_harness_goes_on_without_it(
     assert all(np.array_equal(first.scores(x.layer), second.scores(x.layer)) for x in first.layers)
 
 
+@pytest.mark.parametrize("lost", ["eval.json", "tables/prompts.parquet", "tables/documents.parquet"])
+def test_the_harness_runs_again_if_a_part_of_its_answer_is_gone(moe, task_folder, tmp_path, recorder, lost):
+    asked = ("tiny_pairs", recorder(tmp_path / "run"))
+    first = evaluate(moe, *asked, include_path=task_folder, config=EvaluateConfig(limit=1))
+    for name in (lost, "manifest.json"):
+        (tmp_path / "run" / name).unlink()
+    again = evaluate(moe, *asked, include_path=task_folder, config=EvaluateConfig(limit=1))
+    assert again.results["results"] == first.results["results"]
+    assert verify(tmp_path / "run") == []
+
+
 @pytest.mark.parametrize(
     ("asked", "domains", "subjects"),
     [

@@ -27,6 +27,7 @@ from turnout.runs import RunFolder
 from turnout.tasks.question import Question, TaskSet
 
 _PROMPTS = "prompts"
+_KEPT = (EVAL_FILE, f"tables/{_PROMPTS}.parquet", f"tables/{DOCUMENTS}.parquet")  # the harness's whole answer
 _PROMPT_COLUMNS: dict[str, Any] = {
     "id": pl.String,
     "task": pl.String,
@@ -95,11 +96,11 @@ def evaluate(
     config = config or EvaluateConfig()
     names = [n for n in (part.strip() for part in ([tasks] if isinstance(tasks, str) else tasks)) if n]
     names = list(dict.fromkeys(name.strip() for part in names for name in part.split(",") if name.strip()))
+    moe = as_moe(model, tokenizer, **loading)
+    described = moe.describe()
     with quiet():
         found = find(names, None if include_path is None else Path(include_path))
         described_tasks = describe_tasks(found, config)
-    moe = as_moe(model, tokenizer, **loading)
-    described = moe.describe()
     inputs = {
         "verb": "eval",
         "model": {key: value for key, value in described.items() if key not in ("id", "revision")},
@@ -114,7 +115,7 @@ def evaluate(
 
 def _ask(moe: MoE, found: Found, config: EvaluateConfig, name: str, run: RunFolder) -> Asked:
     """Run the harness, unless this run holds its results already, and say what it asked."""
-    if not (run.path / EVAL_FILE).exists():
+    if not all((run.path / name).exists() for name in _KEPT):
         lm = language_model(moe, config)
         results = run_harness(moe, lm, found, config)
         samples = results.pop("samples")
