@@ -1,8 +1,10 @@
 """`turnout train` and `turnout doctor`."""
 
 import importlib.util
+import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
@@ -43,6 +45,31 @@ def test_a_bad_recipe_is_one_line_that_names_the_key(turnout, recipe, tmp_path, 
     content = yaml.safe_load(recipe.read_text()) | change
     recipe.write_text(yaml.safe_dump(content))
     ran = turnout("train", recipe, "--out", tmp_path / "run")
+    assert (ran.code, ran.out, len(ran.err.strip().splitlines())) == (1, "", 1), ran.err
+    assert word in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_coupled_then_with_its_norms(turnout, recipe, tmp_path):
+    ran = turnout("train", recipe, "--out", tmp_path / "erc", "--erc", "alpha=1,weight=10,normalised=true", "--json")
+    assert ran.code == 0, ran.err
+    inputs = json.loads((tmp_path / "erc" / "inputs.json").read_text())["inputs"]
+    assert (inputs["erc"]["weight"], inputs["erc"]["seed"]) == (10, 3)  # the recipe's seed
+    metrics = pl.read_parquet(tmp_path / "erc" / "tables" / "metrics.parquet")
+    assert {"coupling/erc", "coupling/layer_1/router_norm"} <= set(metrics["metric"])
+    assert not metrics["metric"].str.contains("overhead").any()
+    matched = turnout("train", recipe, "--out", tmp_path / "norms", "--match-norms", tmp_path / "erc", "--json")
+    assert matched.code == 0, matched.err
+    other = turnout("train", recipe, "--out", tmp_path / "erc", "--erc", "alpha=2")
+    assert (other.code, len(other.err.strip().splitlines())) == (1, 1)
+    assert "erc" in other.err
+
+
+@pytest.mark.parametrize(
+    ("options", "word"), [(["--erc", "alpha=-1"], "alpha"), (["--match-norms", "nowhere"], "metrics.parquet")]
+)
+def test_a_bad_coupling_is_one_line(turnout, recipe, tmp_path, options, word):
+    ran = turnout("train", recipe, "--out", tmp_path / "run", *options)
     assert (ran.code, ran.out, len(ran.err.strip().splitlines())) == (1, "", 1), ran.err
     assert word in ran.err
     assert not (tmp_path / "run").exists()

@@ -104,7 +104,10 @@ class CoupleConfig:
         if callable(self.alpha):
             raise RecipeError("alpha", expected="a number or a mapping, to be recorded", came="a function")
         alpha = {str(k): v for k, v in self.alpha.items()} if isinstance(self.alpha, Mapping) else self.alpha
-        return asdict(self) | {"alpha": alpha, "layers": self.layers and list(self.layers)}
+        found = asdict(self) | {"alpha": alpha, "layers": self.layers and list(self.layers)}
+        if self.place == "gate":
+            del found["place"]  # as in the runs from before there was a choice
+        return found
 
 
 def _check_number(name: str, value: object) -> None:
