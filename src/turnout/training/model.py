@@ -9,6 +9,9 @@ from turnout.errors import RecipeError
 from turnout.models.own import register_own
 from turnout.training.recipe import ModelRecipe
 
+DENSE = {"mixtral": "llama", "qwen3_moe": "qwen3"}
+"""MoE architecture → the dense one with the same attention and norms."""
+
 
 def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """The transformers config of `recipe`, with the tokenizer's vocabulary and special tokens.
@@ -17,8 +20,9 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
         RecipeError: transformers has no such architecture, it is no MoE, or it does not know a key of `options`.
     """
     register_own(recipe.architecture)
+    architecture = recipe.architecture if recipe.experts > 1 else _dense(recipe.architecture)
     try:
-        known = AutoConfig.for_model(recipe.architecture)
+        known = AutoConfig.for_model(architecture)
     except ValueError as error:
         do = "give a model_type such as olmoe, qwen3_moe or mixtral"
         expected = "an architecture that transformers knows"
@@ -28,7 +32,7 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
         expected = f"keys of {type(known).__name__}"
         raise RecipeError("model.options", expected=expected, came=", ".join(unknown))
     try:
-        return AutoConfig.for_model(recipe.architecture, **(_common(recipe, known, tokenizer) | recipe.options))
+        return AutoConfig.for_model(architecture, **(_common(recipe, known, tokenizer) | recipe.options))
     except (ValueError, TypeError) as error:
         raise RecipeError("model", expected=f"values that {type(known).__name__} takes", came=error) from error
 
@@ -56,28 +60,41 @@ def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: i
 
 def _common(recipe: ModelRecipe, known: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Our names in the family's: experts are counted under different names, and some have a width of their own."""
-    names = ("num_experts", "num_local_experts", "n_routed_experts")
-    experts = next((name for name in names if hasattr(known, name)), None)
-    if experts is None or not hasattr(known, "num_experts_per_tok"):
-        expected = "a Mixture-of-Experts architecture"
-        raise RecipeError("model.architecture", expected=expected, came=f"{recipe.architecture}, which has no experts")
-    width = "moe_intermediate_size" if hasattr(known, "moe_intermediate_size") else "intermediate_size"
     common: dict[str, object] = {
         "vocab_size": len(tokenizer),
         "hidden_size": recipe.hidden_size,
         "num_hidden_layers": recipe.layers,
         "num_attention_heads": recipe.heads,
         "num_key_value_heads": recipe.heads,
-        experts: recipe.experts,
-        "num_experts_per_tok": recipe.top_k,
-        width: recipe.expert_width,
         "max_position_embeddings": recipe.context,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "router_aux_loss_coef": recipe.balancing,
-        "output_router_logits": recipe.balancing > 0,
-    }
+    } | (_experts(recipe, known) if recipe.experts > 1 else {"intermediate_size": recipe.expert_width})
     if getattr(known, "head_dim", None):
         common["head_dim"] = recipe.hidden_size // recipe.heads
     return common
+
+
+def _experts(recipe: ModelRecipe, known: PreTrainedConfig) -> dict[str, object]:
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    experts = next((name for name in names if hasattr(known, name)), None)
+    if experts is None or not hasattr(known, "num_experts_per_tok"):
+        expected = "a Mixture-of-Experts architecture"
+        raise RecipeError("model.architecture", expected=expected, came=f"{recipe.architecture}, which has no experts")
+    width = "moe_intermediate_size" if hasattr(known, "moe_intermediate_size") else "intermediate_size"
+    return {
+        experts: recipe.experts,
+        "num_experts_per_tok": recipe.top_k,
+        width: recipe.expert_width,
+        "router_aux_loss_coef": recipe.balancing,
+        "output_router_logits": recipe.balancing > 0,
+    }
+
+
+def _dense(architecture: str) -> str:
+    """The dense architecture with the same attention and norms."""
+    if architecture not in DENSE:
+        expected = f"two experts or more, or one of {', '.join(DENSE)}, which have a dense model of the same attention"
+        raise RecipeError("model.experts", expected=expected, came=f"1 of {architecture}")
+    return DENSE[architecture]

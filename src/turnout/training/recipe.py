@@ -24,7 +24,7 @@ class ModelRecipe(_Section):
         hidden_size: H, the width of the residual stream.
         layers: decoder layers, each with a MoE block.
         heads: attention heads; key-value heads are as many unless `options` say otherwise.
-        experts: E, routed experts a layer.
+        experts: E, routed experts a layer; 1: the dense model of the same attention, a block of `expert_width` a layer.
         top_k: K, experts chosen a token.
         expert_width: I, the inner width of one expert.
         context: the most positions that the model takes (`max_position_embeddings`).
@@ -36,7 +36,7 @@ class ModelRecipe(_Section):
     hidden_size: int = Field(gt=0)
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
-    experts: int = Field(gt=1)
+    experts: int = Field(gt=0)
     top_k: int = Field(gt=0)
     expert_width: int = Field(gt=0)
     context: int = Field(default=2048, gt=1)
@@ -193,6 +193,37 @@ class TrainRecipe(_Section):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "the recipe"
-            expected = {"extra_forbidden": "no such key", "missing": "a value"}.get(first["type"], first["msg"])
-            came = "none" if first["type"] == "missing" else repr(first["input"])
+            expected, came = _in_words(first["type"], first["msg"], first.get("ctx", {}), first["input"])
             raise RecipeError(f"{where}: {key}", expected=expected, came=came) from error
+
+
+def _in_words(kind: str, message: str, context: dict[str, Any], value: object) -> tuple[str, str]:
+    """What pydantic wanted and what came, without pydantic's own phrases."""
+    if kind == "missing":
+        return "a value", "none"
+    if kind == "value_error":  # of a section's own rules, which speak of several keys
+        return "keys that fit together", f"some that do not: {context['error']}"
+    for prefix, wanted in _WANTED.items():
+        if kind.startswith(prefix):
+            return wanted.format(**context), repr(value)
+    return message.removeprefix("Input should be "), repr(value)
+
+
+_WANTED = {
+    "extra_forbidden": "no such key",
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "a number above {gt}",
+    "less_than": "a number below {lt}",
+    "int_": "a whole number",
+    "float_": "a number",
+    "finite_number": "a finite number",
+    "bool_": "true or false",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "text of the pattern {pattern}",
+    "string_": "text",
+    "path_": "a path",
+    "too_short": "a list of at least {min_length}",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_": "a mapping",
+}  # by the beginning of pydantic's name for what is wrong; the first that fits

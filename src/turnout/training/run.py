@@ -206,11 +206,13 @@ class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's own, with losses in nats a token."""
         config = self.model.config
-        balancing, config.output_router_logits = config.output_router_logits, False
+        if not getattr(config, "output_router_logits", False):
+            return super().evaluate(*args, **kwargs)
+        config.output_router_logits = False
         try:
             return super().evaluate(*args, **kwargs)
         finally:
-            config.output_router_logits = balancing
+            config.output_router_logits = True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         """Every weight of the checkpoint, or an error.
@@ -275,7 +277,8 @@ def _trainer(
         eval_dataset=_evaluation(recipe, tokens["held_out"]),
         callbacks=[MarkComplete(), *callbacks],
     )
-    trainer.cpu_autocast, trainer.balancing = cpu_autocast, recipe.schedule.balancing
+    dense = recipe.model is not None and recipe.model.experts == 1
+    trainer.cpu_autocast, trainer.balancing = cpu_autocast, 0.0 if dense else recipe.schedule.balancing
     trainer.layers = read(model).layers if trainer.balancing else ()
     trainer.remove_callback(PrinterCallback)  # `progress` tells
     return trainer
