@@ -12,11 +12,47 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from turnout.errors import RecipeError
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Section(BaseModel):
+    """A part of a recipe: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ModelRecipe(_Section):
+class Recipe(Section):
+    """A whole recipe, as a YAML file holds it."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a recipe from a YAML file.
+
+        Raises:
+            RecipeError: no such file, no YAML, or a key (named) that is unknown, missing or of the wrong kind.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(path, expected="a readable YAML file", came=getattr(error, "strerror", error)) from error
+        except yaml.YAMLError as error:
+            raise RecipeError(path, expected="YAML", came=error) from error
+        if not isinstance(content, dict):
+            raise RecipeError(
+                path, expected=f"a mapping with {', '.join(cls.model_fields)}", came=type(content).__name__
+            )
+        return cls.parse(content, where=path)
+
+    @classmethod
+    def parse(cls, content: dict[str, Any], where: str | Path = "recipe") -> Self:
+        """A recipe from the mapping that its YAML holds; RecipeError, with `where` and the key, if it does not fit."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "the recipe"
+            expected, came = _in_words(first["type"], first["msg"], first.get("ctx", {}), first["input"])
+            raise RecipeError(f"{where}: {key}", expected=expected, came=came) from error
+
+
+class ModelRecipe(Section):
     """The architecture, in names that every MoE family of transformers shares; `options` are that family's own keys.
 
     Args:
@@ -52,7 +88,7 @@ class ModelRecipe(_Section):
         return self
 
 
-class Source(_Section):
+class Source(Section):
     """Where text comes from; exactly one of `path`, `worlds`, `facts` and `chains`.
 
     Args:
@@ -83,7 +119,7 @@ class Source(_Section):
         return self
 
 
-class DataRecipe(_Section):
+class DataRecipe(Section):
     """The text and how it is cut.
 
     Args:
@@ -110,7 +146,7 @@ class DataRecipe(_Section):
         return self
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """How long, how fast and how often.
 
     Args:
@@ -136,7 +172,7 @@ class Schedule(_Section):
     save_every: int = Field(default=500, gt=0)
 
 
-class TrainRecipe(_Section):
+class TrainRecipe(Recipe):
     """A whole training run.
 
     Args:
@@ -168,34 +204,6 @@ class TrainRecipe(_Section):
         """Optimiser steps of the whole run."""
         return self.schedule.tokens // (self.schedule.batch_size * self.data.sequence_length)
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a recipe from a YAML file.
-
-        Raises:
-            RecipeError: no such file, no YAML, or a key (named) that is unknown, missing or of the wrong kind.
-        """
-        try:
-            content = yaml.safe_load(Path(path).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(path, expected="a readable YAML file", came=getattr(error, "strerror", error)) from error
-        except yaml.YAMLError as error:
-            raise RecipeError(path, expected="YAML", came=error) from error
-        if not isinstance(content, dict):
-            raise RecipeError(path, expected="a mapping with model, data and schedule", came=type(content).__name__)
-        return cls.parse(content, where=path)
-
-    @classmethod
-    def parse(cls, content: dict[str, Any], where: str | Path = "recipe") -> Self:
-        """A recipe from the mapping that its YAML holds; RecipeError, with `where` and the key, if it does not fit."""
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "the recipe"
-            expected, came = _in_words(first["type"], first["msg"], first.get("ctx", {}), first["input"])
-            raise RecipeError(f"{where}: {key}", expected=expected, came=came) from error
-
 
 def _in_words(kind: str, message: str, context: dict[str, Any], value: object) -> tuple[str, str]:
     """What pydantic wanted and what came, without pydantic's own phrases."""
@@ -205,7 +213,8 @@ def _in_words(kind: str, message: str, context: dict[str, Any], value: object) -
         return "keys that fit together", f"some that do not: {context['error']}"
     for prefix, wanted in _WANTED.items():
         if kind.startswith(prefix):
-            return wanted.format(**context), repr(value)
+            limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in context.items()}
+            return wanted.format(**limits), repr(value)
     return message.removeprefix("Input should be "), repr(value)
 
 
