@@ -17,8 +17,12 @@ Method = Literal[
     "l1",
     "l2",
     "entropy",
+    "c3po",
+    "oracle",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
+REROUTING: frozenset[Method] = frozenset({"c3po", "oracle"})
+"""Methods that train nothing: they change a question's routing when it is asked."""
 DEFAULT_LAYERS = 5
 
 
@@ -84,6 +88,30 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReroutingConfig:
+    """How a question's routing is changed when it is asked: c3po and oracle only. docs/align.md says whose defaults."""
+
+    surrogate: Literal["ngd", "kernel-regression", "mode-finding"] = "ngd"
+    """C3PO's three ways to a routing, without the question's own answer."""
+    max_similarity: float = 0.95
+    """C3PO leaves out neighbours more similar than this: they may be the question itself in other words."""
+    core_experts: int = 20
+    """C3PO changes this many experts of a layer, those of greatest score for the question; the others keep theirs."""
+    alpha: float | None = None
+    """Share of its own routing that a question keeps at each step. None: the one of 0, ¼, ½, ¾ and 1 with the least
+    loss of the neighbours for kernel regression, ½ for mode finding."""
+    routing_sigma: float | None = None
+    """Kernel width over distances of routing, for mode finding. None: the median, over the references, of the distance
+    to the k-th nearest other one."""
+    steps: int | None = None
+    """Most steps of gradient descent or mode finding. None: 10 for C3PO, 50 for the oracle."""
+    step_size: float = 0.5
+    """Length of a step of gradient descent, in logits; with plain steps, the learning rate."""
+    step_kind: Literal["unit", "plain"] = "unit"
+    """A step along the gradient's direction, of one length; or the gradient times the learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlignConfig:
     """An alignment's whole configuration. `of` takes the fields of all parts by their own names.
 
@@ -92,10 +120,11 @@ class AlignConfig:
     """
 
     method: Method = "roma"
-    """What is added to the cross-entropy of the answer's letter."""
+    """What is added to the cross-entropy of the answer's letter; or c3po or oracle, which train nothing."""
     manifold: ManifoldConfig = field(default_factory=ManifoldConfig)
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    rerouting: ReroutingConfig = field(default_factory=ReroutingConfig)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "AlignConfig":
@@ -112,12 +141,18 @@ class AlignConfig:
     @classmethod
     def stored(cls, described: Mapping[str, Any]) -> "AlignConfig":
         """The configuration that `describe` wrote."""
-        parts = {name: kind(**described[name]) for name, kind in _PARTS.items()}
+        parts = {name: kind(**described[name]) for name, kind in _PARTS.items() if name in described}
         return cls(method=described["method"], **parts)
 
     def describe(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+        """As a JSON object; how to reroute only where that is done."""
+        said = asdict(self)
+        return said if self.reroutes else {name: part for name, part in said.items() if name != "rerouting"}
+
+    @property
+    def reroutes(self) -> bool:
+        """Whether nothing is trained and routing is changed when a question is asked."""
+        return self.method in REROUTING
 
     @property
     def weight(self) -> float:
@@ -152,9 +187,25 @@ class AlignConfig:
             raise RecipeError("max_grad_norm", expected="above 0, or None", came=norm)
         if layers is not None and not re.fullmatch(r"all|(last|first)-[1-9]\d*", layers):
             raise RecipeError("layers", expected="all, last-N or first-N", came=layers)
+        if self.reroutes and self.reading.tokens != "last":
+            raise RecipeError("tokens", expected=f"last, where {self.method} changes routing", came=self.reading.tokens)
+        for name in ("max_similarity", "alpha"):
+            value = getattr(self.rerouting, name)
+            if value is not None and not 0 <= value <= 1:
+                raise RecipeError(name, expected="a share from 0 to 1", came=value)
+        width, steps = self.rerouting.routing_sigma, self.rerouting.steps
+        if width is not None and not width > 0:
+            raise RecipeError("routing_sigma", expected="above 0, or None", came=width)
+        if steps is not None and steps < 0:
+            raise RecipeError("steps", expected="at least 0, or None", came=steps)
 
 
-_PARTS: dict[str, Any] = {"manifold": ManifoldConfig, "reading": ReadingConfig, "schedule": ScheduleConfig}
+_PARTS: dict[str, Any] = {
+    "manifold": ManifoldConfig,
+    "reading": ReadingConfig,
+    "schedule": ScheduleConfig,
+    "rerouting": ReroutingConfig,
+}
 _CHOICES = (
     ("", "method", METHODS),
     ("manifold", "neighbours", ("base", "live")),
@@ -163,6 +214,8 @@ _CHOICES = (
     ("reading", "padding", ("right", "left")),
     ("schedule", "decay", ("constant", "cosine")),
     ("schedule", "stored", ("float32", "checkpoint")),
+    ("rerouting", "surrogate", ("ngd", "kernel-regression", "mode-finding")),
+    ("rerouting", "step_kind", ("unit", "plain")),
 )
 _LEAST = (
     ("manifold", "k", 1, False),
@@ -178,4 +231,6 @@ _LEAST = (
     ("schedule", "seed", 0, False),
     ("schedule", "save_every", 1, False),
     ("schedule", "cache_gb", 0, False),
+    ("rerouting", "core_experts", 1, False),
+    ("rerouting", "step_size", 0, True),
 )

@@ -37,7 +37,7 @@ def answers(tail: Tail, letters: Letters, weights: RouterWeights, token_budget: 
             rows[i] = [(int(of.predicted_B[at]), float(of.logprob_B[at])) for of in said]
         done += sum(asked.lengths[i] for i in batch)
         progress("asking the evaluation questions", done, sum(asked.lengths), "tokens")
-    return _table(letters, rows)
+    return answers_table(letters, rows)
 
 
 def accuracy(table: pl.DataFrame, domains: Sequence[str], seed: int) -> dict[str, Any]:
@@ -61,14 +61,14 @@ def _paired(table: pl.DataFrame, seed: int) -> Mapping[str, Any]:
         "before": float(right[0].mean()),
         "after": float(right[1].mean()),
         "difference": float(difference.mean()),
-        "interval": _interval(difference, seed),
+        "interval": paired_interval(difference, seed),
         "gained": int((difference > 0).sum()),
         "lost": int((difference < 0).sum()),
         "detectable": float(_POWER * difference.std(ddof=1) / np.sqrt(n)) if difference.any() and n > 1 else None,
     }
 
 
-def _interval(difference: NDArray[np.int_], seed: int) -> list[float] | None:
+def paired_interval(difference: NDArray[np.int_], seed: int) -> list[float] | None:
     """The middle 95 % of the mean over resampled questions; None where no answer changed: nothing would vary."""
     n = len(difference)
     if not difference.any():
@@ -78,7 +78,8 @@ def _interval(difference: NDArray[np.int_], seed: int) -> list[float] | None:
     return [float(bound) for bound in np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])]
 
 
-def _table(letters: Letters, rows: Mapping[int, Sequence[tuple[int, float]]]) -> pa.Table:
+def answers_table(letters: Letters, rows: Mapping[int, Sequence[tuple[int, float]]]) -> pa.Table:
+    """One row a question: (choice, log-probability of the right letter) before and after, by its number."""
     questions = letters.asked.questions
     return pa.table(
         {

@@ -51,15 +51,7 @@ def find(
     Raises:
         TaskError: nobody is allowed, or too few different texts for k neighbours.
     """
-    if not bool(allowed_S.any()):
-        expected, came = "a training question that the base model answers right", f"none of {len(texts)}"
-        raise TaskError(name, expected=expected, came=came, do="the method has nobody to learn from")
-    first: dict[str, int] = {}
-    for i in allowed_S.nonzero().flatten().tolist():
-        first.setdefault(texts[i], i)
-    if len(first) <= config.k:
-        expected = f"more than k = {config.k} different questions that may be neighbours"
-        raise TaskError(name, expected=expected, came=len(first))
+    first = references(texts, allowed_S, config.k, name)
     reference_R = torch.tensor(list(first.values()))
     place = {text: at for at, text in enumerate(first)}
     own_S = torch.tensor([place.get(text, -1) for text in texts])
@@ -68,3 +60,21 @@ def find(
     )
     missing_Sk = index_Sk < 0
     return Neighbourhood(reference_R, own_S, reference_R[index_Sk.clamp(min=0)].masked_fill(missing_Sk, -1), weight_Sk)
+
+
+def references(texts: Sequence[str], allowed_S: Tensor, k: int, name: str) -> dict[str, int]:
+    """Each different text among the questions that are allowed, and the first question that has it.
+
+    Raises:
+        TaskError: nobody is allowed, or too few different texts for k neighbours.
+    """
+    if not bool(allowed_S.any()):
+        expected, came = "a training question that the base model answers right", f"none of {len(texts)}"
+        raise TaskError(name, expected=expected, came=came, do="the method has nobody to learn from")
+    first: dict[str, int] = {}
+    for i in allowed_S.nonzero().flatten().tolist():
+        first.setdefault(texts[i], i)
+    if len(first) <= k:
+        expected = f"more than k = {k} different questions that may be neighbours"
+        raise TaskError(name, expected=expected, came=len(first))
+    return first

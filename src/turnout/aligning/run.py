@@ -23,8 +23,10 @@ from turnout.aligning.evaluation import accuracy, answers
 from turnout.aligning.neighbourhood import Neighbourhood, find
 from turnout.aligning.questions import Asked, prepare
 from turnout.aligning.reading import Reader
+from turnout.aligning.rerouting import Work as Rerouting
 from turnout.aligning.result import ALIGN_FILE, SCHEMA, Alignment
 from turnout.aligning.training import Trainer, Training
+from turnout.errors import RecipeError
 from turnout.models.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
 from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.load import as_moe
@@ -81,6 +83,9 @@ def align(
     """
     loading = {name: options.pop(name) for name in _LOADING & options.keys()}
     config = AlignConfig.of(options)
+    if config.reroutes and evaluation is None:
+        expected, came = f"questions to ask: {config.method} changes routing when a question is asked", "none"
+        raise RecipeError("evaluation", expected=expected, came=came, do="give them with --eval")
     train = tasks if isinstance(tasks, TaskSet) else _questions(tasks, domains, limit, "train")
     if evaluation is not None and not isinstance(evaluation, TaskSet):
         evaluation = _questions(evaluation, domains, None, "test")
@@ -146,6 +151,9 @@ class _Work:
         with tail.opened():
             started = time.monotonic()
             tail.check([self.asked.ids[i] for i in range(min(4, len(self.asked.ids)))])
+            if self.config.reroutes:
+                self._reroute(run, tail)
+                return
             most = int(self.config.schedule.cache_gb * 1e9)
             base, states = read_base(tail, letters, folder, most, reading.token_budget, self.progress)
             timings["base_seconds"] = time.monotonic() - started
@@ -165,7 +173,17 @@ class _Work:
         self._write(run, content, weights, hood, training, timings)
         shutil.rmtree(folder)
 
-    def _content(self, base: Read, trained: Read, hood: Neighbourhood, training: Training) -> dict[str, Any]:
+    def _reroute(self, run: RunFolder, tail: Tail) -> None:
+        assert self.tested is not None, "align asked for it"
+        found = Rerouting(tail, self.asked, self.tested, self.config, run.path / WORK, self.progress).run()
+        content = {**self._head(), **found.figures}
+        run.write_table("answers", found.answers)
+        run.write_json(ALIGN_FILE, content)
+        seed = self.config.schedule.seed
+        run.finish(model=self.described, tasks=content["tasks"], seed=seed, timings=found.timings)
+        shutil.rmtree(run.path / WORK)
+
+    def _head(self) -> dict[str, Any]:
         tested = None if self.tested is None else {**self.tested.tasks.describe(), "left_out": self.tested.left_out}
         return {
             "schema": SCHEMA,
@@ -174,6 +192,11 @@ class _Work:
             "evaluation": tested,
             "config": self.config.describe(),
             "layers": [layer.layer for layer in self.layers],
+        }
+
+    def _content(self, base: Read, trained: Read, hood: Neighbourhood, training: Training) -> dict[str, Any]:
+        return {
+            **self._head(),
             **training_figures(self.asked, base, trained, hood),
             "training": {"steps": training.steps, "stopped": training.stopped},
             "accuracy": None,

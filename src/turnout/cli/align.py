@@ -1,8 +1,9 @@
 """`turnout align MODEL --tasks …`: train the last layers' routers, so that like questions route alike."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Method(StrEnum):
-    """What is added to the cross-entropy of the answer."""
+    """What is added to the cross-entropy of the answer; c3po and oracle train nothing and reroute each question."""
 
     roma = "roma"
     router_tuning = "router-tuning"
@@ -26,6 +27,8 @@ class Method(StrEnum):
     l1 = "l1"
     l2 = "l2"
     entropy = "entropy"
+    c3po = "c3po"
+    oracle = "oracle"
 
 
 class Tokens(StrEnum):
@@ -48,6 +51,21 @@ class Target(StrEnum):
 
     letters = "letters"
     vocabulary = "vocabulary"
+
+
+class Surrogate(StrEnum):
+    """C3PO's ways to a routing without the question's own answer."""
+
+    ngd = "ngd"
+    kernel_regression = "kernel-regression"
+    mode_finding = "mode-finding"
+
+
+class StepKind(StrEnum):
+    """How long a step of gradient descent is."""
+
+    unit = "unit"
+    plain = "plain"
 
 
 class Decay(StrEnum):
@@ -105,6 +123,22 @@ def align(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 50,
     cache_gb: Annotated[float, typer.Option(help="Most disk space for the tail's hidden states.", min=0)] = 16.0,
     stored: Annotated[Stored, typer.Option(help="Dtype of the adapter's tensors.")] = Stored.float32,
+    surrogate: Annotated[Surrogate, typer.Option(help="C3PO: what moves a question's routing.")] = Surrogate.ngd,
+    max_similarity: Annotated[float, typer.Option(help="C3PO: leave out more similar neighbours.")] = 0.95,
+    core_experts: Annotated[int, typer.Option(help="C3PO: experts of a layer whose routing may change.", min=1)] = 20,
+    alpha: Annotated[
+        float | None, typer.Option(help="C3PO: share of its own routing that a question keeps. [default: see the docs]")
+    ] = None,
+    routing_sigma: Annotated[
+        float | None, typer.Option(help="C3PO, mode finding: kernel width. [default: a median distance]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="C3PO, oracle: most steps. [default: 10, of the oracle 50]", min=0)
+    ] = None,
+    step_size: Annotated[float, typer.Option(help="C3PO, oracle: length of a step, in logits.")] = 0.5,
+    step_kind: Annotated[
+        StepKind, typer.Option(help="C3PO, oracle: steps of that length, or the gradient times it.")
+    ] = StepKind.unit,
     token_budget: Annotated[int, typer.Option(help="Most tokens of a forward, padding included.", min=1)] = 4096,
     dtype: Dtype = None,
     device: Device = None,
@@ -146,6 +180,14 @@ def align(
             save_every=save_every,
             cache_gb=cache_gb,
             stored=stored.value,
+            surrogate=surrogate.value,
+            max_similarity=max_similarity,
+            core_experts=core_experts,
+            alpha=alpha,
+            routing_sigma=routing_sigma,
+            steps=steps,
+            step_size=step_size,
+            step_kind=step_kind.value,
             token_budget=token_budget,
             dtype=dtype,
             device=device,
@@ -168,12 +210,26 @@ def _show(result: "Alignment", folder: Path) -> None:
         print_table(["domain", "questions", "before", "after", "difference [95 %]"], rows, "accuracy")
         print()
     said = result.to_dict()
+    if said["training"] is None:
+        _show_rerouting(said)
+        say(f"run: {folder}")
+        return
     manifold, trained = said["manifold"], said["training_accuracy"]
     say(f"{said['questions']:,} training questions, {said['successful']:,} answered right by the base model")
     say(f"accuracy on them: {trained['before']:.3f} before, {trained['after']:.3f} after")
     say(f"manifold loss on them: {manifold['before']:.4f} before, {manifold['after']:.4f} after")
     say(f"run: {folder}")
     say(f"page: {folder / 'report.html'}")
+
+
+def _show_rerouting(said: Mapping[str, Any]) -> None:
+    flops, found = said["flops"], said["rerouting"]
+    say(f"FLOPs a question: {flops['base']:.3g} base, {flops['method']:.3g} changed, {flops['ratio']:.1f} times")
+    if said["references"] is not None:
+        say(f"{said['references']:,} references, {said['without_neighbours']:,} questions without a neighbour")
+    if "wrong" in found and found["wrong"]["overall"]["questions"]:
+        n, right, control, excess = (found["wrong"]["overall"][x] for x in ("questions", "right", "control", "excess"))
+        say(f"of {n:,} wrong answers: {right:.3f} made right, {control:.3f} made a random other, excess {excess:+.3f}")
 
 
 def _difference(row: dict[str, float]) -> str:

@@ -22,6 +22,8 @@ from turnout.ops.holm import holm
 from turnout.ops.influence_ratio import influence_ratio
 from turnout.ops.jaccard import jaccard
 from turnout.ops.joint_inclusion import joint_inclusion
+from turnout.ops.kernel_regression import kernel_regression
+from turnout.ops.kernel_weights import kernel_weights
 from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
 from turnout.ops.manifold_loss import manifold_loss
@@ -64,6 +66,8 @@ __all__ = [
     "influence_ratio",
     "jaccard",
     "joint_inclusion",
+    "kernel_regression",
+    "kernel_weights",
     "labelled_silhouette",
     "layer_activations",
     "log_odds",

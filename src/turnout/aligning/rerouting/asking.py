@@ -1,0 +1,97 @@
+"""Ask all tested questions: once by the model's own routing, once more as a method changed it.
+
+Shapes: N tested questions.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from turnout.aligning.answering import Letters
+from turnout.aligning.evaluation import answers_table
+from turnout.aligning.flops import count
+from turnout.aligning.rerouting.question import Batch, Method
+from turnout.aligning.rerouting.steering import Steering
+from turnout.models.capture import plan_batches
+from turnout.progress import Progress
+from turnout.runs import atomic
+
+_MEASURED = 4  # questions whose operations are counted
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """The tested questions, and the method that changes their routing; use it inside `tail.opened()`."""
+
+    steering: Steering
+    letters: Letters
+    method: Method
+    token_budget: int
+
+    def ask(self, path: Path, progress: Progress) -> pa.Table:
+        """One row a question. What an earlier process of this run found is in `path`, a JSON line a batch."""
+        asked = self.letters.asked
+        rows, done = _kept(path), 0
+        for batch in self._batches():
+            if not all(i in rows for i in batch):
+                rows.update(found := self.answer(batch))
+                _keep(path, found)
+            done += len(batch)
+            progress("asking the evaluation questions", done, len(asked.ids), "questions")
+        ordered = [rows[i] for i in range(len(asked.ids))]
+        pairs = {i: [tuple(row[side]) for side in ("before", "after")] for i, row in enumerate(ordered)}
+        table = answers_table(self.letters, pairs)
+        for name in ordered[0]["columns"]:
+            table = table.append_column(name, pa.array([row["columns"][name] for row in ordered]))
+        return table
+
+    def answer(self, questions: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """What becomes of some questions together, by number."""
+        prompts = [self.letters.asked.ids[i] for i in questions]
+        batch = Batch(questions, prompts, self.steering.hear(prompts), self.letters)
+        rerouted = self.method.reroute(batch)
+        sides = {"before": batch.base, "after": rerouted.answers}
+        return {
+            i: {
+                **{name: [int(of.predicted_B[at]), float(of.logprob_B[at])] for name, of in sides.items()},
+                "columns": {name: column[at] for name, column in rerouted.columns.items()},
+            }
+            for at, i in enumerate(questions)
+        }
+
+    def flops(self) -> dict[str, Any]:
+        """Operations of a question, mean of a few that lie evenly among all, each asked alone."""
+        n = len(self.letters.asked.ids)
+        chosen = sorted({round(i * (n - 1) / max(1, _MEASURED - 1)) for i in range(_MEASURED)})
+        ids, tail = self.letters.asked.ids, self.steering.tail
+        base = sum(count(partial(tail.whole, [ids[i]])) for i in chosen) / len(chosen)
+        changed = sum(count(partial(self.answer, [i])) for i in chosen) / len(chosen)
+        return {"questions": len(chosen), "base": base, "method": changed, "ratio": changed / base}
+
+    def _batches(self) -> list[list[int]]:
+        lengths = self.letters.asked.lengths
+        return plan_batches([max(own, self.method.cost(i)) for i, own in enumerate(lengths)], self.token_budget)
+
+
+def _kept(path: Path) -> dict[int, dict[str, Any]]:
+    """Rows of the whole lines of `path`; what a kill left of another is cut off."""
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        atomic.write_bytes(path, whole.encode())
+    return {int(i): row for line in whole.splitlines() for i, row in json.loads(line).items()}
+
+
+def _keep(path: Path, found: Mapping[int, dict[str, Any]]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(found) + "\n")
+    except OSError as error:
+        raise atomic.write_error(path, error) from error

@@ -1,0 +1,113 @@
+"""The oracle, an upper bound that is told the answer; and its control, told a wrong one.
+
+Gradient descent on what is added to the router logits at the last token, on each question's own loss, until the letter
+is the one that was asked for. What routing can be made to say, wrong letters included, is no fault of the router: only
+what the right letter gains beyond a random wrong one speaks of suboptimal routing.
+
+Shapes: B questions of a batch, N tested questions, F experts of all layers, W choices.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from turnout.aligning.answering import Answers
+from turnout.aligning.config import ReroutingConfig
+from turnout.aligning.questions import Asked
+from turnout.aligning.rerouting.question import Batch, Rerouted, descent, letter_losses
+from turnout.aligning.rerouting.steering import Steering
+
+STEPS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """Where a descent towards letters ended; `steps_B` is −1 where the letter was not reached."""
+
+    answers: Answers
+    steps_B: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Oracle:
+    """The method.
+
+    Attributes:
+        steering: runs prompts with changed routing.
+        asked: the tested questions.
+        config: steps.
+        seed: of the wrong letters.
+    """
+
+    steering: Steering
+    asked: Asked
+    config: ReroutingConfig
+    seed: int
+
+    def cost(self, question: int) -> int:
+        """Tokens of the question itself."""
+        return self.asked.lengths[question]
+
+    def reroute(self, batch: Batch) -> Rerouted:
+        """Each question towards its answer; and, for the columns that begin with "wrong", towards a wrong letter."""
+        right_B = self.asked.answer_S[batch.question_B]
+        wrong_B = self.wrong_letters(batch)
+        right, wrong = self.descend(batch, right_B), self.descend(batch, wrong_B)
+        columns = {
+            "steps": right.steps_B.tolist(),
+            "wrong_letter": wrong_B.tolist(),
+            "wrong_after": wrong.answers.predicted_B.tolist(),
+            "wrong_steps": wrong.steps_B.tolist(),
+            "logprob_wrong_before": self._logprob(batch, wrong_B).tolist(),
+        }
+        return Rerouted(right.answers, columns)
+
+    def descend(self, batch: Batch, letter_B: Tensor) -> Descent:
+        """Descend on −log p(letter) until that letter is the greatest, for at most so many steps."""
+        predicted_B, logprob_B = batch.base.predicted_B.clone(), batch.base.logprob_B.clone()
+        most = STEPS if self.config.steps is None else self.config.steps
+        steps_B = torch.where(predicted_B == letter_B, 0, -1)
+        left, added_BF = (steps_B < 0).nonzero().flatten(), torch.zeros_like(batch.heard.logits_BF)
+        for step in range(most + 1) if most else ():
+            if not len(left):
+                break
+            taken = added_BF[left].requires_grad_(step < most)
+            loss, answers = self._try(batch, left, taken, letter_B)
+            predicted_B[left], logprob_B[left] = answers.predicted_B, answers.logprob_B
+            reached = answers.predicted_B == letter_B[left]
+            steps_B[left[reached]] = step
+            if step < most and not bool(reached.all()):
+                (gradient,) = torch.autograd.grad(loss[~reached].sum(), taken)
+                left = left[~reached]
+                added_BF[left] += descent(gradient[~reached], self.config)
+            else:
+                break
+        return Descent(Answers(predicted_B, logprob_B), steps_B)
+
+    def wrong_letters(self, batch: Batch) -> Tensor:
+        """A random wrong choice [B] of each question, not the one that the base model gives if there is another.
+
+        What is drawn depends on the seed and the question alone.
+        """
+        drawn_N = torch.rand(len(self.asked.ids), generator=torch.Generator().manual_seed(self.seed))
+        chosen = []
+        for i, base in zip(batch.questions, batch.base.predicted_B.tolist(), strict=True):
+            question = self.asked.questions[i]
+            wrong = [letter for letter in range(len(question.choices)) if letter != question.answer]
+            other = [letter for letter in wrong if letter != base] or wrong
+            chosen.append(other[int(drawn_N[i] * len(other))])
+        return torch.tensor(chosen)
+
+    def _try(self, batch: Batch, left: Tensor, added: Tensor, letter_B: Tensor) -> tuple[Tensor, Answers]:
+        """Loss of each of the questions that are `left`, and their answers."""
+        prompts, entered = [batch.prompts[i] for i in left.tolist()], batch.heard.entered
+        with torch.set_grad_enabled(added.requires_grad):
+            states = [entered[i] for i in left.tolist()] if entered else []
+            reading = self.steering.added(prompts, states, added)
+            loss = letter_losses(batch.letters, reading.logits_BU, batch.question_B[left], letter_B[left])
+        return loss, batch.letters.read(reading.logits_BU.detach(), batch.question_B[left])
+
+    def _logprob(self, batch: Batch, letter_B: Tensor) -> Tensor:
+        """What the base model gives the letters."""
+        return -letter_losses(batch.letters, batch.heard.reading.logits_BU, batch.question_B, letter_B)
