@@ -27,7 +27,7 @@ class Training:
     """What a training left: the routers are in the `RouterWeights` that it was given.
 
     Attributes:
-        steps: optimiser steps that count.
+        steps: optimiser steps that the routers have taken.
         curves: one row a step, columns `CURVES`.
         stopped: why it ended before its time; None if it did not.
         seconds: time of all its steps, those of earlier processes included.
@@ -80,11 +80,11 @@ class Trainer:
             if found.stopped or begun == self.n_steps:
                 return Training(found.step, curves, found.stopped, found.seconds)
         rows, started, before = [curves], time.monotonic(), found.seconds if found else 0.0
-        good, stopped, step = self._copy(), None, begun
+        good, stopped, batch = self._copy(), False, [0]
         for step, batch in enumerate(self._batches(begun), start=begun):
             row = self.step(step, batch)
-            if not all(map(math.isfinite, row)):
-                stopped = self._stop(step, good)
+            stopped = not all(map(math.isfinite, row))
+            if stopped:
                 break
             good = self._copy()
             if step > begun and step % self.config.schedule.save_every == 0:  # only routers whose loss is finite
@@ -92,10 +92,12 @@ class Trainer:
             rows.append(torch.tensor([row], dtype=torch.float64))
             self._optimizer.step()
             progress("training", step + 1, self.n_steps, "steps")
-        seconds = before + time.monotonic() - started
-        curves = torch.cat(rows)
-        self._save(path, len(curves), rows, stopped, seconds)
-        return Training(len(curves), curves, stopped, seconds)
+        curves, reason = torch.cat(rows), None
+        if stopped or not self._is_finite(batch):
+            reason = self._take_back(len(curves), good)
+        steps, seconds = len(curves) - (reason is not None), before + time.monotonic() - started
+        self._save(path, steps, rows, reason, seconds)
+        return Training(steps, curves, reason, seconds)
 
     def step(self, step: int, batch: Sequence[int]) -> tuple[float, ...]:
         """Gradients of one batch of questions; the row of the curves. The routers do not move yet."""
@@ -145,14 +147,21 @@ class Trainer:
         tensors = list(self._weights.values())
         return float(torch.nn.utils.clip_grad_norm_(tensors, math.inf if most is None else most))
 
-    def _stop(self, step: int, good: dict[str, Tensor]) -> str:
+    @torch.no_grad()
+    def _is_finite(self, batch: Sequence[int]) -> bool:
+        """Whether the routers as they are give these questions a finite loss."""
+        question_B = torch.tensor(self.reader.groups(batch)[0])
+        return bool(self.letters.loss(self.reader.read(question_B.tolist()).logits_BU, question_B).isfinite())
+
+    @torch.no_grad()
+    def _take_back(self, step: int, good: dict[str, Tensor]) -> str:
+        """The routers as they were before the `step`-th step; why."""
         if step == 0:
             expected, came = "a finite loss of the base model", "NaN or infinity at the first step"
             raise ModelError(self.reader.tail.moe.model_id, expected=expected, came=came)
-        with torch.no_grad():
-            for name, tensor in self._weights.items():
-                tensor.copy_(good[name])
-        return f"the loss of step {step + 1} was not finite; the routers are those of step {step}"
+        for name, tensor in self._weights.items():
+            tensor.copy_(good[name])
+        return f"the loss after step {step} was not finite: training stopped, with the routers from before that step"
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._weights.items()}

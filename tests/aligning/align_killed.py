@@ -1,0 +1,80 @@
+"""Alignments in forked children that are killed in mid-training, then resumed. Prints one JSON object.
+
+A process of its own, with one thread, so that children can be forked at all. Usage: python align_killed.py FOLDER
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from aligning.unlike import unlike
+from auditing.killed import ended
+from tiny import random_model, tiny_tokenizer
+
+from turnout.aligning import align
+from turnout.aligning.checkpoint import Checkpoint
+from turnout.models.anatomy import read
+
+CHECKPOINT = ".work/checkpoint.safetensors"
+
+
+def child(work):
+    """Fork; the child works and leaves without clean-up. This process runs nothing that starts threads."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    moe = read(random_model("olmoe", num_hidden_layers=2), tiny_tokenizer(), "tiny")
+    options = {"embedder": "model", "layers": "last-1", "learning_rate": 1e-2, "batch_size": 8, "epochs": 12}
+    tasks, tested = unlike(24, longest=3), unlike(6, "test", longest=3)
+
+    def work(path):
+        return lambda: align(moe, tasks, tested, path, save_every=2, **options)
+
+    assert ended(child(work(folder / "unbroken"))) == "done"
+    rng, path, steps = random.Random(0), folder / "killed", []
+    steps.append(killed(child(work(path)), path, lambda: (path / ".work/states.bin").exists(), rng))
+    for least in (3, 11):
+        steps.append(killed(child(work(path)), path, lambda n=least: step(path) >= n, rng))
+    assert ended(child(work(path))) == "done"
+    same = {
+        str(f.relative_to(folder / "unbroken")): f.read_bytes()
+        == (path / f.relative_to(folder / "unbroken")).read_bytes()
+        for f in (folder / "unbroken").rglob("*")
+        if f.is_file() and f.name not in ("manifest.json", ".lock")
+    }
+    print(json.dumps({"steps": steps, "same": same, "left": (path / ".work").exists()}))
+
+
+def step(path):
+    found = Checkpoint.read(path / CHECKPOINT)
+    return found.step if found else -1
+
+
+def killed(pid, path, ready, rng):
+    """Kill the child a random moment after `ready`; the step that it left, None if it was too quick."""
+    while not ready() and not os.waitpid(pid, os.WNOHANG)[0]:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.03))
+    os.kill(pid, signal.SIGKILL)
+    return step(path) if ended(pid) == "killed" else None
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
