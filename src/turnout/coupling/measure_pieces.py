@@ -37,10 +37,10 @@ def layer_piece(
     if kept is not None:
         read(len(kept["router_N"]))
         arrays = {field: torch.from_numpy(kept[field]) for field in _ARRAYS}
-        return LayerNorms(weights.layer, int(kept["width"]), bool(kept["gated"]), **arrays)
+        return LayerNorms(weights.layer, kept["width"].item(), bool(kept["gated"].item()), **arrays)
     found = read_norms(weights, read)
     arrays_of = {field: getattr(found, field).numpy() for field in _ARRAYS}
-    _keep(run, name, {**arrays_of, "width": np.array(found.width), "gated": np.array(int(found.gated))})
+    _keep(run, name, {**arrays_of, "width": np.array([found.width]), "gated": np.array([int(found.gated)])})
     return found
 
 
