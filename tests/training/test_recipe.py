@@ -37,6 +37,7 @@ def test_is_frozen(content):
         ({"schedule": {"batch_size": 1.5}}, r"schedule.batch_size: expected a whole number, got 1.5"),
         ({"schedule": {"weight_decay": -1}}, r"schedule.weight_decay: expected 0 or more, got -1"),
         ({"schedule": {"warmup": 1}}, r"schedule.warmup: expected a number below 1, got 1"),
+        ({"schedule": {"learning_rate": float("inf")}}, r"schedule.learning_rate: expected a finite number, got inf"),
         ({"model": {"options": 3}}, r"model.options: expected a mapping, got 3"),
         ({"schedule": "short"}, r"schedule: expected a mapping, got 'short'"),
         ({"model": {"architecture": 3}}, r"model.architecture: expected text, got 3"),

@@ -213,7 +213,7 @@ def _in_words(kind: str, message: str, context: dict[str, Any], value: object) -
         return "keys that fit together", f"some that do not: {context['error']}"
     for prefix, wanted in _WANTED.items():
         if kind.startswith(prefix):
-            limits = {name: f"{limit}" if isinstance(limit, float) else limit for name, limit in context.items()}
+            limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
             return wanted.format(**limits), repr(value)
     return message.removeprefix("Input should be "), repr(value)
 
@@ -225,6 +225,7 @@ _WANTED = {
     "less_than": "a number below {lt}",
     "int_": "a whole number",
     "float_": "a number",
+    "finite_number": "a finite number",
     "bool_": "true or false",
     "literal_error": "{expected}",
     "string_pattern_mismatch": "text of the pattern {pattern}",
