@@ -1,13 +1,12 @@
 """`turnout align MODEL --tasks …`: train the last layers' routers, so that like questions route alike."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnout.cli.console import Bars, print_table, say
+from turnout.cli.console import OUT, Bars, print_table, say
 from turnout.cli.options import Device, Dtype, Out, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 
@@ -202,36 +201,12 @@ def align(
 
 
 def _show(result: "Alignment", folder: Path) -> None:
-    rows = [
-        [str(row["domain"]), str(row["questions"]), f"{row['before']:.3f}", f"{row['after']:.3f}", _difference(row)]
-        for row in result.frame().rows(named=True)
-    ]
-    if rows:
-        print_table(["domain", "questions", "before", "after", "difference [95 %]"], rows, "accuracy")
+    from turnout import report
+
+    for table in report.alignment_tables(result.to_dict()):
+        print_table(table.columns, table.rows, table.title)
         print()
-    said = result.to_dict()
-    if said["training"] is None:
-        _show_rerouting(said)
-        say(f"run: {folder}")
-        return
-    manifold, trained = said["manifold"], said["training_accuracy"]
-    say(f"{said['questions']:,} training questions, {said['successful']:,} answered right by the base model")
-    say(f"accuracy on them: {trained['before']:.3f} before, {trained['after']:.3f} after")
-    say(f"manifold loss on them: {manifold['before']:.4f} before, {manifold['after']:.4f} after")
+    for line in report.alignment_sentences(result.to_dict()):
+        OUT.print(line, soft_wrap=True)
     say(f"run: {folder}")
     say(f"page: {folder / 'report.html'}")
-
-
-def _show_rerouting(said: Mapping[str, Any]) -> None:
-    flops, found = said["flops"], said["rerouting"]
-    say(f"FLOPs a question: {flops['base']:.3g} base, {flops['method']:.3g} changed, {flops['ratio']:.1f} times")
-    if said["references"] is not None:
-        say(f"{said['references']:,} references, {said['without_neighbours']:,} questions without a neighbour")
-    if "wrong" in found and found["wrong"]["overall"]["questions"]:
-        n, right, control, excess = (found["wrong"]["overall"][x] for x in ("questions", "right", "control", "excess"))
-        say(f"of {n:,} wrong answers: {right:.3f} made right, {control:.3f} made a random other, excess {excess:+.3f}")
-
-
-def _difference(row: dict[str, float]) -> str:
-    bounds = "" if row["low"] is None else f" [{row['low']:+.3f} {row['high']:+.3f}]"
-    return f"{row['difference']:+.3f}{bounds}"

@@ -4,6 +4,7 @@ write_report(run)   one self-contained report.html in the run's folder
 render(run)         the same page as a string
 summary(audit)      an audit as tables for a terminal
 comparison_tables(…), write_comparison(…)   what `auditing.compare` found, for a terminal and as a page
+alignment_tables(…), alignment_sentences(…)     what `align` found, for a terminal
 coupling_tables(…), coupling_sentences(…)       what `measure_coupling` found, for a terminal
 plan_tables(…), plan_sentences(…)   a plan, for a terminal
 claim_lines(audit)  what the claim says, in sentences
@@ -11,6 +12,7 @@ write_figures(run)  figures for papers, SVG; write_png(files) as PNG too, unless
 figures             each figure of the page as plain data
 """
 
+from turnout.report.alignment import alignment_sentences, alignment_tables
 from turnout.report.claim_words import claim_lines
 from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
 from turnout.report.coupling_words import coupling_sentences, coupling_tables
@@ -25,6 +27,8 @@ from turnout.report.terminal import Table
 __all__ = [
     "StoredRun",
     "Table",
+    "alignment_sentences",
+    "alignment_tables",
     "claim_lines",
     "comparison_sentences",
     "comparison_tables",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from turnout.report import atlas, budgets, claim_words, evidence, figures, masking, words
+from turnout.report.alignment import is_alignment, render_alignment
 from turnout.report.assembling import assembled, packed
 from turnout.report.coupling import is_coupling, render_coupling
 from turnout.report.plan import is_plan, render_plan
@@ -22,6 +23,8 @@ def render(run_path: str | Path, masking_runs: Sequence[str | Path] | None = Non
     Raises:
         RunError: the run is unfinished or damaged, or a masking run is of another audit.
     """
+    if is_alignment(run_path):
+        return render_alignment(run_path)
     if is_coupling(run_path):
         return render_coupling(run_path)
     if is_plan(run_path):

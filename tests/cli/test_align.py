@@ -1,0 +1,82 @@
+"""`turnout align` and `turnout merge` as a user runs them, and the page."""
+
+import json
+
+import pytest
+from cli.conftest import questions, write_jsonl
+
+from turnout.report import alignment_sentences, render
+from turnout.runs import verify
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """A file to train on and one to be asked: three questions are in both."""
+    rows = questions(6, 6)
+    train = write_jsonl(tmp_path / "train.jsonl", rows[3:])
+    return train, write_jsonl(
+        tmp_path / "test.jsonl", [*rows[:3], *({**r, "question": f" {r['question'].upper()} "} for r in rows[3:6])]
+    )
+
+
+OPTIONS = ("--embedder", "model", "--layers", "last-2", "--epochs", 1, "--k", 1, "--method", "no-success-filter")
+
+
+def test_align_merge_and_again(turnout, checkpoint, asked, tmp_path):
+    train, test = asked
+    words = ("align", checkpoint("olmoe"), "--tasks", train, "--eval", test, "--out", tmp_path / "run", *OPTIONS)
+    ran = turnout(*words, "--json")
+    assert ran.code == 0, ran.err
+    said = ran.json()
+    assert said == json.loads((tmp_path / "run" / "align.json").read_text())
+    assert said["tasks"]["left_out"]["decontaminated"] == 3
+    assert said["config"]["method"] == "no-success-filter"
+    assert verify(tmp_path / "run") == []
+    shown = turnout(*words)
+    assert shown.code == 0
+    assert "complete; nothing is computed again" in shown.err
+    assert "overall" in shown.out
+    assert "manifold loss of the training questions" in shown.out
+    merged = turnout("merge", checkpoint("olmoe"), tmp_path / "run", tmp_path / "merged")
+    assert merged.code == 0, merged.err
+    assert turnout("audit", tmp_path / "merged", "--tasks", test, "--out", tmp_path / "audit").code == 0
+    refused = turnout("merge", checkpoint("mixtral"), tmp_path / "run", tmp_path / "other")
+    assert refused.code == 1
+    assert "the base of this adapter" in refused.err
+    assert len(refused.err.strip().splitlines()) == 1
+    other = turnout(*words, "--sigma", 0.5)
+    assert other.code == 1
+    assert "config.manifold.sigma" in other.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--layers", "last-9"), "at most 3, the model's MoE layers, got last-9"),
+        (("--tasks", "no-such-file.jsonl"), "no such file"),
+        (("--k", 99), "more than k = 99 different questions"),
+        (("--embedder", "nothing here"), "minilm, model, or a folder or hub id"),
+    ],
+)
+def test_refused_in_one_line(turnout, checkpoint, asked, tmp_path, words, says):
+    ran = turnout("align", checkpoint("olmoe"), "--tasks", asked[0], "--out", tmp_path / "run", *OPTIONS, *words)
+    assert ran.code == 1
+    assert says in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_the_page_holds_what_was_found_and_nothing_that_runs(turnout, checkpoint, asked, tmp_path):
+    rows = [json.loads(line) for line in asked[1].read_text().splitlines()]
+    hostile = write_jsonl(
+        tmp_path / "hostile.jsonl", [{**r, "domain": "</script><b>x", "question": f"{r['question']} x"} for r in rows]
+    )
+    words = ("align", checkpoint("olmoe"), "--tasks", asked[0], "--eval", hostile, "--out", tmp_path / "run", *OPTIONS)
+    assert turnout(*words).code == 0
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert html == render(tmp_path / "run")
+    assert "<b>x" not in html
+    data = json.loads(html.split('id="data"')[1].split(">", 1)[1].split("</script>")[0])
+    assert [row["domain"] for row in data["accuracy"]] == ["overall", "</script><b>x"]
+    assert len(data["curves"]["loss"]) == len(data["curves"]["step"]) > 0
+    assert data["sentences"] == alignment_sentences(json.loads((tmp_path / "run" / "align.json").read_text()))
+    assert not (tmp_path / "run" / ".work").exists()
