@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -226,7 +227,8 @@ def couple(
         The handle: `.step`, `.notes`, `.figures`; `uncouple(model)` undoes it.
 
     Raises:
-        ModelError: a dense model, one whose routers or experts do not fit, or one that is coupled already.
+        ModelError: a dense model, one whose routers or experts do not fit, one that is coupled already, or one that
+            is sharded already: couple it before `fully_shard`.
         RecipeError: an option that does not fit.
     """
     return couple_as(model, CoupleConfig.of(alpha=alpha, weight=weight, **options))
@@ -237,9 +239,7 @@ def couple_as(model: PreTrainedModel | MoE | nn.Module, config: CoupleConfig) ->
     outer: Any = model.model if isinstance(model, MoE) else model
     if coupling_of(outer) is not None:
         raise ModelError("couple", expected="a model that is not coupled", came="a coupled one", do="uncouple it first")
-    inner = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
-    moe = model if isinstance(model, MoE) else read(inner)
-    return Coupling(outer, _chosen(moe, config), config)
+    return Coupling(outer, _chosen(model if isinstance(model, MoE) else _read(outer), config), config)
 
 
 def uncouple(model: PreTrainedModel | MoE | nn.Module) -> None:
@@ -259,6 +259,14 @@ def coupling_of(model: nn.Module) -> Coupling | None:
     hooks = (hook for module in model.modules() for hook in module._forward_pre_hooks.values())
     found = (getattr(hook, "__self__", None) for hook in hooks)
     return next((owner for owner in found if isinstance(owner, Coupling)), None)
+
+
+def _read(outer: Any) -> MoE:
+    """The MoE inside `outer`; a short forward tries it, which leaves off half-way and so must not meet shards."""
+    if any(isinstance(parameter, DTensor) for parameter in outer.parameters()):
+        expected = "a model that is not sharded yet"
+        raise ModelError("couple", expected=expected, came="a sharded one", do="couple it before fully_shard")
+    return read(outer.get_base_model() if hasattr(outer, "get_base_model") else outer)
 
 
 def _chosen(moe: MoE, config: CoupleConfig) -> tuple[MoELayer, ...]:

@@ -1,0 +1,116 @@
+"""Two processes (torchrun, gloo) train a coupled model under DDP and under FSDP2; the first prints what came of it.
+
+Usage: torchrun --nproc_per_node 2 distributed.py; without torchrun, one process trains on all rows.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+import torch.distributed as dist
+from tiny import random_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+import turnout
+from turnout.coupling import coupling_of
+from turnout.errors import ModelError
+from turnout.models.anatomy import read
+
+STEPS, MICRO = 3, 2
+IDS = torch.randint(256, (STEPS, MICRO, 4, 10), generator=torch.Generator().manual_seed(0))
+NAMES = ("model.layers.0.mlp.gate.weight", "model.layers.1.mlp.experts.gate_up_proj", "lm_head.weight")
+
+
+def wrapped(kind, model, coupled_first):
+    """The model as `kind` wants it, coupled before or after it was sharded."""
+    if coupled_first:
+        turnout.couple(model, weight=5, normalised=True)
+    inner, moe = model, read(model)
+    if kind == "ddp":
+        model = DistributedDataParallel(model)
+    elif kind.startswith("fsdp"):
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        for layer in inner.model.layers:
+            if kind == "fsdp experts":  # units of their own: gathered only while they run
+                fully_shard(layer.mlp.experts, mesh=mesh)
+                fully_shard(layer.mlp.gate, mesh=mesh)
+            fully_shard(layer, mesh=mesh)
+        fully_shard(inner, mesh=mesh)
+    if not coupled_first:
+        turnout.couple(moe, weight=5, normalised=True)
+    return model, inner
+
+
+def trained(kind, checkpointing=False, coupled_first=True):
+    """Losses, and some weights after three optimiser steps of two micro-batches each."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    model, inner = wrapped(kind, random_model("olmoe", num_hidden_layers=2).train(), coupled_first)
+    if checkpointing:
+        inner.activation_checkpointing_enable({"use_reentrant": False})
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.3), []
+    for step in IDS:
+        for micro in step:
+            mine = micro.chunk(world)[rank]
+            loss = model(input_ids=mine, labels=mine).loss / MICRO
+            loss.backward()
+            losses.append(mean(loss.detach()))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert coupling_of(inner).step == STEPS
+    parameters = dict(inner.named_parameters())
+    return {"losses": losses, "weights": {name: whole(parameters[name]) for name in NAMES}}
+
+
+def refusal():
+    """What is said of a model that is sharded before it is coupled."""
+    model = random_model("olmoe", num_hidden_layers=1)
+    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    try:
+        turnout.couple(model)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def mean(loss):
+    if dist.is_initialized():
+        dist.all_reduce(loss)
+        loss = loss / dist.get_world_size()
+    return float(loss)
+
+
+def whole(parameter):
+    """The first numbers of a parameter, and its length."""
+    full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+    return [*full.detach().flatten()[:5].tolist(), float(full.detach().norm())]
+
+
+def main():
+    torch.set_num_threads(1)
+    if "RANK" not in os.environ:
+        print(json.dumps({"one": trained("one")}))
+        return
+    dist.init_process_group("gloo")
+    found = {
+        "ddp": trained("ddp"),
+        "fsdp": trained("fsdp"),
+        "fsdp, coupled afterwards, with checkpointing": trained("fsdp", checkpointing=True, coupled_first=False),
+        "fsdp experts": trained("fsdp experts"),
+        "fsdp experts, coupled afterwards": trained("fsdp experts", coupled_first=False),
+    }
+    found["refused"] = refusal()
+    if dist.get_rank() == 0:
+        print(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Two processes train what one does, with replicated (DDP) and with sharded (FSDP2) parameters."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("distributed.py")
+
+
+@pytest.fixture(scope="module")
+def found():
+    one = subprocess.Popen([sys.executable, SCRIPT], stdout=subprocess.PIPE, text=True)
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
+    two = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert two.returncode == 0, two.stderr
+    return json.loads(one.communicate()[0]) | json.loads(two.stdout)
+
+
+WAYS = (
+    "ddp",
+    "fsdp",
+    "fsdp, coupled afterwards, with checkpointing",
+    "fsdp experts",
+    "fsdp experts, coupled afterwards",
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_end_as_one(found, way):
+    assert found[way]["losses"] == pytest.approx(found["one"]["losses"], rel=1e-5)
+    for name, numbers in found["one"]["weights"].items():
+        assert found[way]["weights"][name] == pytest.approx(numbers, rel=1e-4, abs=1e-6)
+
+
+def test_a_sharded_model_is_refused_in_one_line(found):
+    expected = "couple: expected a model that is not sharded yet, got a sharded one; couple it before fully_shard"
+    assert found["refused"] == expected
