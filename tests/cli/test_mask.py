@@ -27,6 +27,8 @@ def test_mask_and_again(turnout, checkpoint, audited):
     assert "complete; nothing is computed again" in shown.err
     assert "committee" in shown.out
     assert "logprob" in shown.out
+    assert "…" not in shown.out  # every column fits 80 characters
+    assert "of equal size and of equal mass" in shown.err
 
 
 def page_data(run):

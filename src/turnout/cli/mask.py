@@ -87,23 +87,40 @@ def _layers(words: str) -> str | tuple[int, ...]:
 
 def _show(result: "Masking", folder: Path) -> None:
     frame = result.frame()
+    columns = ["layer", "set", "n", "mass", "drop", "p size", "p mass", "effect"]
     for measure in frame["measure"].unique(maintain_order=True):
         without = _number(result.baseline[measure])
-        rows = [_row(row) for row in frame.filter(measure=measure).rows(named=True)]
-        columns = ["layer", "set", "n", "mass", "drop", "p", "predicted", "effect"]
+        beyond = {
+            (str(target["layer"]), found["set"])
+            for target in result.targets
+            for found in target["sets"]
+            if measure in found["measures"] and found["measures"][measure]["extrapolated"]
+        }
+        rows = [_row(row, beyond) for row in frame.filter(measure=measure).rows(named=True)]
         print_table(columns, rows, f"{measure}: {without} without a mask; drop is how much worse with it")
         print()
-    for target in result.targets:
-        for left in target["left_out"]:
-            say(f"layer {left['layer']} left out: {left['reason']}")
+    say("p: how many random sets, of equal size and of equal mass, cost as much as the set that they were made for")
+    for line in _notes(result):
+        say(line)
     say(f"run: {folder}")
 
 
-def _row(row: dict[str, object]) -> list[str]:
+def _notes(result: "Masking") -> list[str]:
+    """What of the tables is not to be read as it stands."""
+    targets = result.targets
+    sets = [measure for target in targets for found in target["sets"] for measure in found["measures"].values()]
+    lines = ["†: beyond the mass of any control, and overstated"] if any(of["extrapolated"] for of in sets) else []
+    fallback = sorted({layer for target in targets for layer in target.get("fallback", [])})
+    lines += [f"fallback, a committee by construction: layer {', '.join(map(str, fallback))}"] if fallback else []
+    return lines + [f"layer {x['layer']} left out: {x['reason']}" for target in targets for x in target["left_out"]]
+
+
+def _row(row: dict[str, object], beyond: set[tuple[str, str]]) -> list[str]:
     low, high = row["effect_low"], row["effect_high"]
-    numbers = [_number(row[name]) for name in ("removed_mass", "drop", "p_random", "predicted")]
+    numbers = [_number(row[name]) for name in ("removed_mass", "drop", "p_random", "p_matched")]
     effect = _number(row["effect"]) + ("" if low is None else f" [{_number(low)}, {_number(high)}]")
-    return [str(row["layer"]), str(row["set"]), str(row["size"]), *numbers, effect]
+    mark = "†" if (row["layer"], row["set"]) in beyond else ""
+    return [str(row["layer"]), str(row["set"]), str(row["size"]), *numbers, effect + mark]
 
 
 def _number(value: object) -> str:

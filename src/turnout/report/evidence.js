@@ -86,9 +86,9 @@ function writeMasking() {
     const node = make("figure", { id, className: "figure", role: "img" });
     node.style.height = `${30 * entry.rows.length + 130}px`;
     const rows = entry.rows.map((row) => make("tr", {}, make("td", { className: "left" }, row.layer === "all" ? "all layers" : `layer ${row.layer}`), make("td", { className: "left" }, row.set + (row.fallback ? " (fallback)" : "")),
-      make("td", {}, String(row.size)), make("td", {}, show(row.mass)), make("td", {}, show(row.drop), bounds(row.interval)), make("td", {}, show(row.random?.mean), make("small", {}, row.random ? ` p ${showP(row.random.p)}` : "")),
+      make("td", {}, String(row.size)), make("td", {}, show(row.mass)), make("td", {}, show(row.drop), bounds(row.interval)), ...[row.random, row.matched].map((of) => make("td", {}, show(of?.mean), make("small", {}, of ? ` p ${showP(of.p)}` : ""))),
       make("td", {}, show(row.predicted)), make("td", {}, show(row.effect), bounds(row.effect_interval), row.extrapolated ? make("small", { className: "flag" }, " beyond the controls") : "")));
-    const head = tableHead(["Masked", "Set", "Experts", "Removed mass", "Drop", "Random sets", "Predicted", "Effect"], [0, 1]);
+    const head = tableHead(["Masked", "Set", "Experts", "Removed mass", "Drop", "Random sets", "Sets of equal mass", "Predicted", "Effect"], [0, 1]);
     find("masking").append(make("div", {}, make("h3", {}, entry.title + (entry.renormalise ? " (renormalised)" : "")), make("p", { className: "note" }, entry.sentence), make("div", { className: "scroll" }, node),
       make("details", {}, make("summary", {}, "The numbers"), make("div", { className: "scroll" }, make("table", {}, head, make("tbody", {}, ...rows))))));
     figure(id, [], (colour) => maskingFigure(entry, colour), () => `${entry.title} of each masked set beside its controls; the numbers are in the table below`);
