@@ -6,8 +6,8 @@ from decimal import Decimal
 from turnout.errors import RecipeError
 
 _POWERS = {"": 0, "K": 3, "M": 6, "B": 9, "T": 12}
-_COUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:e\+?(\d{1,2}))?\s*([KMBT]?)", re.IGNORECASE)
-_BYTES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGTP]?)(i?)B)?", re.IGNORECASE)
+_COUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:e\+?(\d{1,2}))?\s*([KMBT]?)", re.IGNORECASE | re.ASCII)
+_BYTES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGTP]?)(i?)B)?", re.IGNORECASE | re.ASCII)
 _PREFIXES = ["", "K", "M", "G", "T", "P"]
 
 

@@ -9,12 +9,12 @@ from turnout.quantities import show_bytes, show_count
 from turnout.report.assembling import assembled
 from turnout.report.plan_words import (
     GOALS,
-    costs_row,
+    cost_cells,
     law_cell,
     law_words,
     model_table,
     recommended_name,
-    scientific,
+    size_cells,
 )
 from turnout.runs import RunFolder
 
@@ -28,10 +28,10 @@ _COLUMNS = (
     "Active, no embeddings",
     "1 − K/E",
     "TPP",
+    "Inference FLOPs a token",
+    "Inference memory",
     "Training FLOPs",
     "Training memory",
-    "Inference memory",
-    "FLOPs a token",
 )
 
 
@@ -112,7 +112,7 @@ def _memory_line(question: Mapping[str, Any]) -> dict[str, Any] | None:
     if question.get("memory") is None:
         return None
     at = question["memory"] / _WEIGHT_BYTES[question["use"]]
-    return {"total": at, "words": f"{show_bytes(question['memory'])} for {question['use']}"}
+    return {"total": at, "words": show_bytes(question["memory"])}
 
 
 def _parts(one: Mapping[str, Any], goals: list[str]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _parts(one: Mapping[str, Any], goals: list[str]) -> dict[str, Any]:
 
 
 def _row(one: Mapping[str, Any]) -> dict[str, Any]:
-    cells = [*costs_row(one), scientific(one["flops"]["inference"])]
+    cells = [one["name"], *size_cells(one), *cost_cells(one)]
     laws = [{"cell": law_cell(found), "words": law_words(found)} for found in one["laws"]]
     return {"cells": cells, "laws": laws}
 

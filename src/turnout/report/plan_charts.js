@@ -27,11 +27,12 @@ function sizeAxis(low, high) {
   return { type: "log", range: [Math.log10(low), Math.log10(high)], tickvals, ticktext: tickvals.map(count) };
 }
 
-/** A line across the figure at x, with its words at the top. */
-function upright(x, words, ink, dash, side = "left") {
+/** A line across the figure at x, with its words beside its foot, on the side that has more room between low and high. */
+function upright(x, words, ink, dash, low, high) {
+  const right = Math.log(x / low) > Math.log(high / x);
   return {
     shape: { type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: ink, width: 1.5, dash } },
-    note: { x: Math.log10(x), y: 0, yref: "paper", yanchor: "bottom", xanchor: side, text: words, showarrow: false, font: { color: ink, size: 11 }, textangle: -90 },
+    note: { x: Math.log10(x), y: 0, yref: "paper", yanchor: "bottom", xanchor: right ? "right" : "left", xshift: right ? -3 : 3, text: words, showarrow: false, font: { color: ink, size: 11 } },
   };
 }
 
@@ -49,8 +50,8 @@ function spaceFigure(run, colour) {
   const chosen = run.points.filter((point) => point.chosen.length);
   const target = run.tokens / REASONING_TPP;
   const lines = [
-    ...(target > low && target < high ? [upright(target, "TPP 20", colour.accent, "dash")] : []),
-    ...(run.memory ? [upright(run.memory.total, `weights fill ${run.memory.words}`, colour.mark, "dot", "right")] : []),
+    ...(target > low && target < high ? [upright(target, "TPP 20", colour.accent, "dash", low, high)] : []),
+    ...(run.memory ? [upright(run.memory.total, run.memory.words, colour.mark, "dot", low, high)] : []),
   ];
   const ticks = decadeTicks(run.tokens / high, run.tokens / low);
   return {
@@ -66,7 +67,7 @@ function spaceFigure(run, colour) {
       shapes: lines.map((line) => line.shape), annotations: lines.map((line) => line.note),
       xaxis: { title: { text: "total parameters", standoff: 4 }, ...sizeAxis(low, high) },
       xaxis2: { overlaying: "x", side: "top", type: "log", range: [Math.log10(low), Math.log10(high)], tickvals: ticks.map((tick) => run.tokens / tick), ticktext: ticks.map(count), title: { text: "training tokens per parameter (TPP)", standoff: 4 }, showgrid: false, fixedrange: true },
-      yaxis: { title: { text: "chosen experts K" }, type: "category", categoryorder: "array", categoryarray: rows, range: [-0.6, rows.length - 0.4] },
+      yaxis: { title: { text: "chosen experts K" }, type: "category", categoryorder: "array", categoryarray: rows, range: [-1.1, rows.length - 0.4] },
     }),
   };
 }
@@ -88,36 +89,36 @@ function curvesFigure(run, colour) {
       { ...style, name: `${law.name}, in range`, y: inside, showlegend: false, line: { color: inks[at], width: 4 }, hoverinfo: "skip" },
     ];
   });
-  const marks = run.points.filter((point) => point.name === name).map((point) => upright(point.total, "recommended", colour.mark, "dot"));
   const totals = points.map((point) => point.total);
+  const [low, high] = [Math.min(...totals) / 1.1, Math.max(...totals) * 1.1];
+  const marks = run.points.filter((point) => point.name === name).map((point) => upright(point.total, "recommended", colour.mark, "dot", high, low));
   return {
     traces,
     layout: frame(colour, {
       showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 60, r: 14, t: 34, b: 46 },
       shapes: marks.map((line) => line.shape), annotations: marks.map((line) => line.note),
-      xaxis: { title: { text: "total parameters", standoff: 4 }, ...sizeAxis(Math.min(...totals) / 1.1, Math.max(...totals) * 1.1) },
+      xaxis: { title: { text: "total parameters", standoff: 4 }, ...sizeAxis(low, high) },
       yaxis: { title: { text: "loss above the law’s least" }, rangemode: "tozero", nticks: 6 },
     }),
   };
 }
 
-/** A bar a configuration: embeddings, the rest, chosen and idle experts. */
+/** A bar a configuration, whole: shares of embeddings, the rest, chosen and idle experts. */
 function partsFigure(run, colour) {
   const inks = [colour.floor, colour.mark, colour.accent, colour.faint];
-  const names = run.parts.map((bar) => plain(bar.name, 24));
+  const sums = run.parts.map((bar) => bar.parts.reduce((sum, one) => sum + one.count, 0));
+  const names = run.parts.map((bar, at) => `${plain(bar.name, 24)}<br>${count(sums[at])}`);
   const traces = run.parts[0].parts.map(({ part }, at) => ({
-    type: "bar", orientation: "h", name: part, y: names, x: run.parts.map((bar) => bar.parts[at].count), marker: { color: inks[at], line: { color: colour.panel, width: 1 } },
+    type: "bar", orientation: "h", name: part, y: names, x: run.parts.map((bar, row) => bar.parts[at].count / sums[row]), marker: { color: inks[at], line: { color: colour.panel, width: 1 } },
     text: run.parts.map((bar) => bar.parts[at].words), textposition: "inside", insidetextanchor: "middle", constraintext: "inside", textangle: 0,
-    hovertemplate: `${part}: %{text}` + HOVER,
+    hovertemplate: `${part}: %{text}, %{x:.1%}` + HOVER,
   }));
-  const most = Math.max(...run.parts.map((bar) => bar.parts.reduce((sum, one) => sum + one.count, 0)));
-  const tickvals = [0, 0.25, 0.5, 0.75, 1].map((share) => share * most);
   return {
     traces,
     layout: frame(colour, {
       barmode: "stack", bargap: 0.35, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, margin: { l: 20, r: 24, t: 34, b: 40 },
       uniformtext: { minsize: 10, mode: "hide" },
-      xaxis: { title: { text: "parameters", standoff: 4 }, tickvals, ticktext: tickvals.map(count) },
+      xaxis: { title: { text: "share of total parameters", standoff: 4 }, range: [0, 1], dtick: 0.25, tickformat: ".0%" },
       yaxis: { autorange: "reversed", showgrid: false },
     }),
   };

@@ -12,15 +12,16 @@ GOALS = {"reason": "reasoning", "memorise": "recall"}
 OUTSIDE = "*"
 _MOST = 12
 
-_SHAPE = ("configuration", "total", "active", "w/o emb.", "1−K/E", "TPP", "train FLOPs", "train mem", "infer mem")
+_SIZES = ("configuration", "total", "active", "w/o emb.", "1 − K/E", "TPP")
+_COSTS = ("configuration", "inference FLOPs", "memory", "training FLOPs", "memory")
 
 
 def plan_tables(plan: Plan) -> list[Table]:
-    """A plan for a terminal: at most twelve configurations with their costs, then what the laws say of them."""
+    """A plan for a terminal: sizes of at most twelve configurations, their costs, and what the laws say of them."""
     shown = plan["configurations"][:_MOST]
     if plan["kind"] == "model":
         return [model_table(plan)]
-    return [_costs(plan, shown), _laws(plan, shown)]
+    return [_sizes(plan, shown), _costs(shown), _laws(plan, shown)]
 
 
 def plan_sentences(plan: Plan) -> list[str]:
@@ -40,19 +41,22 @@ def recommended_name(plan: Plan) -> dict[str, list[str]]:
     return chosen
 
 
-def costs_row(one: Configuration, mark: str = "") -> tuple[str, ...]:
-    """A configuration's sizes and costs as cells."""
-    parameters, flops, memory = one["parameters"], one["flops"], one["memory"]
+def size_cells(one: Configuration) -> tuple[str, ...]:
+    """Total, active and active without embeddings, sparsity, tokens per parameter."""
+    parameters, tpp = one["parameters"], one["tpp"]
+    counts = (show_count(parameters[name]) for name in ("total", "active", "active_non_embedding"))
+    return (*counts, f"{one['sparsity']:.3f}", "–" if tpp is None else f"{tpp:.3g}" if tpp < 1000 else f"{tpp:,.0f}")
+
+
+def cost_cells(one: Configuration) -> tuple[str, ...]:
+    """Inference: FLOPs a token and memory; training: FLOPs in all and memory."""
+    flops, memory = one["flops"], one["memory"]
+    training = "–" if flops["training_total"] is None else scientific(flops["training_total"])
     return (
-        mark + name(one["name"], 60),
-        show_count(parameters["total"]),
-        show_count(parameters["active"]),
-        show_count(parameters["active_non_embedding"]),
-        f"{one['sparsity']:.3f}",
-        "–" if one["tpp"] is None else f"{one['tpp']:.3g}" if one["tpp"] < 1000 else f"{one['tpp']:,.0f}",
-        "–" if flops["training_total"] is None else scientific(flops["training_total"]),
-        show_bytes(memory["training"]),
+        scientific(flops["inference"]),
         show_bytes(memory["inference"]),
+        training,
+        show_bytes(memory["training"]),
     )
 
 
@@ -106,21 +110,27 @@ def _training(flops: Mapping[str, Any]) -> str:
     return f"{scientific(flops['training_total'])} (6·N·D: {scientific(flops['training_total_6n'])})"
 
 
-def _costs(plan: Plan, shown: Sequence[Configuration]) -> Table:
+def _sizes(plan: Plan, shown: Sequence[Configuration]) -> Table:
     question, chosen = plan["question"], recommended_name(plan)
     budget = f"{show_count(question['active'])} active ± {question['tolerance']:.0%}"
     title = f"{budget}, {show_count(question['tokens'])} tokens; → is recommended"
-    rows = (costs_row(one, "→ " if one["name"] in chosen else "  ") for one in shown)
-    return Table(title, _SHAPE, tuple(rows))
+    rows = ((("→ " if one["name"] in chosen else "  ") + _named(one), *size_cells(one)) for one in shown)
+    return Table(title, _SIZES, tuple(rows))
+
+
+def _costs(shown: Sequence[Configuration]) -> Table:
+    rows = tuple((_named(one), *cost_cells(one)) for one in shown)
+    return Table("costs: inference a token, training in all", _COSTS, rows)
 
 
 def _laws(plan: Plan, shown: Sequence[Configuration]) -> Table:
+    rows = tuple((_named(one), *(law_cell(found) for found in one["laws"])) for one in shown)
     title = f"training loss by law ({OUTSIDE} outside its range)"
-    rows = (
-        (name(one["name"], 60), scientific(one["flops"]["inference"]), *(law_cell(found) for found in one["laws"]))
-        for one in shown
-    )
-    return Table(title, ("configuration", "FLOPs/token", *(law["name"] for law in plan["laws"])), tuple(rows))
+    return Table(title, ("configuration", *(law["name"] for law in plan["laws"])), rows)
+
+
+def _named(one: Configuration) -> str:
+    return name(one["name"], 60)
 
 
 def _law_sentence(plan: Plan, at: int) -> str:
@@ -153,5 +163,5 @@ def _left_out(plan: Plan) -> list[str]:
     if plan["left_out"]:
         question = plan["question"]
         memory = show_bytes(question["memory"])
-        lines.append(f"{len(plan['left_out'])} were left out: they need more than {memory} for {question['use']}.")
+        lines.append(f"Left out: {len(plan['left_out'])} that would need more than {memory} for {question['use']}.")
     return lines

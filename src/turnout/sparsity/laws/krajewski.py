@@ -22,7 +22,7 @@ def krajewski_loss(*, total_non_embedding: float, tokens: float, granularity: fl
 def _predict(scale: Scale) -> Prediction:
     """K stands for G: in the paper a token passes G experts, which together have a dense layer's 8d² parameters."""
     if scale.expansion != EXPANSION:
-        reason = f"fitted at a {EXPANSION}-fold expansion alone; here E/K is {scale.expansion:g}"
+        reason = f"fitted at a {EXPANSION}-fold expansion alone; here E/K is {scale.expansion:.3g}"
         return Prediction(NAME, None, reason=reason)
     total, active_ratio = scale.parameters.total_non_embedding, 3 * scale.top_k * scale.expert_width / (8 * scale.width)
     warnings = [

@@ -80,4 +80,5 @@ def outside(what: str, value: float, low: float, high: float) -> tuple[str, ...]
     """A warning where `value` lies outside low…high, which are rounded as the paper rounds; else nothing."""
     if low <= value <= high:
         return ()
-    return (f"{show_count(value)} {what}: fitted on {show_count(low)} to {show_count(high)}",)
+    span = f"on {show_count(low)} to {show_count(high)}" if low else f"up to {show_count(high)}"
+    return (f"{show_count(value)} {what}: fitted {span}",)

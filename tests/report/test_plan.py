@@ -1,0 +1,116 @@
+"""A plan's tables, sentences and page; the numbers themselves are tested with the room that makes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report.conftest import HOSTILE
+from report.test_page import Elements
+
+from turnout.errors import RunError
+from turnout.report import plan_sentences, plan_tables, write_report
+from turnout.report.plan import page_data, render_plan
+from turnout.runs import RunFolder
+from turnout.sparsity import plan
+
+Plan = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def budget(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a plan whose goals differ and whose memory leaves shapes out."""
+    path = tmp_path_factory.mktemp("plan") / "budget"
+    plan(path, active="3B", tokens="125B", memory="200GB")
+    write_report(path)
+    return path
+
+
+def content(path: Path) -> Plan:
+    return json.loads((path / "plan.json").read_text())
+
+
+def hostile_plan() -> Plan:
+    """A plan of a model whose name wants to be markup."""
+    made = plan(of="llm-jp/optimal-sparsity-math-d512-E8-k2", tokens="125B").to_dict()
+    made["question"]["of"] = made["configurations"][0]["name"] = HOSTILE[3]
+    made["configurations"][0]["notes"] = [HOSTILE[1]]
+    return made
+
+
+def test_tables_mark_the_recommended_and_what_lies_outside_a_range(budget: Path) -> None:
+    stored = content(budget)
+    sizes, costs, laws = plan_tables(stored)
+    assert len(sizes.rows) == len(costs.rows) == len(laws.rows) == 12
+    chosen = {choice["name"] for choice in stored["recommendation"]["choices"]}
+    assert {row[0].removeprefix("→ ") for row in sizes.rows if row[0].startswith("→ ")} == chosen
+    assert len(chosen) == 2
+    for row, one in zip(laws.rows, stored["configurations"], strict=False):
+        assert [cell == "–" for cell in row[1:]] == [law["loss"] is None for law in one["laws"]]
+        outside = [law["loss"] is not None and not law["in_range"] for law in one["laws"]]
+        assert [cell.endswith("*") for cell in row[1:]] == outside
+
+
+def test_sentences_say_reason_doubt_conflict_and_ranges(budget: Path) -> None:
+    stored = content(budget)
+    said = plan_sentences(stored)
+    for choice in stored["recommendation"]["choices"]:
+        assert any(choice["reason"] in line for line in said)
+        assert all(any(doubt in line for line in said) for doubt in choice["uncertainty"])
+    assert stored["recommendation"]["conflict"] in said
+    assert sum("fitted on" in line for line in said) == 3
+    assert f"{len(stored['configurations']) - 12} more configurations are in the JSON." in said
+
+
+def test_the_page_holds_every_configuration(budget: Path) -> None:
+    data = page_data(content(budget))
+    assert len(data["points"]) == len(data["rows"]) == len(content(budget)["configurations"])
+    assert len(data["left_out"]) > 0
+    assert data["memory"]["total"] == 100e9
+    assert all(len(row["cells"]) + len(row["laws"]) == len(data["columns"]) for row in data["rows"])
+    for bar, name in zip(data["parts"], [p["name"] for p in data["points"] if p["chosen"]], strict=True):
+        whole = next(p["total"] for p in data["points"] if p["name"] == name)
+        assert sum(part["count"] for part in bar["parts"]) == whole
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", {"verb": "plan"}) as run:
+        run.write_json("plan.json", hostile_plan())
+        run.finish()
+    page = render_plan(tmp_path / "run")
+    assert not {"svg", "img", "b"} & {tag for tag, _ in Elements(page).tags}
+    assert "<svg onload" not in page
+    assert "\n" not in plan_tables(hostile_plan())[0].title
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", {"verb": "plan"}) as run:
+        run.write_json("plan.json", {**hostile_plan(), "schema": 2})
+        run.finish()
+    with pytest.raises(RunError, match="schema 1"):
+        render_plan(tmp_path / "run")
+
+
+@pytest.mark.browser
+def test_the_page_draws_without_complaint(browser: Any, budget: Path) -> None:
+    complaints: list[str] = []
+    page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="dark")
+    page.set_default_timeout(90_000)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((budget / "report.html").as_uri())
+    for figure in ("space", "curves", "parts"):
+        page.wait_for_selector(f"#{figure}[data-drawn]")
+    data = page_data(content(budget))
+    drawn = page.evaluate("document.getElementById('space').data[0].x")
+    assert drawn == [point["total"] for point in data["points"]]
+    curves = page.evaluate("document.getElementById('curves').data.map((trace) => trace.y)")
+    assert [min(y for y in curve if y is not None) for curve in curves[::2]] == [0, 0]
+    assert page.locator("#table tbody tr").count() == len(data["rows"])
+    assert page.locator("#table tr.chosen").count() == 2
+    for width, scheme in ((390, "dark"), (1280, "light")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert complaints == []
+    page.close()
