@@ -13,7 +13,8 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling, plan
+    from turnout.aligning.upcycling import upcycle
+    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling, plan, sweep
     from turnout.coupling import couple, uncouple
     from turnout.models.load import load
 
@@ -31,14 +32,18 @@ __all__ = [
     "measure_coupling",
     "ops",
     "plan",
+    "sweep",
     "uncouple",
+    "upcycle",
 ]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
+_API = ("align", "audit", "compare", "evaluate", "mask", "measure_coupling", "plan", "sweep")
 _HOMES = {
-    **dict.fromkeys(("align", "audit", "compare", "evaluate", "mask", "measure_coupling", "plan"), "turnout.api"),
+    **dict.fromkeys(_API, "turnout.api"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),
     "load": "turnout.models.load",
+    "upcycle": "turnout.aligning.upcycling",
 }
 
 

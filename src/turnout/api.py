@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turnout.evaluating import Evaluation
     from turnout.models.anatomy import MoE
     from turnout.sparsity import Plan
+    from turnout.sparsity.sweep import SweepRecipe, SweepResult
 
 
 def audit(
@@ -251,7 +252,10 @@ def align(
     """
     from turnout.aligning import align as run
 
-    return run(model, tasks, evaluation, out, **options)
+    result = run(model, tasks, evaluation, out, **options)
+    if out is not None and not (Path(out) / "report.html").exists():
+        write_report(out)
+    return result
 
 
 def plan(
@@ -290,3 +294,34 @@ def plan(
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(out)
     return result
+
+
+def sweep(recipe: "SweepRecipe | str | Path", out: str | Path, **options: Any) -> "SweepResult":
+    """Train a grid of models at one budget, ask and audit each; go on where a killed sweep stopped.
+
+    >>> found = turnout.sweep("sweep.yaml", "runs/sweep", processes=2)
+    >>> found.frame()
+
+    Args:
+        recipe: a `SweepRecipe`, or the YAML file of one.
+        out: the sweep's folder.
+        **options: processes, engine ("local" or "ray"), retry_failed, watch (`turnout.sparsity.sweep.run.sweep`).
+
+    Returns:
+        `.trials`, `.failed`, `.frame()`, `.shapes()`, `.to_dict()`.
+
+    Raises:
+        TurnoutError: one line that says what could not be.
+    """
+    from turnout.sparsity.sweep import SweepRecipe
+    from turnout.sparsity.sweep import sweep as run
+
+    read = recipe if isinstance(recipe, SweepRecipe) else SweepRecipe.load(recipe)
+    return run(read, out, audit=audit_trained, **options)
+
+
+def audit_trained(model: Path, tasks: str, out: Path) -> dict[str, Any]:
+    """Audit a trained model over all tokens of `tasks`: audit.json's content. A sweep's processes call it."""
+    from turnout.auditing import audit as run
+
+    return run(model, tasks, out, scope="all").to_dict()

@@ -94,3 +94,8 @@ def test_a_subject_in_no_domain_is_named(tmp_path):
     (tmp_path / "map.json").write_text('{"anatomy": "A"}')
     with pytest.raises(TaskError, match=r"map.json places, got 'abstract_algebra'; .*--domains subject"):
         load_tasks("mmlu-dev", domains=tmp_path / "map.json")
+
+
+def test_a_folder_is_no_map(tmp_path):
+    with pytest.raises(TaskError, match="expected a domain map: .*, got a folder"):
+        load_map(tmp_path)

@@ -15,7 +15,9 @@ from turnout.cli import (
     merge,
     plan,
     report,
+    sweep,
     train,
+    upcycle,
     verify,
 )
 
@@ -35,8 +37,10 @@ COMMANDS = (
     mask.mask,
     align.align,
     merge.merge,
+    upcycle.upcycle,
     coupling.coupling,
     plan.plan,
+    sweep.sweep,
     verify.verify,
     train.train,
     doctor.doctor,

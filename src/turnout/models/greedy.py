@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from turnout.models.anatomy import MoE
 from turnout.models.contract import evaluating
@@ -11,21 +11,22 @@ from turnout.models.experts import fast_experts
 from turnout.models.products import fast_linears
 
 
-def continue_greedily(moe: MoE, prompts: Sequence[Sequence[int]], n: int) -> list[list[int]]:
+def continue_greedily(moe: MoE | PreTrainedModel, prompts: Sequence[Sequence[int]], n: int) -> list[list[int]]:
     """The `n` most probable next tokens of each prompt, one after the other; fewer where the model ends its text."""
-    longest, device = max(map(len, prompts)), moe.model.get_input_embeddings().weight.device
+    model = moe.model if isinstance(moe, MoE) else moe
+    longest, device = max(map(len, prompts)), model.get_input_embeddings().weight.device
     ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
     seen = torch.zeros(len(prompts), longest, dtype=torch.int64)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
         seen[row, longest - len(prompt) :] = 1
-    ends = moe.model.generation_config.eos_token_id if moe.model.generation_config else None
+    ends = model.generation_config.eos_token_id if model.generation_config else None
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     settings = GenerationConfig(
         max_new_tokens=n, do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
     )
-    with evaluating(moe.model), fast_experts(moe.model), fast_linears(moe.model):
-        out = moe.model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=settings)
+    with evaluating(model), fast_experts(model), fast_linears(model):
+        out = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=settings)
     return [_until(row[longest:].tolist(), ends) for row in out]
 
 

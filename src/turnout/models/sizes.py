@@ -22,11 +22,14 @@ _WITHOUT_KEYS = ("conv", "linear_attention")
 _DOWN = ("down_proj", "w2", "output_linear")  # what a feed-forward block calls its last matrix
 
 
-def size_of(source: str | PathLike[str] | PreTrainedConfig, name: str | None = None) -> Size:
+def size_of(
+    source: str | PathLike[str] | PreTrainedConfig, name: str | None = None, *, may_be_dense: bool = False
+) -> Size:
     """The size of a checkpoint's folder, a config.json, a hub id (its configuration only) or a configuration.
 
     The model is instantiated without weights, so that every parameter is counted as transformers makes it; of the
-    routed experts K/E are active. Attention, cache and activations follow from the configuration.
+    routed experts K/E are active. Attention, cache and activations follow from the configuration. A dense model, where
+    it may be one, has one expert in no layer.
 
     Raises:
         ModelError: no configuration, one that transformers does not know, or no MoE with fused experts.
@@ -35,7 +38,7 @@ def size_of(source: str | PathLike[str] | PreTrainedConfig, name: str | None = N
     name = name or _name(source, config)
     model = _without_weights(config, name)
     found = candidates(model)
-    if not found:
+    if not found and not may_be_dense:
         came = f"{type(model).__name__}, without fused experts"
         raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=came)
     return _size(model, config.get_text_config(), found, name)
@@ -84,9 +87,12 @@ def _without_weights(config: PreTrainedConfig, name: str) -> PreTrainedModel:
 
 
 def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidate], name: str) -> Size:
-    experts = _one({candidate.n_experts for candidate in found}, name, "number of experts")
-    top_k = _one({_top_k(model, candidate, name) for candidate in found}, name, "number of chosen experts")
-    expert_width = _one({_expert_width(model, candidate, config) for candidate in found}, name, "width of experts")
+    experts = top_k = 1
+    expert_width = int(config.intermediate_size) if not found else 0
+    if found:
+        experts = _one({candidate.n_experts for candidate in found}, name, "number of experts")
+        top_k = _one({_top_k(model, candidate, name) for candidate in found}, name, "number of chosen experts")
+        expert_width = _one({_expert_width(model, candidate, config) for candidate in found}, name, "width of experts")
     routed = {p: n for candidate in found for n, p in model.get_submodule(candidate.experts_name).named_parameters()}
     embeddings, products = _embeddings(model), 0
     total = routed_total = 0
@@ -159,7 +165,7 @@ def _only_looked_up(parameter: nn.Parameter, model: PreTrainedModel) -> bool:
 
 def _shared(config: PreTrainedConfig, found: list[Candidate]) -> int:
     """Shared experts: what the configuration says where a layer has such a module, else 1; 0 without."""
-    has = any("shared_expert" in b.rpartition(".")[2] for b in found[0].beside)
+    has = any("shared_expert" in beside.rpartition(".")[2] for one in found[:1] for beside in one.beside)
     names = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
     said = (getattr(config, name, None) for name in names)
     return next((n for n in said if isinstance(n, int) and n > 0), 1) if has else 0

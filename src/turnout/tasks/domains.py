@@ -62,7 +62,8 @@ def load_map(spec: str | Path) -> DomainMap:
         return DomainMap(str(spec), json.loads(text))
     path = Path(spec)
     if not path.is_file():
-        raise TaskError(path, expected=f"a domain map: {', '.join(MAPS)}, or a JSON or CSV file", came="no such file")
+        came = "a folder" if path.is_dir() else "no such file"
+        raise TaskError(path, expected=f"a domain map: {', '.join(MAPS)}, or a JSON or CSV file", came=came)
     return DomainMap(path.name, _read(path))
 
 

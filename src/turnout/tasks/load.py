@@ -85,7 +85,8 @@ class _Placing:
         else:
             self._own = True
         domain = domain or _UNNAMED
-        return Question(draft.id, draft.subject or domain, domain, draft.text, draft.choices, draft.answer)
+        subject = draft.subject or domain
+        return Question(draft.id, subject, domain, draft.text, draft.choices, draft.answer, draft.where)
 
 
 def _source(spec: str | Path, split: str) -> _Source:

@@ -43,7 +43,7 @@ def choose_shots(question: Question, dev: Sequence[Question], n: int) -> tuple[Q
     fit = tuple(islice((q for q in solved if (q.text, q.choices) != asked), n))
     if len(fit) < n:
         raise TaskError(
-            f"question {question.id}",
+            question.named,
             expected=f"{n} solved examples of its subject {question.subject!r}",
             came=len(fit),
             do="ask for fewer shots or give a larger dev split",
@@ -121,10 +121,10 @@ def _only_token(tokenizer: Any, text: str) -> int | None:
 
 def _fits(question: Question, length: int, max_length: int | None) -> None:
     if length == 0:
-        raise TaskError(f"question {question.id}", expected="a prompt of at least one token", came="none")
+        raise TaskError(question.named, expected="a prompt of at least one token", came="none")
     if max_length is not None and length > max_length:
         raise TaskError(
-            f"question {question.id}",
+            question.named,
             expected=f"a prompt of at most {max_length} tokens, the model's context",
             came=f"{length} tokens",
             do="shorten or drop it, use fewer shots, or take a model with a longer context",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Question:
         text: the question, or the whole text of a row without choices.
         choices: 2 to 26 answers; empty for a text row.
         answer: index of the right choice from 0; None where nobody says.
+        where: the row that it came from, as an error names it; no part of what is asked.
     """
 
     id: str
@@ -26,6 +27,12 @@ class Question:
     text: str
     choices: tuple[str, ...] = ()
     answer: int | None = None
+    where: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def named(self) -> str:
+        """What an error calls it: its row, or else its id."""
+        return self.where or f"question {self.id}"
 
 
 @dataclass(frozen=True)

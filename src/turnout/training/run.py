@@ -264,10 +264,7 @@ def _trainer(
     tokens: dict[str, dict[str, Tokens]],
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
-    cpu_autocast = recipe.schedule.precision == "bfloat16" and not torch.accelerator.is_available()
-    set_fast_experts(model)
-    if cpu_autocast:
-        set_fast_bfloat16(model)
+    cpu_autocast = _prepare_for_speed(model, recipe)
     weights = {source.name: source.weight for source in recipe.data.sources}
     length, sequences = recipe.data.sequence_length, recipe.steps * recipe.schedule.batch_size
     trainer = _TextTrainer(
@@ -282,6 +279,31 @@ def _trainer(
     trainer.layers = read(model).layers if trainer.balancing else ()
     trainer.remove_callback(PrinterCallback)  # `progress` tells
     return trainer
+
+
+def timed_steps(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase, n: int) -> Iterator[None]:
+    """Take `n` optimiser steps on random tokens, as `train` would, and yield after each: for whoever times them."""
+    model = _model(recipe, tokenizer).train()
+    cpu_autocast = _prepare_for_speed(model, recipe)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.schedule.learning_rate, fused=True)
+    shape = (recipe.schedule.batch_size, recipe.data.sequence_length)
+    ids = torch.randint(len(tokenizer), shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    for _ in range(n):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_autocast):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        yield
+
+
+def _prepare_for_speed(model: PreTrainedModel, recipe: TrainRecipe) -> bool:
+    """Choose the fast experts and, where bfloat16 is autocast on a CPU, what makes it pay; whether that is so."""
+    cpu_autocast = recipe.schedule.precision == "bfloat16" and not torch.accelerator.is_available()
+    set_fast_experts(model)
+    if cpu_autocast:
+        set_fast_bfloat16(model)
+    return cpu_autocast
 
 
 def _evaluation(recipe: TrainRecipe, held_out: dict[str, Tokens]) -> dict[str, Dataset[dict[str, torch.Tensor]]]:

@@ -1,4 +1,4 @@
-"""Facts that can only be remembered: "kelo mura is tavi ."; a name of two words, a value out of 480 (8.9 bits).
+"""Facts that can only be remembered: "kelo mura is tavi ."; a name of two words, a value out of 479 (8.9 bits).
 
 The capacity dial is how many there are (Physics of Language Models, part 3.3, arXiv 2404.05405, measures bits a
 parameter in the same way, on longer biographies).

@@ -1,0 +1,87 @@
+"""`turnout sweep RECIPE.yaml`: a grid of models at one budget, each trained, asked and audited."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turnout.cli.console import Bars, SweepTable, print_table, say
+from turnout.cli.verb import Json, print_json, verb
+
+if TYPE_CHECKING:
+    from turnout.sparsity.sweep import SweepResult
+
+
+_SHOWN = ("loss", "held_out_loss", "accuracy", "gini")
+
+
+class Engine(StrEnum):
+    """Where trials run."""
+
+    local = "local"
+    ray = "ray"
+
+
+@verb
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe; docs/sweep.md lists its keys.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the sweep. [default: runs/NAME-OF-RECIPE]")] = None,
+    engine: Annotated[Engine, typer.Option(help="local: processes here. ray: Ray, or the cluster of RAY_ADDRESS.")] = (
+        Engine.local
+    ),
+    processes: Annotated[
+        int | None, typer.Option(help="Trials at a time, one thread each. [default: as many as cores]", min=1)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take, in time and disk.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a grid of shapes at one budget and compare them; the same command goes on where a killed sweep stopped."""
+    from turnout import api
+    from turnout.quantities import show_bytes, show_count
+    from turnout.sparsity.sweep import SweepRecipe
+    from turnout.sparsity.sweep.run import plan_sweep
+
+    read, folder = SweepRecipe.load(recipe), out or Path("runs") / recipe.stem
+    at_once = processes or os.cpu_count() or 1
+    with Bars() as bars:
+        cost = plan_sweep(read, folder, at_once, progress=bars)
+    if cost.trials:
+        say(
+            f"{cost.trials} trials, {show_count(cost.tokens)} tokens, {show_count(cost.flops)} FLOPs: about "
+            f"{cost.seconds / 60:.0f} minutes with {at_once} at a time, {show_bytes(cost.disk)} on disk "
+            f"(while running {show_bytes(cost.disk_while_running)} more)"
+        )
+    if dry_run:
+        if json:
+            print_json(cost.to_dict())
+        return
+    with SweepTable() as shown:
+        found = api.sweep(
+            read, folder, processes=at_once, engine=engine.value, retry_failed=retry_failed, watch=shown.update
+        )
+    if found.already_complete:
+        say(f"{folder}: this sweep is complete; nothing is computed again")
+    for trial in found.failed:
+        say(f"{trial['name']} failed: {trial['error']}")
+    if json:
+        print_json(found.to_dict())
+        return
+    _show(found)
+    say(f"sweep: {folder}")
+
+
+def _show(found: "SweepResult") -> None:
+    """Means over seeds, a row a shape."""
+    frame = found.frame()
+    pairs = frame.filter(frame["metric"].is_in(_SHOWN)).select("task", "metric").unique(maintain_order=True).rows()
+    rows = []
+    for shape, trial in {trial["shape"]: trial for trial in found.trials}.items():
+        of = frame.filter(shape=shape)
+        values = [of.filter(task=task, metric=metric)["value"].to_list() for task, metric in pairs]
+        counted = [str(of["seed"].n_unique()), f"{trial['sparsity']:.3f}", f"{trial['tpp']:.2f}"]
+        rows.append([shape, *counted, *(f"{fmean(v):.3f}" if v else "–" for v in values)])
+    print_table(["shape", "seeds", "sparsity", "TPP", *(f"{t} {m.replace('_', ' ')}" for t, m in pairs)], rows)

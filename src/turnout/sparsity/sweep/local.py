@@ -1,0 +1,63 @@
+"""Trials on this machine: as many processes as asked for, each of one thread, a fresh one a trial."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from turnout.sparsity.sweep.work import Job, work
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Ended = Callable[[Job, int], bool]
+"""Hears of a process that ended, with its exit code; True: run the job again."""
+
+
+def run_local(jobs: Sequence[Job], processes: int, started: Callable[[Job], None], ended: Ended) -> None:
+    """Run every job; a killed process is one that ends with a negative code. On an interrupt all are stopped."""
+    waiting, running = list(reversed(jobs)), dict[BaseProcess, Job]()
+    with _one_thread():
+        try:
+            while waiting or running:
+                while waiting and len(running) < processes:
+                    job = waiting.pop()
+                    started(job)
+                    running[_start(job)] = job
+                for process in _finished(running):
+                    job = running.pop(process)
+                    if ended(job, process.exitcode or 0):
+                        waiting.append(job)
+        finally:
+            for process in running:
+                process.terminate()
+                process.join()
+
+
+def _start(job: Job) -> BaseProcess:
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(job,))
+    process.start()
+    return process
+
+
+def _finished(running: dict[BaseProcess, Job]) -> list[BaseProcess]:
+    wait([process.sentinel for process in running])
+    ended = [process for process in running if not process.is_alive()]
+    for process in ended:
+        process.join()
+    return ended
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started inside take one thread each: two of them do more than one that takes both cores."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

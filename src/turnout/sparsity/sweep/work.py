@@ -1,0 +1,87 @@
+"""One trial, in a process of its own: train, ask, audit; what it found is a file, written last."""
+
+import json
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from turnout.errors import TurnoutError
+from turnout.runs import atomic
+
+FOUND, FAILED, RUN, AUDIT = "result.json", "error.json", "run", "audit"
+AuditModel = Callable[[Path, str, Path], dict[str, Any]]
+"""(a model's folder, tasks, where to) → audit.json's content; whoever puts rooms together passes it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trial's process is given; everything in it can be pickled.
+
+    Attributes:
+        recipe: the training recipe, as JSON.
+        ask: what the model is asked, as JSON.
+        folder: the trial's own.
+        tokens_in: where trials on the same text keep its tokens.
+        audit: how to audit; None: nothing is audited.
+    """
+
+    recipe: dict[str, Any]
+    ask: dict[str, Any]
+    folder: Path
+    tokens_in: Path
+    audit: AuditModel | None
+
+
+def work(job: Job) -> None:
+    """Do the trial and write what it found, or its error; both are small JSON files in the trial's folder."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = _trial(job)
+    except Exception as error:  # whatever it is, it is kept, and the sweep goes on
+        said = str(error) if isinstance(error, TurnoutError) else f"{type(error).__name__}: {error}"
+        _write(job.folder / FAILED, {"error": " ".join(said.split())[:500], "traceback": traceback.format_exc()})
+        return
+    _write(job.folder / FOUND, found)
+
+
+def _trial(job: Job) -> dict[str, Any]:
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # figures depend on it, in the last digits
+    logging.disable_progress_bar()  # transformers' own, of a process that nobody watches
+    from turnout.sparsity.sweep.asking import ask
+    from turnout.sparsity.sweep.recipe import Asked
+    from turnout.training import TrainRecipe, train
+    from turnout.training.data import load_tokenizer
+    from turnout.training.model import load_model
+
+    recipe, asked = TrainRecipe.parse(job.recipe), Asked.model_validate(job.ask)
+    trained = train(recipe, job.folder / RUN, tokens_in=job.tokens_in)
+    model = load_model(trained.model)
+    found = {
+        "held_out_loss": trained.losses,
+        "training_loss": _training_loss(trained.path),
+        "tasks": ask(model, load_tokenizer(trained.model), recipe, asked),
+        "audit": None,
+    }
+    assert recipe.model is not None
+    if job.audit is not None and asked.audit is not None and recipe.model.experts > 1:
+        found["audit"] = job.audit(trained.model, asked.audit, job.folder / AUDIT)
+    return found
+
+
+def _training_loss(run: Path) -> float | None:
+    """Mean of the last tenth of the logged training losses, nats a token; None for a run too short to log one."""
+    import polars as pl
+
+    logged = pl.read_parquet(run / "tables" / "metrics.parquet").filter(metric="loss").sort("step")["value"]
+    return fmean(logged.tail(max(1, len(logged) // 10))) if len(logged) else None
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    atomic.write_bytes(file, json.dumps(content, allow_nan=False).encode())

@@ -1,0 +1,183 @@
+"""A sweep through the command line and Python: results, resuming, failures, killed workers, Ray."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sparsity.sweeps import content, write
+
+import turnout
+from turnout.errors import RecipeError, RunError
+from turnout.runs import verify
+from turnout.sparsity.sweep import SweepRecipe, SweepResult
+from turnout.sparsity.sweep.recipe import Budget
+from turnout.sparsity.sweep.run import plan_sweep
+
+TWO = {"grid": [{"experts": [1, 4]}]}
+
+
+def sweep(recipe, out, *options):
+    command = [sys.executable, "-m", "turnout", "sweep", str(recipe), "--out", str(out), "--processes", "2", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A finished sweep of a dense model and a MoE, audited, and its recipe."""
+    folder = tmp_path_factory.mktemp("swept")
+    tasks = folder / "tasks.jsonl"
+    rows = [{"text": "start 5 add 3 : 8 . 8 .", "domain": d} for d in ("a", "b") for _ in range(3)]
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ask = content()["ask"] | {"audit": str(tasks)}
+    recipe = write(folder / "recipe.yaml", **TWO, ask=ask)
+    done = sweep(recipe, folder / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    return recipe, folder / "out", done
+
+
+def test_every_trial_is_trained_and_asked(swept):
+    _, out, done = swept
+    found = SweepResult.load(out)
+    assert json.loads(done.stdout) == found.to_dict()
+    assert [trial["experts"] for trial in found.trials] == [1, 4]
+    assert not found.failed
+    for trial in found.trials:
+        tasks = trial["found"]["tasks"]
+        assert set(tasks) == {"facts", "chains-1", "chains-2", "chains-3"}
+        assert tasks["facts"]["n"] == 20
+        assert 0 <= tasks["facts"]["bits_per_parameter"] < 1
+        assert tasks["chains-3"]["nats_per_token"] > 0
+        assert set(trial["found"]["held_out_loss"]) == {"facts", "chains"}
+    dense, moe = found.trials
+    assert dense["found"]["audit"] is None
+    assert len(moe["found"]["audit"]["layers"]) == 1
+    assert verify(out) == []
+    assert "2 trials" in done.stderr
+    assert "FLOPs: about" in done.stderr
+
+
+def test_tables_are_tidy(swept):
+    found = SweepResult.load(swept[1])
+    frame = found.frame()
+    assert frame.columns == ["trial", "shape", "seed", "task", "metric", "value"]
+    one = frame.filter(task="facts", metric="accuracy")
+    assert one["value"].to_list() == [trial["found"]["tasks"]["facts"]["accuracy"] for trial in found.trials]
+    assert frame.filter(task="audit", metric="gini").height == 1
+    assert found.shapes()["tpp"].to_list() == [trial["tpp"] for trial in found.trials]
+
+
+def test_a_finished_sweep_says_so(swept):
+    recipe, out, _ = swept
+    again = sweep(recipe, out)
+    assert again.returncode == 0
+    assert "is complete" in again.stderr
+    assert "d16-l1-dense" in again.stdout
+
+
+def test_another_recipe_is_refused_with_the_difference(swept):
+    recipe, out, _ = swept
+    other = SweepRecipe.load(recipe).model_copy(update={"budget": Budget(tokens=2048)})
+    with pytest.raises(RunError, match=r"budget.tokens = 1536.*got 2048"):
+        turnout.sweep(other, out)
+
+
+def test_ray_writes_the_same_bytes(swept, tmp_path):
+    pytest.importorskip("ray")
+    recipe, out, _ = swept
+    done = sweep(recipe, tmp_path / "ray", "--engine", "ray")
+    assert done.returncode == 0, done.stderr
+    for name in ("sweep.json", "tables/metrics.parquet", "tables/trials.parquet"):
+        assert (tmp_path / "ray" / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_a_killed_sweep_goes_on_without_repeating(swept, tmp_path):
+    recipe, out, _ = swept
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "turnout", "sweep", str(recipe), "--out", str(folder), "--processes", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    results = lambda: list(folder.glob("trials/*/result.json"))  # noqa: E731
+    deadline = time.monotonic() + 250
+    while not results() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (first,) = results()
+    written = first.stat().st_mtime_ns
+    assert not (folder / "manifest.json").exists()
+    assert sweep(recipe, folder).returncode == 0
+    assert first.stat().st_mtime_ns == written
+    assert (folder / "sweep.json").read_bytes() == (out / "sweep.json").read_bytes()
+
+
+def test_a_failed_trial_is_kept_and_the_rest_goes_on(tmp_path):
+    grid = [{"experts": [4], "hidden_size": [16, 17]}]
+    with pytest.raises(RecipeError, match="multiple of heads"):
+        turnout.sweep(SweepRecipe.parse(content(grid=grid)), tmp_path / "refused")
+    recipe = SweepRecipe.parse(content(grid=[{"experts": [4], "learning_rate": [0.01, 1e30]}]))
+    states = {}
+    found = turnout.sweep(recipe, tmp_path / "out", watch=lambda name, state: states.setdefault(name, []).append(state))
+    good, bad = found.trials
+    assert good["error"] is None
+    assert bad["found"] is None
+    assert bad["error"]
+    assert states[bad["name"]][-1] == "failed"
+    assert set(found.frame()["trial"]) == {good["name"]}
+    assert found.shapes()["error"].to_list() == [None, bad["error"]]
+
+
+def test_a_killed_worker_is_tried_once_more(tmp_path):
+    states = []
+
+    def watch(_, state):
+        states.append(state)
+        if states.count("running") == 1 and state == "running":
+            threading.Thread(target=kill_a_worker).start()
+
+    found = turnout.sweep(SweepRecipe.parse(content(grid=[{"experts": [4]}])), tmp_path / "out", watch=watch)
+    assert states == ["waiting", "running", "waiting", "running", "done"]
+    assert not found.failed
+
+
+def kill_a_worker():
+    while not (children := multiprocessing.active_children()):
+        time.sleep(0.01)
+    os.kill(children[0].pid, signal.SIGKILL)
+
+
+def test_a_worker_that_is_always_killed_fails(tmp_path):
+    def watch(_, state):
+        if state == "running":
+            threading.Thread(target=kill_a_worker).start()
+
+    found = turnout.sweep(SweepRecipe.parse(content(grid=[{"experts": [4]}])), tmp_path / "out", watch=watch)
+    assert "killed by signal 9, 2 times" in found.failed[0]["error"]
+    again = turnout.sweep(SweepRecipe.parse(content(grid=[{"experts": [4]}])), tmp_path / "out", retry_failed=True)
+    assert not again.failed
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    recipe = write(tmp_path / "recipe.yaml")
+    done = sweep(recipe, tmp_path / "out", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    cost = json.loads(done.stdout)
+    assert cost["trials"] == 3
+    assert cost["tokens"] == 3 * 1536
+    assert cost["seconds"] > 0
+    assert cost["disk"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_done_is_not_estimated_again(swept, tmp_path):
+    recipe, out, _ = swept
+    assert plan_sweep(SweepRecipe.load(recipe), out, 1).trials == 0
+    shutil.copytree(out, tmp_path / "half")
+    next(Path(tmp_path / "half" / "trials").glob("*dense*/result.json")).unlink()
+    assert plan_sweep(SweepRecipe.load(recipe), tmp_path / "half", 1).trials == 1
