@@ -1,4 +1,4 @@
-"""A base model with headroom for alignment: `python experiments/align/base.py` writes runs/align/base in some 25 minutes.
+"""A base model with headroom for alignment: `python experiments/align/base.py` writes runs/align/base.
 
 The embedded model answers worlds' questions at chance: it knows their form, but does not bind a choice to its letter. A
 letter's loss alone does not teach that in any time we have. A curriculum does: lists of four words with many questions

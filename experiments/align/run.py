@@ -1,0 +1,112 @@
+"""Train and measure every alignment that is not there yet: `python experiments/align/run.py [--processes 2]`.
+
+Each is a process of one thread; what it found is runs/align/results/NAME.json. One that fails is kept with its error.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/align")
+RESULTS = RUNS / "results"
+SEEDS, FEW = range(5), range(3)
+RATES = (7e-5, 7e-4, 7e-3)
+TRAINED = (
+    "router-tuning",
+    "roma",
+    "random-neighbours",
+    "no-success-filter",
+    "permuted-targets",
+    "domain-mean",
+    "l1",
+    "l2",
+    "entropy",
+)
+REROUTED = ("c3po", "oracle")
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "layers-last-1": {"layers": "last-1"},
+    "layers-last-3": {"layers": "last-3"},
+    "layers-first-1": {"layers": "first-1"},
+    "tokens-last-three": {"tokens": "last-three"},
+    "tokens-first": {"tokens": "first"},
+    "k-1": {"k": 1},
+    "k-10": {"k": 10},
+    "ball-0.5": {"min_similarity": 0.5},
+    "weight-0.1": {"weight": 0.1},
+    "weight-10": {"weight": 10.0},
+    "sigma-0.2": {"sigma": 0.2},
+    "sigma-1": {"sigma": 1.0},
+    "quarter": {},
+    "embedder-model": {"embedder": "model"},
+}
+
+Job = dict[str, Any]
+
+
+def rates() -> list[Job]:
+    """Learning rates, on the development questions."""
+    return [
+        {"name": f"{method}-rate{rate:g}", "method": method, "options": {"learning_rate": rate}, "seed": 0, "on": "dev"}
+        for method in TRAINED
+        for rate in RATES
+    ]
+
+
+def best_rate(method: str) -> float:
+    """The rate with most right development answers; the smaller one of equals."""
+    found = {rate: json.loads((RESULTS / f"{method}-rate{rate:g}.json").read_text()) for rate in RATES}
+    return max(RATES, key=lambda rate: (found[rate]["right"], -rate))
+
+
+def methods() -> Iterator[Job]:
+    """Every method, seed by seed; those that train nothing once, the oracle's wrong letters by seed."""
+    for seed in SEEDS:
+        for method in TRAINED:
+            options = {"learning_rate": best_rate(method)}
+            yield {"name": f"{method}-{seed}", "method": method, "options": options, "seed": seed, "on": "test"}
+        if seed == 0:
+            for method in REROUTED:
+                yield {"name": f"{method}-{seed}", "method": method, "options": {}, "seed": seed, "on": "test"}
+
+
+def ablations() -> Iterator[Job]:
+    """RoMA with one thing changed."""
+    rate = {"learning_rate": best_rate("roma")}
+    for seed in FEW:
+        for name, options in ABLATIONS.items():
+            on = {"method": "roma", "options": rate | options, "seed": seed, "on": "test"}
+            yield {"name": f"roma-{name}-{seed}", **on, "share": 0.25 if name == "quarter" else 1.0}
+
+
+def start(job: Job) -> None:
+    """Run one in a process of its own."""
+    if (RESULTS / f"{job['name']}.json").exists() or (RESULTS / f"{job['name']}.error").exists():
+        return
+    command = [sys.executable, str(HERE / "one.py"), json.dumps(job)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode > 0:  # killed ones are tried again
+        (RESULTS / f"{job['name']}.error").write_text(done.stderr[-4000:])
+    print(job["name"], "done" if done.returncode == 0 else f"failed: {done.stderr[-300:]}", flush=True)
+
+
+def main() -> None:
+    """Everything, in order: learning rates, methods, ablations."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for part in (rates, methods, ablations):
+        with ThreadPoolExecutor(asked.processes) as pool:
+            list(pool.map(start, list(part())))
+
+
+if __name__ == "__main__":
+    main()
