@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from questions import prepare
+
 HERE = Path(__file__).parent
 RUNS = Path("runs/align")
 RESULTS = RUNS / "results"
@@ -47,13 +49,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "embedder-model": {"embedder": "model"},
 }
 
+DEV, TEST = {"tuning": "tuning", "on": "dev"}, {"tuning": "tuning", "on": "test"}
 Job = dict[str, Any]
 
 
 def rates() -> list[Job]:
     """Learning rates, on the development questions."""
     return [
-        {"name": f"{method}-rate{rate:g}", "method": method, "options": {"learning_rate": rate}, "seed": 0, "on": "dev"}
+        {"name": f"{method}-rate{rate:g}", "method": method, "options": {"learning_rate": rate}, "seed": 0, **DEV}
         for method in TRAINED
         for rate in RATES
     ]
@@ -70,10 +73,10 @@ def methods() -> Iterator[Job]:
     for seed in SEEDS:
         for method in TRAINED:
             options = {"learning_rate": best_rate(method)}
-            yield {"name": f"{method}-{seed}", "method": method, "options": options, "seed": seed, "on": "test"}
+            yield {"name": f"{method}-{seed}", "method": method, "options": options, "seed": seed, **TEST}
         if seed == 0:
             for method in REROUTED:
-                yield {"name": f"{method}-{seed}", "method": method, "options": {}, "seed": seed, "on": "test"}
+                yield {"name": f"{method}-{seed}", "method": method, "options": {}, "seed": seed, **TEST}
 
 
 def ablations() -> Iterator[Job]:
@@ -81,8 +84,8 @@ def ablations() -> Iterator[Job]:
     rate = {"learning_rate": best_rate("roma")}
     for seed in FEW:
         for name, options in ABLATIONS.items():
-            on = {"method": "roma", "options": rate | options, "seed": seed, "on": "test"}
-            yield {"name": f"roma-{name}-{seed}", **on, "share": 0.25 if name == "quarter" else 1.0}
+            on = {"method": "roma", "options": rate | options, "seed": seed, **TEST}
+            yield {"name": f"roma-{name}-{seed}", **on, "tuning": "quarter" if name == "quarter" else "tuning"}
 
 
 def start(job: Job) -> None:
@@ -103,6 +106,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
+    prepare()
     for part in (rates, methods, ablations):
         with ThreadPoolExecutor(asked.processes) as pool:
             list(pool.map(start, list(part())))
