@@ -122,6 +122,13 @@ def test_no_such_table(run, tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder(run, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(RunError, match=r"out: expected a folder, got a file; choose another path with --out"):
+        export(run, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_what_is_no_complete_run_or_is_damaged(run, tmp_path):
     with pytest.raises(RunError, match="expected a run's folder"):
         export(tmp_path, tmp_path / "out")

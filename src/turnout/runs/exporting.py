@@ -42,6 +42,8 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
     if form not in FORMATS:
         raise RunError("format", expected=" or ".join(FORMATS), came=form)
     folder, out = RunFolder.read(run), Path(out)
+    if out.exists() and not out.is_dir():
+        raise RunError(out, expected="a folder", came="a file", do="choose another path with --out")
     chosen = _chosen(folder, names)
     files = [out / f"{name}.{form}" for name in chosen]
     for file in (*files, out / DICTIONARY):
