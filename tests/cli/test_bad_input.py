@@ -128,7 +128,8 @@ def test_unknown_task_lists_the_known(turnout, checkpoint, tmp_path):
 
 def test_prompt_longer_than_the_context(turnout, checkpoint, tmp_path):
     tasks = write_jsonl(tmp_path / "tasks.jsonl", [row(), row(question="far " * 500)])
-    refused(turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run"), "512")
+    ran = turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
+    refused(ran, f"line 2 of {tasks}: expected a prompt of at most 512 tokens")
     assert not (tmp_path / "run").exists()
 
 
@@ -213,3 +214,12 @@ def test_arguments_that_do_not_parse_exit_with_2(turnout, words):
 def test_debug_shows_the_traceback(turnout, tmp_path):
     with pytest.raises(Exception, match="none"):
         turnout("audit", tmp_path / "none", "--debug")
+
+
+def test_damaged_inputs_are_named_with_what_helps(turnout, checkpoint, tasks, tmp_path):
+    run = tmp_path / "run"
+    turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", run)
+    (run / "inputs.json").write_text("{")
+    for words in (["report", run], ["compare", run, run], ["export", run, "--out", tmp_path / "tables"]):
+        refused(turnout(*words), run / "inputs.json", "put a copy of it back, or make the run anew in another folder")
+    assert not (tmp_path / "tables").exists()

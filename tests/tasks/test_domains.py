@@ -97,5 +97,5 @@ def test_a_subject_in_no_domain_is_named(tmp_path):
 
 
 def test_a_folder_is_no_map(tmp_path):
-    with pytest.raises(TaskError, match="expected a domain map: .*, got a folder"):
+    with pytest.raises(TaskError, match=r"expected a domain map: .*, got a folder"):
         load_map(tmp_path)
