@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -118,8 +119,8 @@ def test_the_manifest_tells_time_apart(run):
     [
         ({"scope": "all"}, "config.scope"),
         ({"token_budget": 600}, "config.token_budget"),
-        ({"tasks": task_set(6)}, "tasks"),
-        ({"model": 1}, "model.digest"),
+        ({"tasks": task_set(6)}, "tasks.questions"),
+        ({"model": 1}, "the model.s weights as in the run that it holds"),
     ],
     ids=["config", "batching", "tasks", "model"],
 )
@@ -272,3 +273,32 @@ def test_a_stored_run_keeps_what_it_was_asked(run, tmp_path):
     remeasure(run, out=tmp_path / "again", scope="all")
     with pytest.raises(RunError):
         remeasure(tmp_path / "again")  # it holds no trace
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"tasks": 3}, TaskError, "tasks: expected one of mmlu, .*, a folder or a TaskSet, got 3"),
+        ({"model": 3}, ModelError, "model: expected a checkpoint's folder, a hub id, a MoE or .*, got 3"),
+        ({"out": 3}, RecipeError, "out: expected a folder, got 3"),
+        ({"domains": 3}, TaskError, "domains: expected a domain map's name or file, got 3"),
+        ({"limit": "3"}, RecipeError, "limit: expected a whole number, got '3'"),
+        ({"budgets": "4"}, RecipeError, r"budgets: expected whole numbers such as \(4, 8\), got '4'"),
+        ({"budgets": 4}, RecipeError, r"budgets: expected whole numbers such as \(4, 8\), got 4"),
+        ({"budgets": (4, "8")}, RecipeError, r"budgets: expected whole numbers such as \(4, 8\), got \(4, '8'\)"),
+        ({"shots": "2"}, RecipeError, "shots: expected a whole number, got '2'"),
+        ({"token_budget": 2.5}, RecipeError, "token_budget: expected a whole number, got 2.5"),
+        ({"seed": True}, RecipeError, "seed: expected a whole number, got True"),
+        ({"presence": "high"}, RecipeError, "presence: expected a number, got 'high'"),
+        ({"answers": 1}, RecipeError, "answers: expected True or False, got 1"),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_line(moe, given, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        audit(**{"model": moe, "tasks": TASKS, **given})
+
+
+def test_a_long_prompt_of_no_file_is_named_by_its_question(moe):
+    long = replace(TASKS.questions[0], text="far " * 500)
+    with pytest.raises(TaskError, match=f"^question {long.id}: expected a prompt of at most"):
+        audit(moe, replace(TASKS, questions=(long,)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from turnout.auditing import Audit
-from turnout.errors import RecipeError
+from turnout.errors import RecipeError, TaskError
 from turnout.evaluating import EvaluateConfig, Evaluation, evaluate
 from turnout.models.capture import capture
 from turnout.runs import RunFolder, verify
@@ -187,6 +187,12 @@ def test_a_live_model_in_training_stays_in_training(checkpoint, task_folder, tmp
 
 
 def test_settings_that_do_not_fit_are_refused():
-    for wrong in ({"limit": 0}, {"num_fewshot": -1}, {"batch_size": 0}):
+    for wrong in ({"limit": 0}, {"num_fewshot": -1}, {"batch_size": 0}, {"limit": "3"}, {"batch_size": None}):
         with pytest.raises(RecipeError, match=next(iter(wrong))):
             EvaluateConfig(**wrong)
+
+
+@pytest.mark.parametrize("tasks", [3, None, ["tiny_text", 3]])
+def test_tasks_that_are_no_names(moe, recorder, tmp_path, tasks):
+    with pytest.raises(TaskError, match=r"^tasks: expected names of tasks"):
+        evaluate(moe, tasks, recorder(tmp_path / "run"))

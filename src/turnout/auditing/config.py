@@ -1,5 +1,6 @@
 """What an audit measures and how it reads the model."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -44,10 +45,16 @@ class AuditConfig:
     """Side on which a batch's shorter prompts are padded."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "budgets", tuple(self.budgets))  # a stored configuration has a list
+        object.__setattr__(self, "budgets", _whole_numbers("budgets", self.budgets))  # a stored one has a list
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise RecipeError(name, expected=" or ".join(allowed), came=getattr(self, name))
+        for name in ("shots", "seed", "token_budget"):
+            _check(name, _is_whole(getattr(self, name)), "a whole number", repr(getattr(self, name)))
+        for name in ("presence", "min_specificity"):
+            value = getattr(self, name)
+            _check(name, value is None or isinstance(value, int | float), "a number", repr(value))
+        _check("answers", isinstance(self.answers, bool), "True or False", repr(self.answers))
         _check("presence", 0 < self.presence <= 1, "a share above 0 and at most 1", self.presence)
         floor = self.min_specificity
         _check("min_specificity", floor is None or -1 <= floor <= 1, "a silhouette, -1 to 1, or None", floor)
@@ -73,6 +80,16 @@ class AuditConfig:
     def describe(self) -> dict[str, object]:
         """As a JSON object."""
         return asdict(self)
+
+
+def _whole_numbers(name: str, given: object) -> tuple[int, ...]:
+    numbers = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    _check(name, all(map(_is_whole, numbers)), "whole numbers such as (4, 8)", repr(given))
+    return numbers
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check(name: str, holds: bool, expected: str, came: object) -> None:

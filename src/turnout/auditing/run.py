@@ -12,11 +12,11 @@ from turnout.auditing.prompts import encode_all
 from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
 from turnout.auditing.storing import Note, log_note
-from turnout.errors import RecipeError
+from turnout.errors import RecipeError, TaskError
 from turnout.models.anatomy import MoE
 from turnout.models.load import as_moe
 from turnout.progress import Progress, silent
-from turnout.tasks.load import load_tasks
+from turnout.tasks.load import NAMES, load_tasks
 from turnout.tasks.question import Question, TaskSet
 
 DEFAULT_TASKS = "mmlu-dev"
@@ -60,6 +60,7 @@ def audit(
     """
     given = {name: value for name, value in options.items() if value is not None}
     loading = {name: given.pop(name) for name in _LOADING & given.keys()}
+    _check_kinds(tasks, out, domains, limit)
     if isinstance(model, str | Path) and is_run(Path(model)):
         for name, value in {"tasks": tasks, "limit": limit, "tokenizer": tokenizer, **loading}.items():
             if value:
@@ -70,6 +71,19 @@ def audit(
     task_set = tasks if isinstance(tasks, TaskSet) else load_tasks(tasks or DEFAULT_TASKS, domains=domains, limit=limit)
     dev = _dev(tasks or DEFAULT_TASKS, domains) if config.shots else None
     return _audit(as_moe(model, tokenizer, **loading), task_set, dev, out, config, progress, note)
+
+
+def _check_kinds(tasks: object, out: object, domains: object, limit: object) -> None:
+    """Raise one line for an argument of a kind that could only fail later, and less clearly."""
+    if not isinstance(tasks, TaskSet | str | Path | None):
+        expected = f"one of {', '.join(NAMES)}, a file, a folder or a TaskSet"
+        raise TaskError("tasks", expected=expected, came=repr(tasks))
+    if not isinstance(domains, str | Path | None):
+        raise TaskError("domains", expected="a domain map's name or file", came=repr(domains))
+    if not isinstance(out, str | Path | None):
+        raise RecipeError("out", expected="a folder", came=repr(out))
+    if not isinstance(limit, int | None):
+        raise RecipeError("limit", expected="a whole number", came=repr(limit))
 
 
 def _audit(

@@ -25,8 +25,9 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise RecipeError(name, expected=f"{least} or more", came=value)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if (value is None and name == "batch_size") or (value is not None and (not whole or value < least)):
+                raise RecipeError(name, expected=f"a whole number, {least} or more", came=repr(value))
 
     def describe(self) -> dict[str, object]:
         """As a JSON object."""

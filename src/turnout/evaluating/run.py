@@ -94,8 +94,7 @@ def evaluate(
         TurnoutError: one line that says what could not be: the model, a task, its data, the run's folder.
     """
     config = config or EvaluateConfig()
-    names = [n for n in (part.strip() for part in ([tasks] if isinstance(tasks, str) else tasks)) if n]
-    names = list(dict.fromkeys(name.strip() for part in names for name in part.split(",") if name.strip()))
+    names = _names(tasks)
     moe = as_moe(model, tokenizer, **loading)
     described = moe.describe()
     with quiet():
@@ -111,6 +110,14 @@ def evaluate(
     audit = record(moe, described, inputs, lambda run: _ask(moe, found, config, ",".join(names), run))
     stored = RunFolder.read(audit.path)
     return Evaluation(stored.read_json(EVAL_FILE), audit, audit.path)
+
+
+def _names(tasks: object) -> list[str]:
+    """The tasks asked for, each once."""
+    parts = [tasks] if isinstance(tasks, str) else tasks
+    if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
+        raise TaskError("tasks", expected="names of tasks, separated by commas or in a list", came=repr(tasks))
+    return list(dict.fromkeys(name.strip() for part in parts for name in part.split(",") if name.strip()))
 
 
 def _ask(moe: MoE, found: Found, config: EvaluateConfig, name: str, run: RunFolder) -> Asked:

@@ -128,6 +128,9 @@ def as_moe(
         if given.get("device") == "auto":
             given["device_map"] = given.pop("device")
         return load(model, **given)
+    if not isinstance(model, MoE | PreTrainedModel):
+        expected = "a checkpoint's folder, a hub id, a MoE or a transformers model"
+        raise ModelError("model", expected=expected, came=repr(model))
     if given:
         raise ModelError(min(given), expected="none: the model is loaded already", came=given[min(given)])
     return model if isinstance(model, MoE) else read(model, tokenizer)
