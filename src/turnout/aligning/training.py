@@ -81,7 +81,7 @@ class Trainer:
                 return Training(found.step, curves, found.stopped, found.seconds)
         rows, started, before = [curves], time.monotonic(), found.seconds if found else 0.0
         good, stopped, batch = self._copy(), False, [0]
-        for step, batch in enumerate(self._batches(begun), start=begun):
+        for step, batch in enumerate(self.batches(begun), start=begun):
             row = self.step(step, batch)
             stopped = not all(map(math.isfinite, row))
             if stopped:
@@ -121,7 +121,7 @@ class Trainer:
             return loss, loss.new_zeros(())
         return loss, self.penalty(reading.routing_BF, question_B)
 
-    def _batches(self, begun: int) -> Iterator[list[int]]:
+    def batches(self, begun: int) -> Iterator[list[int]]:
         """The questions of each step from `begun` on; each epoch has an order of its own, drawn from the seed."""
         schedule, step = self.config.schedule, 0
         for epoch in range(schedule.epochs):
