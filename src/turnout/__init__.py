@@ -14,7 +14,7 @@ from turnout.errors import TurnoutError
 if TYPE_CHECKING:
     from turnout import ops
     from turnout.aligning.upcycling import upcycle
-    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling, plan, sweep
+    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling, plan, sweep, vote
     from turnout.coupling import couple, uncouple
     from turnout.models.load import load
 
@@ -35,10 +35,11 @@ __all__ = [
     "sweep",
     "uncouple",
     "upcycle",
+    "vote",
 ]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
-_API = ("align", "audit", "compare", "evaluate", "mask", "measure_coupling", "plan", "sweep")
+_API = ("align", "audit", "compare", "evaluate", "mask", "measure_coupling", "plan", "sweep", "vote")
 _HOMES = {
     **dict.fromkeys(_API, "turnout.api"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout import embedded, report
-from turnout.errors import RunError
+from turnout.errors import ModelError, RunError
 from turnout.report import write_report
 from turnout.runs import RunFolder
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from turnout.models.anatomy import MoE
     from turnout.sparsity import Plan
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
+    from turnout.sparsity.voting import Votes
 
 
 def audit(
@@ -49,8 +50,7 @@ def audit(
     from turnout.auditing import audit as run
 
     result = run(embedded.model_path() if model is None else model, tasks, out, **options)
-    if out is not None and not (Path(out) / "report.html").exists():
-        write_report(Path(out))
+    _draw_page(out)
     return result
 
 
@@ -95,24 +95,19 @@ def evaluate(
     from turnout.evaluating import EvaluateConfig
     from turnout.evaluating import evaluate as run
 
-    given = {name: value for name, value in options.items() if value is not None}
-    listening = {name: given.pop(name) for name in ("progress", "note") if name in given}
-    outside = {"tokenizer", "dtype", "device", "device_map", "revision", "trust_remote_code"}
-    loading = {name: given.pop(name) for name in outside & given.keys()}
-    config = AuditConfig.of(**given)
+    listening, loading, measuring = _parted(options)
     settings = EvaluateConfig(
         limit=limit, num_fewshot=num_fewshot, batch_size=batch_size, apply_chat_template=apply_chat_template
     )
     result = run(
         embedded.model_path() if model is None else model,
         tasks,
-        functools.partial(audit_prompts, out=out, config=config, **listening),
+        functools.partial(audit_prompts, out=out, config=AuditConfig.of(**measuring), **listening),
         include_path=include_path,
         config=settings,
         **loading,
     )
-    if out is not None and not (Path(out) / "report.html").exists():
-        write_report(Path(out))
+    _draw_page(out)
     return result
 
 
@@ -203,9 +198,23 @@ def measure_coupling(
     from turnout.coupling import measure_coupling as measured
 
     result = measured(embedded.model_path() if model is None else model, tasks, out, **options)
+    _draw_page(out)
+    return result
+
+
+def _parted(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Options that are given: those of who listens, those of the model, and the others."""
+    given = {name: value for name, value in options.items() if value is not None}
+    listening: dict[str, Any] = {name: given.pop(name) for name in ("progress", "note") if name in given}
+    outside = {"tokenizer", "dtype", "device", "device_map", "revision", "trust_remote_code"}
+    loading = {name: given.pop(name) for name in outside & given.keys()}
+    return listening, loading, given
+
+
+def _draw_page(out: str | Path | None) -> None:
+    """A run's report.html, unless there is one, or no folder to keep it in."""
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(Path(out))
-    return result
 
 
 def _embedded(run: str | Path) -> Path | None:
@@ -325,3 +334,33 @@ def audit_trained(model: Path, tasks: str, out: Path) -> dict[str, Any]:
     from turnout.auditing import audit as run
 
     return run(model, tasks, out, scope="all").to_dict()
+
+
+def vote(
+    model: str | Path, tasks: str | Path, out: str | Path, *, dtype: Any = None, device: Any = None, **options: Any
+) -> "Votes":
+    """Sample many answers of open-ended problems and vote: pass@1, pass@n and majorities, with intervals.
+
+    >>> turnout.vote("path/to/checkpoint", "chains-2", "run", samples=64).frame()
+
+    Args:
+        model: a checkpoint's folder or hub id, MoE or dense.
+        tasks: "chains-2", "facts-500", "gym-NAME", or a JSONL file with `prompt` and `answer`.
+        out: the run's folder.
+        dtype: of the weights; None: the checkpoint's.
+        device: where they go; None: the CPU.
+        **options: samples, temperature, problems, most_tokens, batch_size, subsets, resamples, seed, progress
+            (`turnout.sparsity.voting.VoteConfig`).
+
+    Raises:
+        TurnoutError: one line that says what could not be.
+    """
+    from turnout.models.anatomy import weights_digest
+    from turnout.models.load import load_causal
+    from turnout.sparsity.voting import vote as run
+
+    live, tokenizer, name, revision = load_causal(model, dtype, device)
+    if tokenizer is None:
+        raise ModelError(name, expected="a tokenizer beside the model", came="none")
+    described = {"id": name, "revision": revision, "dtype": str(live.dtype), "digest": weights_digest(live)}
+    return run(live, tokenizer, tasks, out, described=described, **options)

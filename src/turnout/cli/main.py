@@ -19,6 +19,7 @@ from turnout.cli import (
     train,
     upcycle,
     verify,
+    vote,
 )
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ COMMANDS = (
     coupling.coupling,
     plan.plan,
     sweep.sweep,
+    vote.vote,
     verify.verify,
     train.train,
     doctor.doctor,

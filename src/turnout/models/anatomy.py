@@ -84,13 +84,7 @@ class MoE:
 
         The device and the order of modules do not matter; the dtype does. Weights offloaded by accelerate are read too.
         """
-        digests: dict[str, str] = {}
-        for prefix, module in self.model.named_modules():
-            with align_module_device(module, "cpu"):
-                for name, tensor in _own_tensors(module):
-                    digests[f"{prefix}.{name}".lstrip(".")] = _tensor_digest(tensor)
-        listing = "\n".join(f"{name} {digest}" for name, digest in sorted(digests.items()))
-        return hashlib.sha256(listing.encode()).hexdigest()
+        return weights_digest(self.model)
 
     def describe(self) -> dict[str, object]:
         """What a manifest says of the model; JSON. A list stands where the MoE layers differ."""
@@ -154,6 +148,17 @@ def _shared_experts(model: PreTrainedModel, found: Candidate) -> int:
     config = model.config.get_text_config()
     said = [getattr(config, key, None) for key in ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")]
     return next((n for n in said if isinstance(n, int) and n > 0), 1) if has_module else 0
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 (hex) over a model's weights, dense or MoE; see `MoE.digest`."""
+    digests: dict[str, str] = {}
+    for prefix, module in model.named_modules():
+        with align_module_device(module, "cpu"):
+            for name, tensor in _own_tensors(module):
+                digests[f"{prefix}.{name}".lstrip(".")] = _tensor_digest(tensor)
+    listing = "\n".join(f"{name} {digest}" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -27,6 +27,7 @@ from turnout.ops.kernel_weights import kernel_weights
 from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
 from turnout.ops.manifold_loss import manifold_loss
+from turnout.ops.majority import majority
 from turnout.ops.membership import membership
 from turnout.ops.memory import Memory, cached_numbers, layer_activations, memory
 from turnout.ops.mutual_information import mutual_information
@@ -35,6 +36,7 @@ from turnout.ops.noise_bound import noise_bound
 from turnout.ops.optimal_experts import optimal_experts
 from turnout.ops.pairing_costs import pairing_costs
 from turnout.ops.parameters import Parameters, parameters
+from turnout.ops.pass_at_k import pass_at_k
 from turnout.ops.proxies import proxies
 from turnout.ops.rank_correlation import rank_correlation
 from turnout.ops.ranks import ranks
@@ -75,6 +77,7 @@ __all__ = [
     "manifold_loss",
     "matrix_lengths",
     "mean_silhouette",
+    "majority",
     "membership",
     "memory",
     "min_max_scaled",
@@ -84,6 +87,7 @@ __all__ = [
     "optimal_experts",
     "pairing_costs",
     "parameters",
+    "pass_at_k",
     "proxies",
     "rank_correlation",
     "ranks",

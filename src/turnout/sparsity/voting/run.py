@@ -1,0 +1,112 @@
+"""`vote`: a model and problems in; sampled answers and what voting over them is worth out."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from turnout.errors import ModelError
+from turnout.models.sampling import sample
+from turnout.progress import Progress, silent
+from turnout.runs import RunFolder
+from turnout.sparsity.voting.config import VoteConfig
+from turnout.sparsity.voting.figures import figures
+from turnout.sparsity.voting.result import ANSWERS, VOTES_FILE, Votes, content_of
+from turnout.tasks.exercises import Exercise, load_exercises, parse_answer
+
+
+def vote(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: str | Path,
+    out: str | Path,
+    *,
+    described: dict[str, Any],
+    progress: Progress = silent,
+    **options: Any,
+) -> Votes:
+    """Sample answers of each problem, read the final one out of each, and vote.
+
+    A run that was killed begins anew; a complete one is read.
+
+    Args:
+        model: a causal language model, MoE or dense.
+        tokenizer: its tokenizer.
+        tasks: as `load_exercises` takes them.
+        out: the run's folder.
+        described: what the run records of the model, its digest among it.
+        progress: told how many answers are written.
+        **options: fields of `VoteConfig`.
+
+    Raises:
+        TurnoutError: an option, the problems or the folder do not fit.
+    """
+    config = VoteConfig.of(options)
+    exercises = load_exercises(tasks, config.problems, "test", config.seed)
+    inputs = {"verb": "vote", "model": described, "tasks": _digest(exercises), "config": config.describe()}
+    with RunFolder.open(out, inputs) as run:
+        if run.complete:
+            return Votes.load(run.path, already_complete=True)
+        said = _answers(model, tokenizer, exercises, config, progress)
+        rows = figures(
+            said,
+            [one.answer for one in exercises],
+            config.sizes,
+            subsets=config.subsets,
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+        run.write_table(ANSWERS, _table(exercises, said).to_arrow())
+        run.write_json(VOTES_FILE, content_of(described, str(tasks), config, exercises, said, rows))
+        run.finish(seed=config.seed)
+        return Votes.load(run.path)
+
+
+def _answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    exercises: Sequence[Exercise],
+    config: VoteConfig,
+    progress: Progress,
+) -> list[list[str | None]]:
+    """For each problem the final answer of each sample; None where it has none."""
+    said: list[list[str | None]] = []
+    prompts = [tokenizer(one.prompt, add_special_tokens=False)["input_ids"] for one in exercises]
+    empty = next((one.id for one, ids in zip(exercises, prompts, strict=True) if not ids), None)
+    if empty is not None:
+        raise ModelError(f"exercise {empty}", expected="a prompt of at least one token", came="none")
+    at_once = max(1, config.batch_size // config.samples)
+    for at in range(0, len(prompts), at_once):
+        progress("voting", at, len(prompts), "problems")
+        batch = slice(at, at + at_once)
+        written = sample(
+            model,
+            prompts[batch],
+            config.samples,
+            temperature=config.temperature,
+            most=config.most_tokens,
+            seed=config.seed + at,
+        )
+        for one, texts in zip(exercises[batch], written, strict=True):
+            said.append([parse_answer(tokenizer.decode(ids, skip_special_tokens=True), one.kind) for ids in texts])
+    progress("voting", len(prompts), len(prompts), "problems")
+    return said
+
+
+def _table(exercises: Sequence[Exercise], said: Sequence[Sequence[str | None]]) -> pl.DataFrame:
+    """One row a (problem, answer): how often it was given."""
+    rows = []
+    for one, answers in zip(exercises, said, strict=True):
+        counts = pl.Series(answers, dtype=pl.String).value_counts().sort("count", "", descending=[True, False])
+        rows += [(one.id, one.level, answer, n, answer == one.answer) for answer, n in counts.iter_rows()]
+    return pl.DataFrame(rows, schema=["problem", "level", "answer", "times", "right"], orient="row")
+
+
+def _digest(exercises: Sequence[Exercise]) -> str:
+    sha = hashlib.sha256()
+    for one in exercises:
+        sha.update(f"{one.id}\0{one.prompt}\0{one.answer}\0".encode())
+    return sha.hexdigest()

@@ -1,0 +1,111 @@
+"""Voting through the command line; its figures against plain loops; exercises by name and from files."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import turnout
+from turnout.cli.main import app
+from turnout.errors import TaskError
+from turnout.models.load import load_causal
+from turnout.models.sampling import sample
+from turnout.runs import verify
+from turnout.sparsity.voting.figures import figures
+from turnout.tasks.exercises import load_exercises
+from turnout.training import TrainRecipe, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small model that has seen a few chains."""
+    recipe = {
+        "model": {"hidden_size": 32, "layers": 1, "heads": 2, "experts": 4, "top_k": 2, "expert_width": 32},
+        "data": {
+            "tokenizer": "exercises",
+            "sequence_length": 48,
+            "evaluation_tokens": 96,
+            "sources": [{"name": "chains", "chains": [1], "samples": 500}],
+        },
+        "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
+    }
+    return train(TrainRecipe.parse(recipe), tmp_path_factory.mktemp("voter") / "run").model
+
+
+def vote(*arguments):
+    return CliRunner().invoke(app, ["vote", *map(str, arguments)])
+
+
+def test_votes_on_the_command_line(trained, tmp_path):
+    out = tmp_path / "out"
+    options = ["--tasks", "chains-1", "--out", out, "--samples", "8", "--problems", "12", "--most-tokens", "6"]
+    done = vote(trained, *options, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [row["samples"] for row in found["votes"]] == [1, 2, 4, 8]
+    first = found["votes"][0]
+    assert first["pass"] == pytest.approx(first["majority"])
+    passes = [row["pass"] for row in found["votes"]]
+    assert passes == sorted(passes)
+    assert all(low <= row["majority"] <= high for row in found["votes"] for low, high in [row["majority_interval"]])
+    answers = pl.read_parquet(out / "tables" / "answers.parquet")
+    assert answers["times"].sum() == 12 * 8
+    assert answers.filter("right")["times"].sum() / 96 == pytest.approx(first["pass"])
+    assert verify(out) == []
+    again = vote(trained, *options)
+    assert again.exit_code == 0
+    assert "is complete" in again.stderr
+
+
+def test_the_same_seed_gives_the_same_answers(trained):
+    model, tokenizer, *_ = load_causal(trained)
+    prompts = [tokenizer(one.prompt)["input_ids"] for one in load_exercises("chains-1", 3)]
+    state = np.random.get_state()[1][0]
+    draws = [sample(model, prompts, 4, temperature=1.0, most=5, seed=seed) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert [len(one) for one in draws[0]] == [4, 4, 4]
+    assert np.random.get_state()[1][0] == state
+
+
+def test_figures_are_plain_counts():
+    said = [["a", "a", "b", None], ["b", "b", "b", "a"], [None, None, None, None]]
+    rows = figures(said, ["a", "a", "a"], (1, 2, 4), subsets=4000, resamples=50, seed=0)
+    assert rows[0]["pass"] == pytest.approx((2 + 1 + 0) / 12)
+    assert rows[2]["majority"] == pytest.approx((1 + 0 + 0) / 3)
+    assert rows[2]["pass"] == pytest.approx(2 / 3)
+    # pairs of the first: aa 1, ab 1/2 (twice), a- 1 (twice), b- 0; of the second: ba 1/2 in half of them
+    assert rows[1]["majority"] == pytest.approx(((1 + 2 * 0.5 + 2) / 6 + 3 * 0.5 / 6) / 3, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("chains-0", "levels of one operation"),
+        ("nothing", "neither such a name nor a file"),
+        ("facts-0", "at least one exercise"),
+        ("bad.jsonl", r'bad.jsonl, row 2: expected an object with strings "prompt" and "answer"'),
+    ],
+)
+def test_refuses_what_cannot_be_asked(tmp_path, monkeypatch, spec, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "answer": "1"}\n{"prompt": "p"}\n')
+    with pytest.raises(TaskError, match=said):
+        load_exercises(spec, 5)
+
+
+def test_a_file_of_prompts(tmp_path):
+    (tmp_path / "own.jsonl").write_text(
+        '{"prompt": "2 + 2 =", "answer": "it is 4."}\n\n{"prompt": "p", "answer": "x y"}\n'
+    )
+    number, word = load_exercises(tmp_path / "own.jsonl", 5)
+    assert (number.kind, number.answer) == ("reasoning", "4")
+    assert (word.kind, word.answer) == ("recall", "x")
+
+
+def test_a_bad_option_is_one_line(trained, tmp_path):
+    done = vote(trained, "--tasks", "chains-1", "--out", tmp_path / "out", "--temperature", "0")
+    assert done.exit_code == 1
+    assert "temperature: expected a number above 0, got 0.0" in done.stderr
+    assert callable(turnout.vote)
