@@ -125,6 +125,30 @@ def test_views_of_a_larger_parameter(ops, layout):
     assert float(parameter.grad.abs().sum()) == pytest.approx(float(gate.grad.abs().sum()))
 
 
+@pytest.mark.parametrize("unit_gates", [False, True])
+@pytest.mark.parametrize("layout", ["plain", "interleaved"])
+def test_inside_a_larger_parameter_the_gradient_is_the_same(ops, layout, unit_gates):
+    router, gate = draw(4, 6, 3)
+    parameter, _ = strided(gate, layout)
+    view = (lambda w: w[:, :3].mT) if layout == "plain" else (lambda w: w[:, :, ::2])
+    found = ops.fused_activation_norms(router.requires_grad_(), parameter, view, unit_gates)
+    lengths = gate.flatten(1).norm(dim=1) if unit_gates else torch.ones(4, dtype=torch.float64)
+    torch.testing.assert_close(found, ops.activation_norms(router, gate) / lengths)
+    assert torch.autograd.gradcheck(
+        lambda r, w: ops.fused_activation_norms(r, w, view, unit_gates), (router, parameter)
+    )
+
+
+def test_unit_gates_of_zeros(ops):
+    router, gate = draw(3, 4, 2)
+    gate[1] = 0
+    norms = ops.fused_activation_norms(router.requires_grad_(), gate.requires_grad_(), lambda w: w, True)
+    assert norms[:, 1].tolist() == [0, 0, 0]
+    norms.sum().backward()
+    assert bool(gate.grad.isfinite().all())
+    assert bool((gate.grad[1] == 0).all())
+
+
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward and backward"])
 def test_memory_stays_within_three_times_one_expert(backward):
     """Beyond inputs, output and gradients; N²·I numbers would be 64 times one expert's."""
@@ -215,6 +239,15 @@ def test_properties(case, alpha, random):
     assert float(plain.erc_loss(shuffled, alpha)) == pytest.approx(float(loss))
     assert float(plain.erc_loss(norms.T, alpha)) == pytest.approx(float(loss))  # rows and columns count alike
     assert float(plain.erc_loss(4 * norms, alpha)) == pytest.approx(4 * float(loss))
+
+
+def test_the_cost_is_what_the_paper_says():
+    """Table of arXiv 2512.23447: 3e6 tokens a step, top-8; 64 experts on 32 devices, 256 on 64 with 8-way experts."""
+    assert 100 * plain.erc_cost(64, 8, 3e6, dp=32, ep=1) == pytest.approx(0.18, abs=0.005)
+    assert 100 * plain.erc_cost(256, 8, 3e6, dp=64, ep=8) == pytest.approx(0.72, abs=0.01)
+    assert plain.erc_cost(64, 8, 4096) == pytest.approx(64**2 / (3 * 8 * 4096))
+    with pytest.raises(ValueError, match="tokens: expected a number above 0, got 0"):
+        plain.erc_cost(64, 8, 0)
 
 
 REFUSED = {

@@ -146,9 +146,9 @@ class Coupling:
         if forward is None or (not self.config.weight and not self.watching):
             return None
         layer = self._by_number[number]
-        rows_NH, gate_NHI = self._rows.pop(number), gate_matrices(layer)
+        rows_NH = self._rows.pop(number)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.weight > 0):
-            term = self._timed_term(rows_NH, gate_NHI, layer, forward.step)
+            term = self._timed_term(rows_NH, layer, forward.step)
         if self._forward is None:
             if number not in forward.again:
                 return None  # the first run's graph is the one that counts; this one only restores what it saved
@@ -156,7 +156,7 @@ class Coupling:
         forward.terms[number] = term.loss
         if not torch.is_grad_enabled():
             forward.again.add(number)
-        self.figures[number] = self._figures_of(term, rows_NH, gate_NHI)
+        self.figures[number] = self._figures_of(term, rows_NH, gate_matrices(layer))
         return None
 
     @_eager
@@ -180,13 +180,12 @@ class Coupling:
         recomputed = torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
         return self._last if recomputed and number in self.figures else None
 
-    def _timed_term(self, rows_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, step: int) -> Term:
+    def _timed_term(self, rows_NH: Tensor, layer: MoELayer, step: int) -> Term:
         start = self.stopwatch.mark(rows_NH.device)
-        term = coupling_term(rows_NH, gate_NHI, layer, self.config, step)
+        term = coupling_term(rows_NH, layer, self.config, step)
         self.stopwatch.add(start, rows_NH.device)
-        if self._forward is not None and term.loss.requires_grad:
-            only_gates = self.config.gradient == "gate" or not rows_NH.requires_grad
-            self.stopwatch.time_backward(term.loss, gate_NHI if only_gates else rows_NH)
+        if self._forward is not None and term.node is not None:
+            self.stopwatch.time_backward(term.loss, term.node)
         return term
 
     @torch.no_grad()

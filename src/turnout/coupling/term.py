@@ -5,14 +5,17 @@ Shapes: N routed experts (a router's rows), H hidden size, I expert width.
 
 import random
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from turnout import ops
 from turnout.coupling.config import CoupleConfig
 from turnout.coupling.places import place_norms
 from turnout.models.anatomy import MoELayer
+from turnout.models.gates import gate_parameter, gates_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,19 +26,20 @@ class Term:
         loss: 0-dimensional, float32 at least, before weight and reduction.
         norms_NN: M that it was made of, without gradient, columns in the experts' own order; None without experts.
         bound_N: ε of each row.
+        node: of the graph, in whose backward the term's products are; None if there is none.
     """
 
     loss: Tensor
     norms_NN: Tensor | None
     bound_N: Tensor
+    node: Node | None = None
 
 
-def coupling_term(rows_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, config: CoupleConfig, step: int) -> Term:
+def coupling_term(rows_NH: Tensor, layer: MoELayer, config: CoupleConfig, step: int) -> Term:
     """The term of `layer` at optimiser step `step`: the same for the same weights, however often it is asked for.
 
     Args:
         rows_NH: R, the layer's router rows.
-        gate_NHI: W_g, the layer's gate matrices.
         layer: whose experts are coupled.
         config: what was asked for.
         step: optimiser steps before this one.
@@ -46,26 +50,25 @@ def coupling_term(rows_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, config: Co
         return Term(ops.router_orthogonality(rows_NH), None, bound_N)
     generator = _generator(config.seed, layer.layer, step)
     proxies_NH = ops.proxies(rows_NH, generator) if config.noise else rows_NH
-    norms_NN = _norms(rows_NH, proxies_NH, gate_NHI, layer, config)
+    norms_NN = _norms(rows_NH, proxies_NH, layer, config)
     paired_NN = norms_NN
     if config.pairing == "permuted":
         paired_NN = norms_NN[:, permutation(len(rows_NH), config.seed, layer.layer)]
-    return Term(ops.erc_loss(paired_NN, config.alpha_at(layer.layer, step)), norms_NN.detach(), bound_N)
+    return Term(
+        ops.erc_loss(paired_NN, config.alpha_at(layer.layer, step)), norms_NN.detach(), bound_N, norms_NN.grad_fn
+    )
 
 
-def _norms(rows_NH: Tensor, proxies_NH: Tensor, gate_NHI: Tensor, layer: MoELayer, config: CoupleConfig) -> Tensor:
+def _norms(rows_NH: Tensor, proxies_NH: Tensor, layer: MoELayer, config: CoupleConfig) -> Tensor:
     """M [N, N] of the proxies, where and as the config reads it."""
     frozen = config.gradient == "router"
-    lengths_N = torch.linalg.vector_norm(rows_NH, dim=1)
+    if config.normalised:  # M is linear in a proxy's length at its first product
+        lengths_N = torch.linalg.vector_norm(rows_NH, dim=1)
+        proxies_NH = proxies_NH / lengths_N.clamp_min(torch.finfo(lengths_N.dtype).tiny)[:, None]
     if config.place != "gate":
-        if config.normalised:
-            proxies_NH = proxies_NH / lengths_N.clamp_min(torch.finfo(lengths_N.dtype).tiny)[:, None]
         return place_norms(layer, proxies_NH, config.place, config.normalised, frozen)
-    gate_NHI = gate_NHI.detach() if frozen else gate_NHI
-    norms_NN = ops.activation_norms(proxies_NH, gate_NHI)
-    if not config.normalised:
-        return norms_NN
-    return ops.scale_free(norms_NN, lengths_N.to(norms_NN.dtype), ops.matrix_lengths(gate_NHI))
+    fused = gate_parameter(layer).detach() if frozen else gate_parameter(layer)
+    return ops.fused_activation_norms(proxies_NH, fused, partial(gates_in, layer), config.normalised)
 
 
 def _wide(x: Tensor) -> Tensor:

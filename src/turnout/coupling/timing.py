@@ -4,6 +4,7 @@ import time
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 Mark = float | torch.cuda.Event
 
@@ -26,13 +27,11 @@ class Stopwatch:
         """Count the time since `start`."""
         self._spans.append((start, self.mark(device)))
 
-    def time_backward(self, first: Tensor, last: Tensor) -> None:
-        """Count the time from the gradient of `first` to the gradient of `last`, in the backward pass to come."""
-        if not (first.requires_grad and last.requires_grad):
-            return
+    def time_backward(self, first: Tensor, last: Node) -> None:
+        """Count the time from the gradient of `first` to the end of node `last`, in the backward pass to come."""
         started: list[Mark] = []
         first.register_hook(lambda _: started.append(self.mark(first.device)))
-        last.register_hook(lambda _: self.add(started.pop(), first.device) if started else None)
+        last.register_hook(lambda *_: self.add(started.pop(), first.device) if started else None)
 
     def take(self) -> float:
         """Seconds since the last call, which are then forgotten."""

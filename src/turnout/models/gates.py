@@ -6,13 +6,10 @@ W_g is a view of the fused parameter, never a copy.
 Shapes: N routed experts (a router's rows), H hidden size, I expert width.
 """
 
-from typing import cast
-
 from torch import Tensor
 
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoELayer
-from turnout.models.experts import FusedExperts
 
 
 def router_rows(layer: MoELayer) -> Tensor:
@@ -34,16 +31,25 @@ def gate_matrices(layer: MoELayer) -> Tensor:
     Raises:
         ModelError: experts that transformers' fused layouts do not describe.
     """
-    experts = cast(FusedExperts, layer.experts)
+    return gates_in(layer, gate_parameter(layer))
+
+
+def gate_parameter(layer: MoELayer) -> Tensor:
+    """The fused parameter of `layer` that its gate matrices are a part of; see `gate_matrices`."""
     name = "gate_up_proj" if has_gate(layer) else "up_proj"
-    fused = getattr(experts, name, None)
+    fused = getattr(layer.experts, name, None)
     if not isinstance(fused, Tensor) or fused.dim() != 3 or len(fused) != layer.n_experts:
-        came = f"{type(experts).__name__} without {name}"
+        came = f"{type(layer.experts).__name__} without {name}"
         raise ModelError(layer.name.rpartition(".")[0], expected="fused experts of transformers' layouts", came=came)
-    first_NHO = fused if getattr(experts, "is_transposed", False) else fused.mT
+    return fused
+
+
+def gates_in(layer: MoELayer, fused: Tensor) -> Tensor:
+    """The view [N, H, I] of `fused`, a tensor laid out as `gate_parameter`, that is the gate matrices."""
+    first_NHO = fused if getattr(layer.experts, "is_transposed", False) else fused.mT
     if not has_gate(layer):
         return first_NHO
-    if getattr(experts, "is_concatenated", True):
+    if getattr(layer.experts, "is_concatenated", True):
         return first_NHO[:, :, : first_NHO.shape[2] // 2]
     return first_NHO[:, :, ::2]  # gate and up by turns, as in gpt-oss
 

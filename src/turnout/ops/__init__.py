@@ -7,12 +7,13 @@ they check shapes, not values, and NaN in is NaN out. Shape suffixes: S samples,
 D domains, M members; N rows of a router, H hidden size, I expert width; B samples of a batch, k neighbours.
 """
 
-from turnout.ops.activation_norms import activation_norms
+from turnout.ops.activation_norms import activation_norms, fused_activation_norms
 from turnout.ops.benjamini_hochberg import benjamini_hochberg
 from turnout.ops.committee import Committee, committee
 from turnout.ops.contribution import contribution
 from turnout.ops.coverage import coverage
 from turnout.ops.coverage_topk import coverage_topk
+from turnout.ops.erc_cost import erc_cost
 from turnout.ops.erc_loss import erc_loss
 from turnout.ops.flops import Flops, flops, rule_of_thumb_flops, seen_keys
 from turnout.ops.gate_norms import gate_norms
@@ -26,8 +27,8 @@ from turnout.ops.kernel_regression import kernel_regression
 from turnout.ops.kernel_weights import kernel_weights
 from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
-from turnout.ops.manifold_loss import manifold_loss
 from turnout.ops.majority import majority
+from turnout.ops.manifold_loss import manifold_loss
 from turnout.ops.membership import membership
 from turnout.ops.memory import Memory, cached_numbers, layer_activations, memory
 from turnout.ops.mutual_information import mutual_information
@@ -59,8 +60,10 @@ __all__ = [
     "contribution",
     "coverage",
     "coverage_topk",
+    "erc_cost",
     "erc_loss",
     "flops",
+    "fused_activation_norms",
     "gate_norms",
     "gini",
     "gini_topk",
@@ -74,10 +77,10 @@ __all__ = [
     "layer_activations",
     "log_odds",
     "lorenz",
+    "majority",
     "manifold_loss",
     "matrix_lengths",
     "mean_silhouette",
-    "majority",
     "membership",
     "memory",
     "min_max_scaled",

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,42 +24,85 @@ def activation_norms(proxies_NH: Float[Tensor, "N H"], gate_NHI: Float[Tensor, "
     Returns:
         [N, N], float64 where `gate_NHI` is, else float32. The gradient of a norm of 0 is 0.
     """
+    return fused_activation_norms(proxies_NH, gate_NHI, _itself)
+
+
+def fused_activation_norms(
+    proxies_NH: Float[Tensor, "N H"],
+    fused: Float[Tensor, "..."],
+    gate_in: Callable[[Float[Tensor, "..."]], Float[Tensor, "N H I"]],
+    unit_gates: bool = False,
+) -> Float[Tensor, "N N"]:
+    """`activation_norms` of the gate matrices inside a larger parameter.
+
+    The same numbers; but backward writes the gradient straight into one of the parameter's shape, where autograd's
+    gradient of a slice would make the slice's own first and then copy it.
+
+    Args:
+        proxies_NH: R̃, one row an expert.
+        fused: the parameter.
+        gate_in: the view [N, H, I] of such a parameter, or of its gradient, that is the gate matrices.
+        unit_gates: M[i, j] / ‖W_g^j‖_F, which `scale_free` divides by as well; 0 where that length is 0.
+    """
     check_shape("proxies_NH", proxies_NH, "N H")
+    gate_NHI = gate_in(fused.detach())
     check_shape("gate_NHI", gate_NHI, "N H I")
     if gate_NHI.shape[:2] != proxies_NH.shape:
         refuse("gate_NHI", f"shape {[*proxies_NH.shape, 'I']}, a matrix for each proxy", list(gate_NHI.shape))
-    return _ActivationNorms.apply(proxies_NH.to(gate_NHI.dtype), gate_NHI)
+    return _ActivationNorms.apply(proxies_NH.to(fused.dtype), fused, gate_in, unit_gates)
+
+
+def _itself(gate_NHI: Tensor) -> Tensor:
+    return gate_NHI
 
 
 class _ActivationNorms(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, proxies_NH: Tensor, gate_NHI: Tensor) -> Tensor:
-        dtype = wide(gate_NHI[:0]).dtype
-        norms_NN = torch.empty(len(gate_NHI), len(gate_NHI), dtype=dtype, device=gate_NHI.device)
-        with torch.autocast(gate_NHI.device.type, enabled=False):
+    def forward(
+        ctx: Any, proxies_NH: Tensor, fused: Tensor, gate_in: Callable[[Tensor], Tensor], unit_gates: bool
+    ) -> Tensor:
+        gate_NHI, dtype = gate_in(fused), wide(fused[:0]).dtype
+        norms_NN = fused.new_empty(len(gate_NHI), len(gate_NHI), dtype=dtype)
+        lengths_N = fused.new_ones(len(gate_NHI), dtype=dtype)
+        with torch.autocast(fused.device.type, enabled=False):
             for expert, gate_HI in enumerate(gate_NHI):
                 norms_NN[:, expert] = product_norms(proxies_NH, gate_HI)
-        ctx.save_for_backward(proxies_NH, gate_NHI, norms_NN)
+                if unit_gates:
+                    lengths_N[expert] = torch.linalg.vector_norm(gate_HI, dtype=dtype)
+        lengths_N = lengths_N.where(lengths_N != 0, 1)  # the norms are 0 there
+        norms_NN /= lengths_N
+        ctx.save_for_backward(proxies_NH, fused, norms_NN, lengths_N)
+        ctx.gate_in, ctx.unit_gates = gate_in, unit_gates
         return norms_NN
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NN: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """d‖a‖ = a·da / ‖a‖, with a = R̃[i] W_g^j computed again."""
-        proxies_NH, gate_NHI, norms_NN = ctx.saved_tensors
-        to_proxies, to_gate = ctx.needs_input_grad
-        scale_NN = (grad_NN / norms_NN).where(norms_NN != 0, 0).to(gate_NHI.dtype)
+    def backward(ctx: Any, grad_NN: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """d‖a‖ = a·da / ‖a‖, with a = R̃[i] W_g^j computed again; and d(‖a‖/l) = d‖a‖/l − (‖a‖/l)·W·dW/l²."""
+        proxies_NH, fused, norms_NN, lengths_N = ctx.saved_tensors
+        to_proxies, to_fused, *_ = ctx.needs_input_grad
+        scale_NN = (grad_NN / (norms_NN * lengths_N**2)).where(norms_NN != 0, 0).to(fused.dtype)
+        pull_N = -((grad_NN * norms_NN).sum(0) / lengths_N**2).to(fused.dtype)
         # The sum over experts is kept wide: N products of half precision would round N times.
         grad_NH = torch.zeros_like(proxies_NH, dtype=norms_NN.dtype) if to_proxies else None
-        grad_NHI = torch.empty_like(gate_NHI) if to_gate else None
-        with torch.autocast(gate_NHI.device.type, enabled=False):
-            for expert, gate_HI in enumerate(gate_NHI):
+        grad_fused = _empty_outside(fused, ctx.gate_in) if to_fused else None
+        grad_NHI = None if grad_fused is None else ctx.gate_in(grad_fused)
+        with torch.autocast(fused.device.type, enabled=False):
+            for expert, gate_HI in enumerate(ctx.gate_in(fused)):
                 inner_NI = (proxies_NH @ gate_HI).mul_(scale_NN[:, expert, None])
                 if grad_NH is not None:
                     _add_product(grad_NH, inner_NI, gate_HI.T)
                 if grad_NHI is not None:
                     torch.mm(proxies_NH.T, inner_NI, out=grad_NHI[expert])
-        return None if grad_NH is None else grad_NH.to(proxies_NH.dtype), grad_NHI
+                    if ctx.unit_gates:
+                        grad_NHI[expert].addcmul_(gate_HI, pull_N[expert])
+        return None if grad_NH is None else grad_NH.to(proxies_NH.dtype), grad_fused, None, None
+
+
+def _empty_outside(fused: Tensor, gate_in: Callable[[Tensor], Tensor]) -> Tensor:
+    """A gradient for `fused`: 0 wherever the gates are not, anything where they are."""
+    grad = torch.empty_like(fused)
+    return grad if gate_in(grad).numel() == grad.numel() else grad.zero_()
 
 
 def _add_product(sum_NH: Tensor, inner_NI: Tensor, gate_IH: Tensor) -> None:
