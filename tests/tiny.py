@@ -112,6 +112,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"intermediate_size": 48},
 }
 
+DENSE: dict[str, dict[str, Any]] = {
+    "mistral": {"intermediate_size": 48, "sliding_window": 24},
+    "qwen3": {"intermediate_size": 48, "head_dim": 8},
+    "olmo2": {"intermediate_size": 48},
+    "granite": {
+        "intermediate_size": 48,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.3,
+        "embedding_multiplier": 3.0,
+        "logits_scaling": 2.0,
+    },
+    "qwen2": {"intermediate_size": 48},
+}
+
 
 def tiny_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
     """One token a byte (ids 0–255), then <pad>, <bos>, <eos>; nothing is added to a text."""
@@ -129,7 +143,7 @@ def tiny_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 def random_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """A random model of `family` in float32, in evaluation mode; the same for the same seed."""
     register_own(family)
-    config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family], **overrides})
+    config = AutoConfig.for_model(family, **{**_COMMON, **{**FAMILIES, **DENSE}[family], **overrides})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
