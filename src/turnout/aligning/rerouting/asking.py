@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from turnout.aligning.answering import Letters
@@ -20,8 +21,6 @@ from turnout.aligning.rerouting.steering import Steering
 from turnout.models.capture import plan_batches
 from turnout.progress import Progress
 from turnout.runs import atomic
-
-_MEASURED = 4  # questions whose operations are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +51,7 @@ class Asking:
 
     def answer(self, questions: Sequence[int]) -> dict[int, dict[str, Any]]:
         """What becomes of some questions together, by number."""
-        prompts = [self.letters.asked.ids[i] for i in questions]
-        batch = Batch(questions, prompts, self.steering.hear(prompts), self.letters)
+        batch = self._heard(questions)
         rerouted = self.method.reroute(batch)
         sides = {"before": batch.base, "after": rerouted.answers}
         return {
@@ -64,14 +62,22 @@ class Asking:
             for at, i in enumerate(questions)
         }
 
-    def flops(self) -> dict[str, Any]:
-        """Operations of a question, mean of a few that lie evenly among all, each asked alone."""
-        n = len(self.letters.asked.ids)
-        chosen = sorted({round(i * (n - 1) / max(1, _MEASURED - 1)) for i in range(_MEASURED)})
+    def flops(self, table: pl.DataFrame) -> dict[str, Any]:
+        """Operations of a question: mean of a few of middling length, each asked alone.
+
+        Those of the base are a pass through the whole model, the head for the letters only; those of the method
+        come on top of it.
+        """
         ids, tail = self.letters.asked.ids, self.steering.tail
+        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
+        chosen = sorted({order[len(order) * part // 4] for part in (1, 2, 3)})
         base = sum(count(partial(tail.whole, [ids[i]])) for i in chosen) / len(chosen)
-        changed = sum(count(partial(self.answer, [i])) for i in chosen) / len(chosen)
-        return {"questions": len(chosen), "base": base, "method": changed, "ratio": changed / base}
+        more = sum(self.method.flops(self._heard([i]), table) for i in chosen) / len(chosen)
+        return {"questions": len(chosen), "base": base, "method": base + more, "ratio": 1 + more / base}
+
+    def _heard(self, questions: Sequence[int]) -> Batch:
+        prompts = [self.letters.asked.ids[i] for i in questions]
+        return Batch(questions, prompts, self.steering.hear(prompts), self.letters)
 
     def _batches(self) -> list[list[int]]:
         lengths = self.letters.asked.lengths

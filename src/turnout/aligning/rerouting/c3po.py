@@ -10,12 +10,14 @@ training questions.
 
 from dataclasses import dataclass, field
 
+import polars as pl
 import torch
 from torch import Tensor
 
 from turnout import ops
 from turnout.aligning.answering import Answers, Letters
 from turnout.aligning.config import ReroutingConfig
+from turnout.aligning.flops import count
 from turnout.aligning.rerouting.question import Batch, Rerouted, descent, letter_losses
 from turnout.aligning.rerouting.references import References, median_distance
 from turnout.aligning.rerouting.scores import core, logits, scores
@@ -93,6 +95,10 @@ class C3PO:
             "moved": distance_B.tolist(),
         }
         return Rerouted(answers, columns)
+
+    def flops(self, batch: Batch, table: pl.DataFrame) -> float:  # noqa: ARG002  a Method's arguments
+        """Operations of `reroute`; what enters the tail for the neighbours is on disk and costs none."""
+        return count(lambda: self.reroute(batch))
 
     def descend(self, batch: Batch) -> Tensor:
         """NGD: logits [B, F] after steps of gradient descent on ΣK_j·CE(f(x_j, ω), y_j) / ΣK."""

@@ -9,11 +9,13 @@ Shapes: B questions of a batch, N tested questions, F experts of all layers, W c
 
 from dataclasses import dataclass
 
+import polars as pl
 import torch
 from torch import Tensor
 
 from turnout.aligning.answering import Answers
 from turnout.aligning.config import ReroutingConfig
+from turnout.aligning.flops import count
 from turnout.aligning.questions import Asked
 from turnout.aligning.rerouting.question import Batch, Rerouted, descent, letter_losses
 from turnout.aligning.rerouting.steering import Steering
@@ -45,6 +47,11 @@ class Oracle:
     config: ReroutingConfig
     seed: int
 
+    @property
+    def steps(self) -> int:
+        """Most steps of a descent."""
+        return STEPS if self.config.steps is None else self.config.steps
+
     def cost(self, question: int) -> int:
         """Tokens of the question itself."""
         return self.asked.lengths[question]
@@ -63,10 +70,26 @@ class Oracle:
         }
         return Rerouted(right.answers, columns)
 
+    def flops(self, batch: Batch, table: pl.DataFrame) -> float:
+        """Operations of a step, of `batch`'s question, times the steps that a question took in the mean; no control."""
+        left, letter_B = torch.arange(1), self.asked.answer_S[batch.question_B]
+
+        def attempt(gradient: bool) -> None:
+            taken = torch.zeros_like(batch.heard.logits_BF, requires_grad=gradient)
+            loss, _ = self._try(batch, left, taken, letter_B)
+            if gradient:
+                torch.autograd.grad(loss.sum(), taken)
+
+        steps = table["steps"].replace(-1, self.steps).cast(pl.Float64)
+        asked_again = float((steps > 0).cast(pl.Float64).sum()) / len(steps)  # once more, after the last step
+        return float(steps.sum()) / len(steps) * count(lambda: attempt(True)) + asked_again * count(
+            lambda: attempt(False)
+        )
+
     def descend(self, batch: Batch, letter_B: Tensor) -> Descent:
         """Descend on −log p(letter) until that letter is the greatest, for at most so many steps."""
         predicted_B, logprob_B = batch.base.predicted_B.clone(), batch.base.logprob_B.clone()
-        most = STEPS if self.config.steps is None else self.config.steps
+        most = self.steps
         steps_B = torch.where(predicted_B == letter_B, 0, -1)
         left, added_BF = (steps_B < 0).nonzero().flatten(), torch.zeros_like(batch.heard.logits_BF)
         for step in range(most + 1) if most else ():

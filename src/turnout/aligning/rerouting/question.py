@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -65,6 +66,10 @@ class Method(Protocol):
 
     def reroute(self, batch: Batch) -> Rerouted:
         """Change the routing of each question of `batch` and answer it again; no question sees another."""
+        ...
+
+    def flops(self, batch: Batch, table: pl.DataFrame) -> float:
+        """Operations of changing the routing of `batch`'s one question; `table` holds what became of all."""
         ...
 
 

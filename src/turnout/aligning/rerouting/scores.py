@@ -26,7 +26,7 @@ def logits(layers: Sequence[MoELayer], routing_BF: Tensor, own_BF: Tensor) -> Te
     """Router logits [B, F] whose scores are `routing_BF`, of each layer scaled to a sum of 1.
 
     Of a softmax: log ω. Of a sigmoid, whose scores are divided by their sum: those whose sum is that of the question's
-    own logits `own_BF`, so that an ω of its own gives its own logits; a score is at most 1.
+    own logits `own_BF`, so that an ω of its own gives its own logits; less where a score would be above 1.
     """
     widths = [layer.n_experts for layer in layers]
     parts = zip(layers, routing_BF.split(widths, 1), own_BF.split(widths, 1), strict=True)
@@ -43,7 +43,8 @@ def _logits(layer: MoELayer, routing_BE: Tensor, own_BE: Tensor) -> Tensor:
     share_BE = routing_BE / routing_BE.sum(1, keepdim=True)
     if layer.scoring == "softmax":
         return share_BE.clamp_min(_LEAST).log()
-    return (share_BE * own_BE.sigmoid().sum(1, keepdim=True)).clamp(_LEAST, _MOST).logit()
+    total_B1 = own_BE.sigmoid().sum(1, keepdim=True).minimum(_MOST / share_BE.amax(1, keepdim=True))
+    return (share_BE * total_B1).clamp(_LEAST, _MOST).logit()
 
 
 def _first(routing_BE: Tensor, n: int) -> Tensor:

@@ -74,7 +74,7 @@ class Work:
             "questions": len(self.asked.ids),
             **figures,
             "accuracy": accuracy(table, domains, seed),
-            "flops": asking.flops(),
+            "flops": asking.flops(table),
             "rerouting": self._summary(table),
         }
         return Found(answers, said, timings)

@@ -1,0 +1,369 @@
+"""C3PO and the oracle: what they change, what they leave alone, and that neither batches nor kills change a figure."""
+
+import json
+
+import pytest
+import torch
+from auditing.asked import task_set
+from tiny import random_model, tiny_model, tiny_tokenizer
+
+from turnout.aligning import Alignment, align
+from turnout.aligning.answering import Letters
+from turnout.aligning.base import read_base
+from turnout.aligning.config import ManifoldConfig, ReroutingConfig
+from turnout.aligning.flops import count
+from turnout.aligning.questions import prepare
+from turnout.aligning.rerouting.asking import Asking
+from turnout.aligning.rerouting.c3po import ALPHAS, C3PO
+from turnout.aligning.rerouting.oracle import Oracle
+from turnout.aligning.rerouting.question import Batch, descent, letter_losses
+from turnout.aligning.rerouting.references import References, median_distance, nearest
+from turnout.aligning.rerouting.scores import core, logits, scores
+from turnout.aligning.rerouting.steering import Steering
+from turnout.errors import RecipeError, TaskError
+from turnout.models.anatomy import read
+from turnout.models.capture import capture
+from turnout.models.products import linear
+from turnout.models.tail import Tail
+from turnout.progress import silent
+from turnout.tasks.prompts import letter_ids
+
+FAMILIES = ("olmoe", "mixtral", "deepseek_v2", "deepseek_v3", "gpt_oss", "granitemoe")
+TRAIN, TEST = task_set(40, longest=6), task_set(9, seed=5, longest=6)
+OPTIONS = {"embedder": "model", "layers": "last-2"}
+DESCENT = {**OPTIONS, "steps": 5, "step_size": 3.0}
+
+
+def steering_of(family="mixtral", padding="right"):
+    moe = read(random_model(family, initializer_range=0.5), tiny_tokenizer(), family)
+    asked, tested = prepare(moe, TRAIN, TEST, 1024)
+    letters = Letters(asked, among_all=False)
+    tail = Tail(moe, moe.layers[-2:] if len(moe.layers) == 3 else moe.layers[-1:], letters.wanted, "last", padding)
+    return Steering(tail), asked, tested
+
+
+def batch_of(steering, tested, questions):
+    prompts = [tested.ids[i] for i in questions]
+    return Batch(questions, prompts, steering.hear(prompts), Letters(tested, among_all=False))
+
+
+@pytest.fixture(scope="module")
+def c3po(tmp_path_factory):
+    """A way to make the method with options: ten references, neighbours drawn at random, over a tiny Mixtral."""
+    steering, asked, tested = steering_of()
+    letters = Letters(asked, among_all=False)
+    with steering.tail.opened():
+        base, states = read_base(steering.tail, letters, tmp_path_factory.mktemp("base"), 10**9, 4096, silent)
+    generator = torch.Generator().manual_seed(0)
+    tested_NX, train_SX = (
+        torch.nn.functional.normalize(torch.randn(len(of.ids), 4, generator=generator)) for of in (tested, asked)
+    )
+    question_R = torch.arange(0, len(asked.ids), 3)
+    index_Nk, weight_Nk = nearest(tested_NX, train_SX, question_R, ManifoldConfig(), 0.95)
+    index_Nk[-1], weight_Nk[-1] = -1, 0.0  # the last question has no neighbour
+    near = References(question_R, base.routing_SF[question_R], index_Nk, weight_Nk, tested_NX, train_SX, 0.4)
+
+    def make(**options):
+        return C3PO(steering, near, base.routing_SF, states, letters, ReroutingConfig(**options), 3)
+
+    return make, steering, tested
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_routing_that_is_put_in_place_is_routed(family):
+    steering, _, tested = steering_of(family, "left" if family == "olmoe" else "right")
+    with steering.tail.opened(), torch.no_grad():
+        steering.check(tested.ids)
+        batch, layers = batch_of(steering, tested, range(9)), steering.tail.layers
+        own_BF = scores(layers, batch.heard.logits_BF)
+        torch.testing.assert_close(own_BF, batch.heard.reading.routing_BF, rtol=1e-5, atol=1e-6)
+        wanted_BF = 0.8 * own_BF + 0.2 * own_BF.roll(1, 0)
+        put_BF = logits(layers, wanted_BF, batch.heard.logits_BF)
+        reading = steering.replaced(batch.prompts, batch.heard.entered, put_BF)
+        torch.testing.assert_close(reading.routing_BF, wanted_BF, rtol=1e-3, atol=1e-5)
+    assert not any(m._forward_hooks for m in steering.tail.moe.model.modules())
+    assert all("forward" not in m.__dict__ for m in steering.tail.moe.model.modules())
+
+
+def test_only_the_last_token_is_rerouted():
+    steering, _, tested = steering_of("olmoe")
+    tail, seen = steering.tail, {}
+    prompts = sorted(tested.ids, key=len)[-3:]
+    with tail.opened(), torch.no_grad():
+        heard = steering.hear(prompts)
+        for side, added_BF in (("own", torch.zeros_like(heard.logits_BF)), ("other", heard.logits_BF.roll(3, 1) * 9)):
+            said = seen.setdefault(side, [])
+            handle = tail.layers[0].router.register_forward_hook(lambda _, __, out, said=said: said.append(out))
+            steering.added(prompts, heard.entered, added_BF)
+            handle.remove()
+    (own,), (other,) = seen["own"], seen["other"]
+    moved_T = (own[2] != other[2]).any(1) | (own[0] != other[0]).any(1)
+    width = max(map(len, prompts))
+    assert moved_T.nonzero().flatten().tolist() == [i * width + len(p) - 1 for i, p in enumerate(prompts)]
+
+
+@pytest.mark.parametrize("family", ["olmoe", "mixtral", "deepseek_v3"])
+def test_the_gradient_of_what_is_added(family):
+    steering, _, tested = steering_of(family)
+    steering.tail.moe.model.double()
+    questions, letter_B = [0, 4, 7], torch.tensor([1, 2, 0])
+    with steering.tail.opened():
+        batch = batch_of(steering, tested, questions)
+
+        def losses(added_BF):
+            reading = steering.added(batch.prompts, batch.heard.entered, added_BF)
+            return letter_losses(batch.letters, reading.logits_BU, batch.question_B, letter_B)
+
+        added_BF = torch.zeros_like(batch.heard.logits_BF, dtype=torch.float64).requires_grad_()
+        (gradient_BF,) = torch.autograd.grad(losses(added_BF).sum(), added_BF)
+        direction_BF = torch.randn(added_BF.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        step = 3e-3
+        with torch.no_grad():
+            ahead_B, behind_B = losses(step * direction_BF), losses(-step * direction_BF)
+    slope_B = (gradient_BF * direction_BF).sum(1)
+    assert slope_B.abs().min() > 1e-4
+    torch.testing.assert_close((ahead_B - behind_B) / (2 * step), slope_B, rtol=2e-2, atol=1e-4, check_dtype=False)
+
+
+def test_the_gradient_of_the_neighbours_loss(c3po):
+    make, steering, tested = c3po
+    with steering.tail.opened():
+        method, batch = make(), batch_of(steering, tested, range(9))
+        own_BF = batch.heard.logits_BF
+        at_BF = own_BF.clone().requires_grad_()
+        loss_B = method.neighbours_loss(batch, at_BF)
+        (gradient_BF,) = torch.autograd.grad(loss_B.sum(), at_BF)
+        with torch.no_grad():
+            after_B = method.neighbours_loss(batch, own_BF + descent(gradient_BF, ReroutingConfig(step_size=1e-2)))
+        assert loss_B[-1] == 0
+        assert not gradient_BF[-1].any()
+        assert bool((after_B[:-1] < loss_B[:-1]).all())
+        alone = make().neighbours_loss(batch_of(steering, tested, [2]), own_BF[2:3])
+    torch.testing.assert_close(alone, loss_B[2:3], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"surrogate": "ngd", "steps": 3},
+        {"surrogate": "kernel-regression"},
+        {"surrogate": "kernel-regression", "alpha": 0.3},
+        {"surrogate": "mode-finding", "steps": 2},
+    ],
+    ids=str,
+)
+def test_batched_is_one_by_one(c3po, options):
+    make, steering, tested = c3po
+    letters = Letters(tested, among_all=False)
+    with steering.tail.opened():
+        whole = Asking(steering, letters, make(**options), 4096).answer(range(9))
+        alone = Asking(steering, letters, make(**options), 4096)
+        for i in range(9):
+            one = alone.answer([i])[i]
+            assert one["after"][0] == whole[i]["after"][0]
+            assert one["after"][1] == pytest.approx(whole[i]["after"][1], abs=1e-3)
+            assert one["columns"] == pytest.approx(whole[i]["columns"], abs=1e-4)
+    assert whole[8]["after"] == whole[8]["before"]  # no neighbour
+    assert whole[8]["columns"]["neighbours"] == 0
+    assert [whole[i]["columns"]["moved"] > 0 for i in range(8)].count(True) >= 6
+
+
+def test_no_step_and_its_own_routing_are_the_base(c3po):
+    make, steering, tested = c3po
+    letters = Letters(tested, among_all=False)
+    with steering.tail.opened():
+        for options in ({"steps": 0}, {"surrogate": "mode-finding", "steps": 0}):
+            rows = Asking(steering, letters, make(**options), 4096).answer(range(9))
+            assert all(row["after"] == row["before"] and row["columns"]["moved"] == 0 for row in rows.values())
+        rows = Asking(steering, letters, make(surrogate="kernel-regression", alpha=1.0), 4096).answer(range(9))
+        for row in rows.values():
+            assert row["after"] == pytest.approx(row["before"], abs=1e-4)
+        oracle = Oracle(steering, tested, ReroutingConfig(steps=0), 0)
+        rows = Asking(steering, letters, oracle, 4096).answer(range(9))
+        assert all(row["after"] == row["before"] for row in rows.values())
+
+
+def test_kernel_regression_takes_the_alpha_of_least_loss(c3po):
+    make, steering, tested = c3po
+    with steering.tail.opened(), torch.no_grad():
+        method, batch = make(surrogate="kernel-regression"), batch_of(steering, tested, range(9))
+        chosen_BF, alpha = method.regress(batch)
+        losses = []
+        for given in ALPHAS:
+            blend_BF, _ = make(surrogate="kernel-regression", alpha=given).regress(batch)
+            losses.append(method.neighbours_loss(batch, blend_BF))
+        best_B = torch.stack(losses).amin(0)
+        torch.testing.assert_close(method.neighbours_loss(batch, chosen_BF), best_B)
+        assert set(alpha[:-1]) - {1.0}
+        index_k, weight_k = method.references.index_Nk[0], method.references.weight_Nk[0]
+        mean_F = (weight_k.unsqueeze(1) * method.routing_SF[index_k]).sum(0)
+        zero_BF, _ = make(surrogate="kernel-regression", alpha=0.0).regress(batch)
+        torch.testing.assert_close(scores(steering.tail.layers, zero_BF)[0], mean_F, rtol=1e-4, atol=1e-5)
+
+
+def test_experts_outside_the_core_keep_their_share(c3po):
+    make, steering, tested = c3po
+    layers = steering.tail.layers
+    with steering.tail.opened():
+        batch = batch_of(steering, tested, range(8))
+        own_BF = batch.heard.logits_BF
+        core_BF = core(layers, scores(layers, own_BF), 2)
+        assert core_BF.view(8, 2, 4).sum(2).eq(2).all()
+        for moved_BF in (
+            make(core_experts=2).descend(batch),
+            make(core_experts=2, surrogate="mode-finding").find_mode(batch),
+        ):
+            ratio_BF = (moved_BF - own_BF).masked_fill(core_BF, 0).view(8, 2, 4)
+            for row_E, out_E in zip(ratio_BF.flatten(0, 1), ~core_BF.view(16, 4), strict=True):
+                assert float(row_E[out_E].max() - row_E[out_E].min()) < 1e-4  # one constant: the same odds among them
+
+
+def test_neighbours_that_are_too_similar_are_left_out():
+    points = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.05], [1.0, 0.5], [0.0, 1.0], [1.0, 0.9]]))
+    query, config = torch.tensor([[1.0, 0.0]]), ManifoldConfig(k=2)
+    index, weight = nearest(query, points, torch.arange(5), config, 0.95)
+    assert index.tolist() == [[2, 4]]
+    assert float(weight.sum()) == pytest.approx(1)
+    index, weight = nearest(query, points, torch.tensor([0, 1, 3]), config, 0.95)
+    assert index.tolist() == [[3, -1]]
+    assert weight.tolist() == [[1.0, 0.0]]
+    index, weight = nearest(query, points, torch.tensor([0, 1]), config, 0.95)
+    assert (index.tolist(), weight.tolist()) == ([[-1, -1]], [[0.0, 0.0]])
+    assert nearest(query, points, torch.arange(5), config, 1.0)[0].tolist() == [[0, 1]]
+
+
+def test_median_distance_by_hand():
+    routing = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    assert median_distance(routing, 1) == 1.0
+    assert median_distance(routing, 2) == 3.0
+    assert median_distance(torch.ones(3, 2), 1) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["unit", "plain"])
+def test_steps(kind):
+    gradient = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    step = descent(gradient, ReroutingConfig(step_kind=kind, step_size=0.5))
+    assert step.flatten().tolist() == pytest.approx([-0.3, -0.4, 0, 0] if kind == "unit" else [-1.5, -2.0, 0, 0])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A checkpoint."""
+    return tiny_model("mixtral", tmp_path_factory.mktemp("base"), initializer_range=0.5)
+
+
+@pytest.fixture(scope="module")
+def oracle(base, tmp_path_factory):
+    """An oracle's run."""
+    return align(base, TRAIN, TEST, tmp_path_factory.mktemp("oracle") / "run", method="oracle", **DESCENT)
+
+
+def test_the_oracle_and_its_control(oracle):
+    table = oracle.table("answers")
+    overall = oracle.accuracy["overall"]
+    assert overall["lost"] == 0
+    assert overall["after"] > overall["before"]
+    for row in table.rows(named=True):
+        assert (row["steps"] >= 0) == (row["after"] == row["answer"])
+        assert (row["wrong_steps"] >= 0) == (row["wrong_after"] == row["wrong_letter"])
+        assert row["wrong_letter"] not in (row["answer"], row["before"])
+        assert (row["steps"] == 0) == (row["before"] == row["answer"])
+        assert row["wrong_steps"] != 0
+    found = oracle.to_dict()["rerouting"]["wrong"]["overall"]
+    wrong = table.filter(table["before"] != table["answer"])
+    assert found["questions"] == len(wrong)
+    assert found["right"] == pytest.approx((wrong["steps"] >= 0).mean())
+    assert found["control"] == pytest.approx((wrong["wrong_steps"] >= 0).mean())
+    assert found["excess"] == pytest.approx(found["right"] - found["control"])
+    by_domain = oracle.to_dict()["rerouting"]["wrong"]["domains"]
+    assert sum(figures["questions"] for figures in by_domain.values()) == len(wrong)
+
+
+def test_the_same_seed_draws_the_same_and_another_others(c3po, base, oracle):
+    again = align(base, TRAIN, TEST, method="oracle", **DESCENT)
+    assert again.to_dict() == oracle.to_dict()
+    assert again.table("answers").equals(oracle.table("answers"))
+    _, steering, tested = c3po
+    with steering.tail.opened():
+        batch, part = batch_of(steering, tested, range(9)), batch_of(steering, tested, [7, 2])
+    drawn = [Oracle(steering, tested, ReroutingConfig(), seed).wrong_letters(batch).tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert Oracle(steering, tested, ReroutingConfig(), 0).wrong_letters(part).tolist() == [drawn[0][7], drawn[0][2]]
+
+
+def test_a_run_is_resumed_and_complete(base, oracle, tmp_path, monkeypatch):
+    batches, answer = [], Asking.answer
+
+    def once(self, questions):
+        batches.append(list(questions))
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return answer(self, questions)
+
+    options = {"method": "oracle", "token_budget": 200, **DESCENT}
+    monkeypatch.setattr(Asking, "answer", once)
+    with pytest.raises(KeyboardInterrupt):
+        align(base, TRAIN, TEST, tmp_path / "run", **options)
+    kept = tmp_path / "run/.work/answers.jsonl"
+    assert len(kept.read_text().splitlines()) == 2
+    kept.write_text(kept.read_text() + '{"3": {"bef')  # a kill in the middle of a line
+    result = align(base, TRAIN, TEST, tmp_path / "run", **options)
+    assert batches[3] == batches[2]
+    monkeypatch.undo()
+    whole = align(base, TRAIN, TEST, tmp_path / "whole", **options)
+    assert (result.path / "tables/answers.parquet").read_bytes() == (whole.path / "tables/answers.parquet").read_bytes()
+    said = []
+    align(base, TRAIN, TEST, tmp_path / "run", note=said.append, **options)
+    assert said == [f"{tmp_path / 'run'}: this run is complete; nothing is computed again"]
+
+
+def test_a_run_of_c3po(base, tmp_path):
+    result = align(base, TRAIN, TEST, tmp_path / "run", method="c3po", steps=2, k=1, **OPTIONS)
+    content = json.loads((tmp_path / "run/align.json").read_text())
+    assert content == result.to_dict() == Alignment.load(tmp_path / "run").to_dict()
+    assert content["config"]["rerouting"]["surrogate"] == "ngd"
+    assert content["references"] <= content["successful"] < content["questions"]
+    assert content["flops"]["ratio"] > 1
+    assert content["training"] is None
+    assert result.frame()["domain"].to_list() == ["overall", "numbers", "words", "days"]
+    assert not (tmp_path / "run/.work").exists()
+    moe = read(random_model("mixtral", initializer_range=0.5), tiny_tokenizer())
+    table, ids = result.table("answers"), prepare(moe, TRAIN, TEST, 1024)[1].ids
+    letters = [letter_ids(moe.tokenizer, 4)] * len(ids)
+    said = torch.tensor(capture(moe, ids, letters=letters).choice_logprobs)
+    assert table["before"].to_list() == said.argmax(1).tolist()
+
+
+def test_flops_are_those_of_the_products():
+    a, b = torch.rand(3, 5, requires_grad=True), torch.rand(5, 7)
+    assert count(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert count(lambda: (a @ b).sum().backward()) == 2 * 2 * 3 * 5 * 7
+    q, k = torch.rand(1, 2, 4, 8), torch.rand(1, 2, 6, 8)
+    assert count(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, k)) == 2 * 2 * (2 * 4 * 8 * 6)
+    large = torch.nn.Linear(512, 512, bias=False), torch.rand(64, 512)
+    assert count(lambda: linear(large[1], large[0].weight)) == 2 * 64 * 512 * 512
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "oracle", "evaluation": None}, "evaluation: expected questions to ask: oracle changes routing"),
+        ({"method": "c3po", "tokens": "first"}, "tokens: expected last, where c3po changes routing, got first"),
+        ({"method": "c3po", "steps": -1}, "steps: expected at least 0, or None, got -1"),
+        ({"method": "c3po", "alpha": 1.5}, "alpha: expected a share from 0 to 1, got 1.5"),
+        ({"method": "c3po", "routing_sigma": 0.0}, "routing_sigma: expected above 0, or None"),
+        ({"method": "c3po", "surrogate": "magic"}, "surrogate: expected ngd or kernel-regression or mode-finding"),
+        ({"method": "c3po", "step_size": 0.0}, "step_size: expected above 0, got 0.0"),
+        ({"method": "c3po", "core_experts": 0}, "core_experts: expected at least 1, got 0"),
+    ],
+)
+def test_refusals(base, options, words):
+    evaluation = options.pop("evaluation", TEST)
+    with pytest.raises(RecipeError, match=words) as raised:
+        align(base, TRAIN, evaluation, **OPTIONS, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_nobody_to_learn_from(base):
+    with pytest.raises(TaskError, match="more than k = 39 different questions"):
+        align(base, TRAIN, TEST, method="c3po", k=39, **OPTIONS)
