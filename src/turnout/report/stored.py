@@ -161,6 +161,8 @@ def read_run(path: str | Path, masking: Sequence[str | Path] | None = None) -> S
             a masking run that is named is of another audit.
     """
     folder = RunFolder.read(path)
+    if folder.files and "audit.json" not in folder.files:
+        raise RunError(folder.path, expected="an audit", came=f"a run of turnout {folder.inputs.get('verb')}")
     audit = folder.read_json("audit.json")
     if audit.get("schema") != SCHEMA:
         raise RunError(folder.path / "audit.json", expected=f"schema {SCHEMA}", came=audit.get("schema"))
