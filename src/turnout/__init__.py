@@ -14,7 +14,7 @@ from turnout.errors import TurnoutError
 if TYPE_CHECKING:
     from turnout import ops
     from turnout.aligning.upcycling import upcycle
-    from turnout.api import align, audit, compare, evaluate, mask, measure_coupling, plan, sweep, vote
+    from turnout.api import align, audit, compare, evaluate, grpo, mask, measure_coupling, plan, sweep, vote
     from turnout.coupling import couple, uncouple
     from turnout.models.load import load
 
@@ -27,6 +27,7 @@ __all__ = [
     "compare",
     "couple",
     "evaluate",
+    "grpo",
     "load",
     "mask",
     "measure_coupling",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
-_API = ("align", "audit", "compare", "evaluate", "mask", "measure_coupling", "plan", "sweep", "vote")
+_API = ("align", "audit", "compare", "evaluate", "grpo", "mask", "measure_coupling", "plan", "sweep", "vote")
 _HOMES = {
     **dict.fromkeys(_API, "turnout.api"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),

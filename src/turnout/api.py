@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turnout.evaluating import Evaluation
     from turnout.models.anatomy import MoE
     from turnout.sparsity import Plan
+    from turnout.sparsity.rewarding import Rewarded
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
     from turnout.sparsity.voting import Votes
 
@@ -355,12 +356,39 @@ def vote(
     Raises:
         TurnoutError: one line that says what could not be.
     """
+    from turnout.sparsity.voting import vote as run
+
+    live, tokenizer, described = _causal(model, dtype, device)
+    return run(live, tokenizer, tasks, out, described=described, **options)
+
+
+def grpo(model: str | Path, tasks: str | Path, out: str | Path, *, device: Any = None, **options: Any) -> "Rewarded":
+    """Train a model for the reward of right final answers, through TRL's GRPOTrainer, and ask it before and after.
+
+    >>> turnout.grpo("path/to/checkpoint", "chains-2", "run", steps=100).accuracy
+
+    Args:
+        model: a checkpoint's folder or hub id, MoE or dense; trained in float32.
+        tasks: "chains-2", "facts-500", "gym-NAME", or a JSONL file with `prompt` and `answer`.
+        out: the run's folder; `model/` in it is the trained checkpoint.
+        device: where it trains; None: the CPU.
+        **options: fields of `turnout.sparsity.rewarding.GrpoConfig`; progress.
+
+    Raises:
+        TurnoutError: one line that says what could not be.
+    """
+    from turnout.sparsity.rewarding import grpo as run
+
+    live, tokenizer, described = _causal(model, "float32", device)
+    return run(live, tokenizer, tasks, out, described=described, **options)
+
+
+def _causal(model: str | Path, dtype: Any, device: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """A causal language model, its tokenizer and what a run records of it."""
     from turnout.models.anatomy import weights_digest
     from turnout.models.load import load_causal
-    from turnout.sparsity.voting import vote as run
 
     live, tokenizer, name, revision = load_causal(model, dtype, device)
     if tokenizer is None:
         raise ModelError(name, expected="a tokenizer beside the model", came="none")
-    described = {"id": name, "revision": revision, "dtype": str(live.dtype), "digest": weights_digest(live)}
-    return run(live, tokenizer, tasks, out, described=described, **options)
+    return live, tokenizer, {"id": name, "revision": revision, "dtype": str(live.dtype), "digest": weights_digest(live)}

@@ -42,6 +42,7 @@ from turnout.training.data import prepare as prepare_tokens
 from turnout.training.exercise_tokenizer import EXERCISES
 from turnout.training.model import build_model, load_model
 from turnout.training.recipe import TrainRecipe
+from turnout.training.strict_resume import StrictResume
 
 MODEL, CHECKPOINTS, TOKENS = "model", ".checkpoints", ".tokens"
 _LOG_STEPS = 10
@@ -178,7 +179,7 @@ def _model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     return build_model(recipe.model, tokenizer, recipe.seed)
 
 
-class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no types
+class _TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transformers ships no types
     """Scores held-out text alone, without the load-balancing term; autocast on a CPU is bfloat16's where asked.
 
     accelerate's own autocast copies all logits to float32, though nobody reads them.
@@ -213,19 +214,6 @@ class _TextTrainer(Trainer):  # type: ignore[misc]  # Any: transformers ships no
             return super().evaluate(*args, **kwargs)
         finally:
             config.output_router_logits = True
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        """Every weight of the checkpoint, or an error.
-
-        transformers' own goes by names and is lenient: experts are saved one by one but kept fused, so that a resumed
-        model would go on with the optimiser's state and untrained experts.
-        """
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(self.model, PreTrainedModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        target = model or self.model
-        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype, use_safetensors=True)
-        target.load_state_dict(saved.state_dict())
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[None]:
         """Entered around each forward pass, training or evaluation."""

@@ -1,0 +1,70 @@
+"""GRPO through the command line: the reward, what learns, resuming, and what it brings to a model that half knows."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+pytest.importorskip("trl")
+from turnout.cli.main import app
+from turnout.models.load import load_causal
+from turnout.runs import verify
+from turnout.sparsity.rewarding.run import reward
+from turnout.training import TrainRecipe, train
+
+
+@pytest.fixture(scope="module")
+def half_taught(tmp_path_factory):
+    """A small model that has seen few chains."""
+    recipe = {
+        "model": {"hidden_size": 32, "layers": 1, "heads": 2, "experts": 4, "top_k": 2, "expert_width": 32},
+        "data": {
+            "tokenizer": "exercises",
+            "sequence_length": 48,
+            "evaluation_tokens": 96,
+            "sources": [{"name": "chains", "chains": [1], "samples": 500}],
+        },
+        "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
+    }
+    return train(TrainRecipe.parse(recipe), tmp_path_factory.mktemp("learner") / "run").model
+
+
+def grpo(model, out, *options):
+    command = ["grpo", model, "--tasks", "chains-1", "--out", out, "--most-tokens", "6", "--asked", "20", *options]
+    return CliRunner().invoke(app, list(map(str, command)))
+
+
+def test_the_reward_is_the_parsed_final_answer():
+    right = reward({"p": "reasoning", "q": "recall"})
+    texts = ["7 . 7 .", "the answer is 70,000", "7 . 8 .", "", "tavi ."]
+    gold, prompts = ["7", "70000", "7", "7", "tavi"], ["p", "p", "p", "p", "q"]
+    assert right(prompts=prompts, completions=texts, answer=gold, completion_ids=None) == [1, 1, 0, 0, 1]
+
+
+def test_rewards_on_the_command_line(half_taught, tmp_path):
+    out = tmp_path / "out"
+    options = ["--steps", "2", "--problems-per-step", "2", "--generations", "3", "--learning-rate", "1e-3"]
+    done = grpo(half_taught, out, *options, "--routers", "frozen", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    accuracy = found["accuracy"]
+    assert accuracy["difference"] == pytest.approx(accuracy["after"] - accuracy["before"])
+    assert accuracy["problems"] == found["before"]["n"] == 20
+    before, after = load_file(half_taught / "model.safetensors"), load_file(out / "model" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name].to(before[name].dtype))}
+    assert changed
+    assert not any(name.endswith("mlp.gate.weight") for name in changed)
+    assert verify(out) == []
+    assert not (out / ".checkpoints").exists()
+    again = grpo(half_taught, out, *options, "--routers", "frozen")
+    assert again.exit_code == 0
+    assert "is complete" in again.stderr
+    assert load_causal(out / "model")[0].config.model_type == "olmoe"
+
+
+def test_a_bad_option_is_one_line(half_taught, tmp_path):
+    done = grpo(half_taught, tmp_path / "out", "--learning-rate", "0")
+    assert done.exit_code == 1
+    assert "learning_rate: expected a number above 0, got 0.0" in done.stderr
