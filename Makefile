@@ -11,7 +11,7 @@ install: .venv/.installed
 		{ echo "Turnout needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(PIP_INDEX),--index-url $(PIP_INDEX)) torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[align,dev,trl]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[align,dev,ray,trl]'
 	@touch $@
 
 demo: install
