@@ -173,9 +173,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        f"{date.today()}, {platform.machine()}, torch {torch.__version__}, one thread; median (range) of {asked.pairs} pairs, of (a) five times as many\n"
-    )
+    rows = f"median (range) of {asked.pairs} pairs, of (a) five times as many"
+    print(f"{date.today()}, {platform.machine()}, torch {torch.__version__}, one thread; {rows}\n")
     print("| step | experts | measured share | bound, 3 products | 4 products | ratio to 3 | ratio to 4 |")
     print("|---|---|---|---|---|---|---|")
     for shape in (SMOKE,) if asked.smoke else (EMBEDDED, PAPER):
