@@ -268,6 +268,11 @@ def test_what_cannot_be_measured(checkpoint, tmp_path):
         measure_coupling(moe, **FEW)
 
 
+def test_no_device_where_nothing_is_loaded(checkpoint):
+    with pytest.raises(RecipeError, match="device: expected none without tasks: .*, got cpu"):
+        measure_coupling(checkpoint("olmoe"), device="cpu")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

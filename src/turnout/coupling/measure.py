@@ -18,7 +18,7 @@ from turnout.coupling.norms import LayerNorms, LayerWeights, live_layers, total_
 from turnout.coupling.pairing import Draws, mean_figure, pairing_figures
 from turnout.coupling.real_tokens import Tokens
 from turnout.coupling.result import COUPLING_FILE, SCHEMA, CouplingResult, experts_table, matrix_table
-from turnout.errors import ModelError
+from turnout.errors import ModelError, RecipeError
 from turnout.models.anatomy import MoE
 from turnout.models.load import as_moe
 from turnout.models.stored import read_stored
@@ -57,13 +57,15 @@ def measure_coupling(
         progress: told how far it is.
         note: told of pieces that must be computed again and of a run that is complete already.
         **options: fields of `MeasureConfig`: alphas, permutations, resamples, scope, token_budget, seed; and what
-            `turnout.load` takes: dtype, device, device_map, revision, trust_remote_code.
+            `turnout.load` takes: dtype, device, device_map, trust_remote_code for the model that tasks are asked of;
+            revision of a hub id.
 
     Raises:
         TurnoutError: one line that says what could not be: the model, the questions, the options or the folder.
     """
     loading = {name: options.pop(name) for name in _LOADING if name in options}
     config = MeasureConfig.of(options)
+    _check_loading(model, tasks, loading)
     asked = _Asked.of(model, tasks, tokenizer, domains, limit, loading)
     if isinstance(model, str | PathLike):
         checkpoint = read_stored(model, loading.get("revision"))
@@ -78,6 +80,13 @@ def measure_coupling(
         _measure(run, layers, described, config, asked, progress, note)
 
     return stored(out, inputs, work, note)
+
+
+def _check_loading(model: object, tasks: object, loading: Mapping[str, Any]) -> None:
+    """Refuse what says how to load a model where none is loaded."""
+    for name in ("dtype", "device", "device_map", "trust_remote_code"):
+        if isinstance(model, str | PathLike) and tasks is None and loading.get(name):
+            raise RecipeError(name, expected="none without tasks: weights are read from the files", came=loading[name])
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,7 +111,8 @@ def places(shapes: Mapping[str, tuple[int, ...]], model_type: str, n_layers: int
             raise ModelError(where, expected="one router in a decoder layer", came=came)
         found[number] = _place(name, number, block, spelling, shapes, model_type, where)
     if not found:
-        raise ModelError(where, expected="a Mixture-of-Experts checkpoint", came=_what_it_is(shapes, model_type))
+        came, do = _what_it_is(shapes, model_type)
+        raise ModelError(where, expected="a Mixture-of-Experts checkpoint", came=came, do=do)
     return [found[number] for number in sorted(found)]
 
 
@@ -213,8 +214,10 @@ def _layout(
     return transposed, expert_width, out == 2 * expert_width
 
 
-def _what_it_is(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> str:
+def _what_it_is(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> tuple[str, str | None]:
+    """What came, and what to do about it."""
     router = next((n for n, shape in shapes.items() if _ROUTER.fullmatch(n) and len(shape) == 2), None)
     if router is None:
-        return f"a dense one ({model_type or 'no model_type'})"
-    return f"a router ({router}) but no experts whose names can be read"
+        return f"a dense one ({model_type or 'no model_type'})", None
+    came = f"a router ({router}) but no experts whose names can be read"
+    return came, "load it with turnout.load and give the live model"
