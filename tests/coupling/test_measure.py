@@ -269,7 +269,7 @@ def test_what_cannot_be_measured(checkpoint, tmp_path):
 
 
 def test_no_device_where_nothing_is_loaded(checkpoint):
-    with pytest.raises(RecipeError, match="device: expected none without tasks: .*, got cpu"):
+    with pytest.raises(RecipeError, match=r"device: expected none without tasks: .*, got cpu"):
         measure_coupling(checkpoint("olmoe"), device="cpu")
 
 
