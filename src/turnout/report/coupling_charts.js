@@ -39,6 +39,7 @@ function couplingMap(run, chosen, colour, side) {
   const n = matrix.length;
   const z = relative(matrix, chosen.normalise);
   const most = chosen.normalise === "none" ? Math.max(...z.map((row) => Math.max(...row))) || 1 : 1;
+  const least = chosen.normalise === "none" ? 0 : Math.min(0.95, ...z.map((row) => Math.min(...row))); // shares of the largest lie close together
   const marks = chosen.marks ? largestOf(matrix, chosen.normalise === "column") : [];
   const own = marks.filter(([i, j]) => i === j);
   const other = marks.filter(([i, j]) => i !== j);
@@ -46,7 +47,7 @@ function couplingMap(run, chosen, colour, side) {
   const size = Math.max(2.5, Math.min(9, cell * 0.45));
   const points = (pairs, title, marker) => ({ type: "scatter", mode: "markers", name: title, x: pairs.map((pair) => pair[1]), y: pairs.map((pair) => pair[0]), hoverinfo: "skip", marker: { size, ...marker } });
   const traces = [
-    { type: "heatmap", z, customdata: matrix, zmin: 0, zmax: most, colorscale: SEQUENTIAL, hovertemplate: "row %{y}, expert %{x}: %{customdata:.4~g}" + HOVER, colorbar: colourBar(colour, chosen.normalise === "none" ? run.scale_names[chosen.scale] : "share of the largest"), x0: 0, y0: 0, dx: 1, dy: 1 },
+    { type: "heatmap", z, customdata: matrix, zmin: least, zmax: most, colorscale: SEQUENTIAL, hovertemplate: "row %{y}, expert %{x}: %{customdata:.4~g}" + HOVER, colorbar: colourBar(colour, chosen.normalise === "none" ? run.scale_names[chosen.scale] : "share of the largest"), x0: 0, y0: 0, dx: 1, dy: 1 },
     points(own, "own entry the largest", { symbol: "circle", color: "#ffffff", line: { color: "#14181c", width: 1 } }),
     points(other, "another the largest", { symbol: "x-thin", line: { color: "#ff7a1a", width: Math.max(1, Math.min(2, cell / 6)) } }),
   ];
