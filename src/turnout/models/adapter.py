@@ -37,7 +37,7 @@ class RouterWeights:
         """Of the routers of `layers`: every parameter but a correction bias, which steers the choice alone.
 
         Raises:
-            ModelError: a router without parameters of its own.
+            ModelError: a router without parameters of its own, or one whose weights accelerate has offloaded.
         """
         places: dict[str, tuple[nn.Module, str]] = {}
         for layer in layers:
@@ -45,6 +45,8 @@ class RouterWeights:
             if not found:
                 expected, came = "a router with weights of its own", type(layer.router).__name__
                 raise ModelError(f"layer {layer.layer}", expected=expected, came=came)
+            if any(_at(place).is_meta for place in found.values()):
+                raise ModelError(f"layer {layer.layer}", expected="a router in memory", came="one that is offloaded")
             places |= found
         tensors = {name: _at(place).detach().float().clone().requires_grad_() for name, place in places.items()}
         return cls(tensors, places)

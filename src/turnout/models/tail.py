@@ -90,6 +90,11 @@ class Tail:
         """Whether anything lies below the tail: `resume` then needs what entered it."""
         return bool(self._below)
 
+    @property
+    def first(self) -> int:
+        """How many decoder layers lie below the tail."""
+        return len(self._below)
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Inside it no parameter of the model asks for a gradient, and no dropout runs; the model is left as found."""
@@ -125,7 +130,10 @@ class Tail:
 
     def resume(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor]) -> Reading:
         """A forward through the tail alone, of prompts whose `entered` states `whole` gave; with gradient if on."""
-        batch = pad(prompts, self.padding, self._device)
+        return self.resume_batch(pad(prompts, self.padding, self._device), entered)
+
+    def resume_batch(self, batch: PaddedBatch, entered: Sequence[Tensor]) -> Reading:
+        """`resume` of prompts that are padded already."""
         if not self.cut:
             return self._forward(batch)
         hidden_TH = torch.cat(list(entered))

@@ -24,7 +24,8 @@ class Manifold:
 
     def __call__(self, routing_BF: Tensor, question_B: Tensor) -> Tensor:
         """A scalar, mean over the batch."""
-        return ops.manifold_loss(routing_BF, *self.targets(question_B))
+        near_BkF, weight_Bk = self.targets(question_B)
+        return ops.manifold_loss(routing_BF, near_BkF.to(routing_BF.device), weight_Bk.to(routing_BF.device))
 
 
 @dataclass(frozen=True, eq=False)
