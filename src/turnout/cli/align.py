@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnout.cli.console import OUT, Bars, print_table, say
+from turnout.cli.console import Bars, print_result, say, say_where
 from turnout.cli.options import Device, Dtype, Out, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 
@@ -203,10 +203,5 @@ def align(
 def _show(result: "Alignment", folder: Path) -> None:
     from turnout import report
 
-    for table in report.alignment_tables(result.to_dict()):
-        print_table(table.columns, table.rows, table.title)
-        print()
-    for line in report.alignment_sentences(result.to_dict()):
-        OUT.print(line, soft_wrap=True)
-    say(f"run: {folder}")
-    say(f"page: {folder / 'report.html'}")
+    print_result(report.alignment_tables(result.to_dict()), report.alignment_sentences(result.to_dict()))
+    say_where(folder)

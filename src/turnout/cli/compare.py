@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli.console import OUT, Bars, print_table, say
+from turnout.cli.console import Bars, print_result, say
 from turnout.cli.verb import Json, print_json, verb
 
 
@@ -28,10 +28,6 @@ def compare(
     if json:
         print_json(result)
         return
-    for table in report.comparison_tables(result):
-        print_table(table.columns, table.rows, table.title)
-        print()
-    for line in report.comparison_sentences(result):
-        OUT.print(line, soft_wrap=True)
+    print_result(report.comparison_tables(result), report.comparison_sentences(result))
     if out is not None:
         say(f"page: {out}")

@@ -3,7 +3,9 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from turnout.report import terminal
 
 OUT = Console(highlight=False, markup=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -119,3 +124,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     for row in rows:
         table.add_row(*row)
     OUT.print(table)
+
+
+def print_result(tables: "Iterable[terminal.Table]", sentences: Iterable[str] = ()) -> None:
+    """What a verb found, on stdout: its tables, then what they say in words."""
+    for table in tables:
+        print_table(table.columns, table.rows, table.title)
+        print()
+    for line in sentences:
+        OUT.print(line, soft_wrap=True)
+
+
+def say_where(folder: Path) -> None:
+    """Where a run and its page lie, on stderr."""
+    say(f"run: {folder}")
+    say(f"page: {folder / 'report.html'}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnout.cli.console import Bars, print_table, say
+from turnout.cli.console import Bars, print_result, print_table, say, say_where
 from turnout.cli.options import Device, Dtype, Out, TokenBudget, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 
@@ -71,8 +71,5 @@ def _show(result: "Evaluation", folder: Path) -> None:
     ]
     print_table(["task", "metric", "filter", "value", "stderr"], rows, "lm-evaluation-harness")
     print()
-    for table in report.summary(result.audit.to_dict()):
-        print_table(table.columns, table.rows, table.title)
-        print()
-    say(f"run: {folder}")
-    say(f"page: {folder / 'report.html'}")
+    print_result(report.summary(result.audit.to_dict()))
+    say_where(folder)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnout.cli.console import OUT, print_table, say
+from turnout.cli.console import print_result, say, say_where
 from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
@@ -87,11 +87,6 @@ def _show(result: "Plan", out: Path | None) -> None:
     from turnout import report
 
     content = result.to_dict()
-    for table in report.plan_tables(content):
-        print_table(table.columns, table.rows, table.title)
-        print()
-    for line in report.plan_sentences(content):
-        OUT.print(line, soft_wrap=True)
+    print_result(report.plan_tables(content), report.plan_sentences(content))
     if out is not None:
-        say(f"run: {out}")
-        say(f"page: {out / 'report.html'}")
+        say_where(out)
