@@ -1,0 +1,129 @@
+"""Training tokens a second: our recipe against transformers' eager, a sweep's processes against one with all threads.
+
+`python benchmarks/train_speed.py [--rounds 5]`. Steps of the two alternate in one process of one thread, and
+their processor time is compared, medians of rounds, so that other work on the machine disturbs little. The same weights, tokens and optimiser; loss curves in float32 must agree.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from statistics import median
+
+import torch
+from transformers import PreTrainedModel
+
+from turnout.models.experts import set_fast_experts
+from turnout.training.bfloat16 import set_fast_bfloat16
+from turnout.training.exercise_tokenizer import exercise_tokenizer
+from turnout.training.model import build_model
+from turnout.training.recipe import ModelRecipe
+
+EXPERTS = (8, 32, 128)
+BATCH, LENGTH = 16, 256
+AGREE, CURVE = 2e-3, 10  # nats a token after ten steps: float32 sums in another order
+
+
+def shape(experts: int) -> ModelRecipe:
+    """Hidden 128, four layers, top-4, expert width 64."""
+    return ModelRecipe(
+        hidden_size=128, layers=4, heads=4, experts=experts, top_k=min(4, experts), expert_width=64, balancing=0.0
+    )
+
+
+def stepper(model: PreTrainedModel, bfloat16: bool) -> Callable[[torch.Tensor], float]:
+    """One optimiser step on the ids; its loss."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+    def step(ids: torch.Tensor) -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    return step
+
+
+def pair(experts: int, bfloat16: bool) -> tuple[Callable[[torch.Tensor], float], Callable[[torch.Tensor], float]]:
+    """Ours, and transformers' eager experts with its default attention, from the same weights."""
+    tokenizer = exercise_tokenizer()
+    ours, plain = (build_model(shape(experts), tokenizer, 0).train() for _ in range(2))
+    if bfloat16:
+        set_fast_experts(ours)
+        set_fast_bfloat16(ours)
+    plain.set_experts_implementation("eager")
+    return stepper(ours, bfloat16), stepper(plain, bfloat16)
+
+
+def compare(experts: int, bfloat16: bool, rounds: int) -> tuple[float, float, float]:
+    """Tokens a second of ours and of plain transformers, and the largest difference of their losses."""
+    generator = torch.Generator().manual_seed(0)
+    steps, times = pair(experts, bfloat16), ([], [])
+    apart = 0.0
+    for at in range(max(rounds + 1, CURVE)):
+        ids = torch.randint(512, (BATCH, LENGTH), generator=generator)
+        said = []
+        for step, taken in zip(steps, times, strict=True):
+            start = time.process_time()  # of one thread: other work on the machine counts little
+            said.append(step(ids))
+            taken.append(time.process_time() - start)
+        apart = max(apart, abs(said[0] - said[1])) if at < CURVE else apart
+        if at >= rounds and bfloat16:
+            break
+    ours, plain = (BATCH * LENGTH / median(taken[1:]) for taken in times)
+    return ours, plain, apart
+
+
+def throughput(processes: int, threads: int, rounds: int) -> float:
+    """Tokens a second of so many processes at once, each of so many threads."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, __file__, "--worker", str(rounds)]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    return sum(float(process.communicate()[0]) for process in running)
+
+
+def worker(rounds: int) -> None:
+    """Print the tokens a second of our recipe at 32 experts, bfloat16."""
+    model = build_model(shape(32), exercise_tokenizer(), 0).train()
+    set_fast_experts(model)
+    set_fast_bfloat16(model)
+    step, ids = stepper(model, True), torch.randint(512, (BATCH, LENGTH))
+    step(ids)
+    start = time.perf_counter()
+    for _ in range(4 * rounds):
+        step(ids)
+    print(4 * rounds * BATCH * LENGTH / (time.perf_counter() - start))
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--worker", type=int)
+    asked = parser.parse_args()
+    if asked.worker:
+        worker(asked.worker)
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {date.today()}")
+    torch.set_num_threads(1)
+    print("| experts | precision | ours tok/s | transformers eager tok/s | ratio | losses apart by |")
+    print("|---|---|---|---|---|---|")
+    for experts in EXPERTS:
+        for bfloat16 in (False, True):
+            ours, plain, apart = compare(experts, bfloat16, asked.rounds)
+            assert bfloat16 or apart < AGREE, f"{experts} experts: losses differ by {apart}"
+            kind = "bfloat16" if bfloat16 else "float32"
+            print(f"| {experts} | {kind} | {ours:,.0f} | {plain:,.0f} | {ours / plain:.2f} | {apart:.1g} |", flush=True)
+    cores = os.cpu_count() or 1
+    many, one = throughput(cores, 1, asked.rounds), throughput(1, cores, asked.rounds)
+    print(f"\n{cores} processes of one thread {many:,.0f} tok/s, one of {cores} threads {one:,.0f}: {many / one:.2f}×")
+
+
+if __name__ == "__main__":
+    main()
