@@ -211,7 +211,7 @@ def test_refused_in_one_line(name, tmp_path):
     with pytest.raises(kind, match=words) as raised:
         align(moe, TRAIN, None, tmp_path / "run", **{**QUICK, **options})
     assert "\n" not in str(raised.value)
-    assert not (tmp_path / "run" / "manifest.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_tasks_without_answers_and_a_base_that_knows_none_are_refused():

@@ -26,7 +26,7 @@ from turnout.aligning.reading import Reader
 from turnout.aligning.rerouting import Work as Rerouting
 from turnout.aligning.result import ALIGN_FILE, SCHEMA, Alignment
 from turnout.aligning.training import Trainer, Training
-from turnout.errors import RecipeError
+from turnout.errors import RecipeError, TurnoutError
 from turnout.models.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
 from turnout.models.anatomy import MoE, MoELayer
 from turnout.models.load import as_moe
@@ -38,7 +38,7 @@ from turnout.tasks.load import load_tasks
 from turnout.tasks.question import TaskSet
 
 Note = Callable[[str], None]
-WORK = ".work"
+WORK, CHECKPOINT = ".work", "checkpoint.safetensors"
 _LOADING = {"dtype", "device", "device_map", "revision", "trust_remote_code"}
 
 
@@ -119,12 +119,26 @@ def _questions(spec: str | Path, domains: str | Path | None, limit: int | None, 
 
 
 def _stored(path: Path, inputs: Mapping[str, object], work: "_Work") -> Alignment:
+    made = not path.exists()
+    fresh = made or (path.is_dir() and not any(path.iterdir()))
     with RunFolder.open(path, inputs) as run:
         if run.complete:
             work.note(f"{path}: this run is complete; nothing is computed again")
             return Alignment.load(path)
-        work.finish(run)
+        try:
+            work.finish(run)
+        except TurnoutError:
+            if fresh and not (path / WORK / CHECKPOINT).exists():  # it failed before there was anything to go on with
+                _take_back(path, made)
+            raise
     return Alignment.load(path)
+
+
+def _take_back(path: Path, made: bool) -> None:
+    for entry in path.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    if made:
+        path.rmdir()
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +174,7 @@ class _Work:
             hood = self._hood(base, timings)
             reader = Reader(tail, self.asked, states, weights, reading.token_budget)
             trainer = Trainer(reader, letters, self._penalty(base, hood, reader), self.config)
-            training = trainer.run(folder / "checkpoint.safetensors", self.progress)
+            training = trainer.run(folder / CHECKPOINT, self.progress)
             timings |= {"training_seconds": training.seconds, "state_bytes": states.bytes}
             if training.stopped:
                 self.note(training.stopped)
