@@ -1,7 +1,8 @@
 """Training tokens a second: our recipe against transformers' eager, a sweep's processes against one with all threads.
 
-`python benchmarks/train_speed.py [--rounds 5]`. Steps of the two alternate in one process of one thread, and
-their processor time is compared, medians of rounds, so that other work on the machine disturbs little. The same weights, tokens and optimiser; loss curves in float32 must agree.
+`python benchmarks/train_speed.py [--rounds 5]`. Steps of the two alternate in one process of one thread, and their
+processor time is compared, medians of rounds, so that other work on the machine disturbs little. The same weights,
+tokens and optimiser; loss curves in float32 must agree.
 """
 
 import argparse
