@@ -6,6 +6,7 @@ Usage: torchrun --nproc_per_node 2 distributed.py; without torchrun, one process
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,13 +19,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from transformers import Trainer, TrainingArguments
 
 import turnout
-from turnout.coupling import coupling_of
+from turnout.coupling import CouplingCallback, coupling_of
 from turnout.errors import ModelError
 from turnout.models.anatomy import read
 
-STEPS, MICRO = 3, 2
+STEPS, MICRO = 2, 2
 IDS = torch.randint(256, (STEPS, MICRO, 4, 10), generator=torch.Generator().manual_seed(0))
 NAMES = ("model.layers.0.mlp.gate.weight", "model.layers.1.mlp.experts.gate_up_proj", "lm_head.weight")
 
@@ -50,7 +52,7 @@ def wrapped(kind, model, coupled_first):
 
 
 def trained(kind, checkpointing=False, coupled_first=True):
-    """Losses, and some weights after three optimiser steps of two micro-batches each."""
+    """Losses, and some weights after two optimiser steps of two micro-batches each."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     model, inner = wrapped(kind, random_model("olmoe", num_hidden_layers=2).train(), coupled_first)
     if checkpointing:
@@ -67,6 +69,37 @@ def trained(kind, checkpointing=False, coupled_first=True):
     assert coupling_of(inner).step == STEPS
     parameters = dict(inner.named_parameters())
     return {"losses": losses, "weights": {name: whole(parameters[name]) for name in NAMES}}
+
+
+def by_trainer():
+    """Weights after transformers' Trainer, which divides by the labels of all processes: other counts in each batch."""
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    rows = [{"input_ids": ids, "labels": ids.clone()} for ids in IDS.flatten(0, 2)[:8]]
+    for i, row in enumerate(rows):
+        row["labels"][: i % 8] = -100
+    model = random_model("olmoe", num_hidden_layers=2)
+    turnout.couple(model, weight=5, normalised=True)
+    with tempfile.TemporaryDirectory() as folder:
+        given = TrainingArguments(
+            output_dir=folder,
+            max_steps=2,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2 // world,
+            learning_rate=0.05,
+            optim="sgd",
+            lr_scheduler_type="constant",
+            max_grad_norm=0,
+            train_sampling_strategy="sequential",
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            ddp_backend="gloo" if world > 1 else None,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        Trainer(model, given, train_dataset=rows, callbacks=[CouplingCallback()]).train()
+    parameters = dict(model.named_parameters())
+    return {"losses": [], "weights": {name: whole(parameters[name]) for name in NAMES}}
 
 
 def refusal():
@@ -96,16 +129,15 @@ def whole(parameter):
 def main():
     torch.set_num_threads(1)
     if "RANK" not in os.environ:
-        print(json.dumps({"one": trained("one")}))
+        print(json.dumps({"one": trained("one"), "one by Trainer": by_trainer()}))
         return
     dist.init_process_group("gloo")
     found = {
         "ddp": trained("ddp"),
-        "fsdp": trained("fsdp"),
-        "fsdp, coupled afterwards, with checkpointing": trained("fsdp", checkpointing=True, coupled_first=False),
-        "fsdp experts": trained("fsdp experts"),
+        "fsdp, with checkpointing": trained("fsdp", checkpointing=True),
         "fsdp experts, coupled afterwards": trained("fsdp experts", coupled_first=False),
     }
+    found["ddp by Trainer"] = by_trainer()
     found["refused"] = refusal()
     if dist.get_rank() == 0:
         print(json.dumps(found))

@@ -366,7 +366,6 @@ REFUSED = {
     "weight": ("olmoe", {"weight": -1}, RecipeError, "weight: expected a finite number of at least 0"),
     "gradient": ("olmoe", {"gradient": "all"}, RecipeError, "gradient: expected one of both, router, gate, got 'all'"),
     "pairing": ("olmoe", {"pairing": "none"}, RecipeError, "pairing: expected one of own, permuted"),
-    "unknown": ("olmoe", {"alhpa": 1}, RecipeError, "alhpa: expected one of alpha, weight"),
     "layers": ("qwen2_moe", {"layers": [1]}, ModelError, r"layers: expected MoE layers, of \[0, 2\], got 1"),
     "no layers": ("olmoe", {"layers": []}, ModelError, "got none"),
     "place": ("olmoe", {"place": "down"}, RecipeError, "place: expected one of gate, up, activated, gated, output"),

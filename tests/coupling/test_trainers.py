@@ -84,22 +84,18 @@ def assert_once(coupled, plain, weight):
         torch.testing.assert_close(coupled[name], plain[name] + grad, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
-def test_trainer_counts_it_once(tmp_path, accumulate, checkpointing):
+def test_trainer_counts_it_once(tmp_path, checkpointing):
     found = []
     for weight in (0.0, 2.0):
         model, gradients = model_of(), Gradients()
         turnout.couple(model, weight=weight, noise=False)
-        trained(
-            tmp_path, model, gradients, gradient_accumulation_steps=accumulate, gradient_checkpointing=checkpointing
-        )
+        trained(tmp_path, model, gradients, gradient_accumulation_steps=3, gradient_checkpointing=checkpointing)
         found.append(gradients.seen[0])
     assert_once(found[1], found[0], 2.0)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_sft_trainer_counts_it_once(tmp_path, accumulate):
+def test_sft_trainer_counts_it_once(tmp_path):
     trl = pytest.importorskip("trl")
     texts = Dataset.from_list([{"text": "gate router " * (1 + i % 4)} for i in range(8)])
     found, logged = [], []
@@ -107,7 +103,7 @@ def test_sft_trainer_counts_it_once(tmp_path, accumulate):
         model, gradients, callback = model_of(), Gradients(), CouplingCallback()
         turnout.couple(model, weight=weight, noise=False)
         given = arguments(
-            tmp_path, trl.SFTConfig, gradient_accumulation_steps=accumulate, logging_steps=1, bf16=False, max_length=24
+            tmp_path, trl.SFTConfig, gradient_accumulation_steps=2, logging_steps=1, bf16=False, max_length=24
         )
         made = trl.SFTTrainer(
             model, given, train_dataset=texts, processing_class=tiny_tokenizer(), callbacks=[gradients, callback]

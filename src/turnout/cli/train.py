@@ -11,7 +11,8 @@ from turnout.cli.verb import Json, print_json, verb
 _ERC = (
     "Couple the model: add the ERC loss, or what stands in for it as a control. Options as NAME=VALUE, separated by "
     "commas: alpha, weight, gradient (both, router, gate), reduction (mean, sum), noise (true, false), pairing (own, "
-    "permuted), normalised (true, false), layers (0+2), seed, term (erc, orthogonality). weight=0 only logs."
+    "permuted), normalised (true, false), layers (0+2), seed, place (gate, up, "
+    "activated, gated, output), term (erc, orthogonality). weight=0 only logs."
 )
 _NORMS = "Scale routers and gates down to the norms that they had along that run, which was trained with --erc."
 

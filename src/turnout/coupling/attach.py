@@ -9,10 +9,10 @@ Shapes: T tokens of a forward, batch · length flattened; N experts, H hidden si
 
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from turnout import ops
-from turnout.coupling.config import Alpha, CoupleConfig
+from turnout.coupling.config import Alpha, CoupleConfig, Place
 from turnout.coupling.places import check_place
 from turnout.coupling.term import Term, coupling_term
 from turnout.coupling.timing import Stopwatch
@@ -204,7 +204,16 @@ def couple(
     model: PreTrainedModel | MoE | nn.Module,
     alpha: Alpha = 1.0,
     weight: float = 1.0,
-    **options: Any,
+    *,
+    gradient: Literal["both", "router", "gate"] = "both",
+    reduction: Literal["mean", "sum"] = "mean",
+    noise: bool = True,
+    pairing: Literal["own", "permuted"] = "own",
+    normalised: bool = False,
+    layers: Collection[int] | None = None,
+    seed: int = 0,
+    place: Place = "gate",
+    term: Literal["erc", "orthogonality"] = "erc",
 ) -> Coupling:
     """Make a MoE add the ERC loss (arXiv 2512.23447) to its own loss whenever it trains; in place.
 
@@ -220,7 +229,15 @@ def couple(
         model: a transformers model, a MoE, or a PEFT model: the outermost one whose loss is used.
         alpha: α, at least 0; a mapping from decoder layer, or a function of the optimiser step.
         weight: of the term beside the model's own loss; 0 adds nothing and only notes figures for the callback.
-        **options: gradient, reduction, noise, pairing, normalised, layers, seed, term: see `CoupleConfig`.
+        gradient: what learns from the term: router rows and gate matrices, or one of the two.
+        reduction: mean or sum over layers.
+        noise: proxies are router rows with noise; False is the paper's ablation.
+        pairing: "permuted" pairs each proxy with another expert, a control.
+        normalised: M for rows and matrices of length 1, so that shrinking weights is no way out.
+        layers: decoder layers to couple; None: every MoE layer.
+        seed: of noise and permutation.
+        place: where in an expert M is read.
+        term: "orthogonality" of the router's rows instead, a baseline.
 
     Returns:
         The handle: `.step`, `.notes`, `.figures`; `uncouple(model)` undoes it.
@@ -230,7 +247,20 @@ def couple(
             is sharded already: couple it before `fully_shard`.
         RecipeError: an option that does not fit.
     """
-    return couple_as(model, CoupleConfig.of(alpha=alpha, weight=weight, **options))
+    config = CoupleConfig(
+        alpha=alpha,
+        weight=weight,
+        gradient=gradient,
+        reduction=reduction,
+        noise=noise,
+        pairing=pairing,
+        normalised=normalised,
+        layers=None if layers is None else tuple(layers),
+        seed=seed,
+        place=place,
+        term=term,
+    )
+    return couple_as(model, config)
 
 
 def couple_as(model: PreTrainedModel | MoE | nn.Module, config: CoupleConfig) -> Coupling:
