@@ -156,6 +156,17 @@ def test_a_stopped_call_goes_on(stop, made, dense, text, tmp_path, monkeypatch):
 fit_layer = module.fit_layer
 
 
+def test_what_a_kill_leaves_is_swept(made, dense, text, tmp_path):
+    for name in (".moe.tmp-1", ".moe.upcycling"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".moe.tmp-1" / "model.safetensors").write_bytes(b"half")
+    upcycle(dense, tmp_path / "moe", text, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["moe"]
+    (tmp_path / ".moe.upcycling").mkdir()  # killed after the last rename
+    upcycle(dense, tmp_path / "moe", text, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["moe"]
+
+
 def test_an_unfinished_folder_of_other_inputs(dense, text, tmp_path):
     def stopped(what, done, total, unit):
         raise KeyboardInterrupt

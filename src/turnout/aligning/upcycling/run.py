@@ -1,5 +1,6 @@
 """`upcycle`: a dense checkpoint in; a MoE of the same family's kind out, with the loss that it costs, stated."""
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -62,16 +63,21 @@ def upcycle(
         RecipeError: an option that does not fit. TaskError: text that cannot be read, or too little.
         RunError: an unfinished upcycling with other inputs beside `out`, or `out` cannot be written.
     """
-    config, out = UpcycleConfig.of(options), Path(out)
+    config, out = UpcycleConfig.of(options), Path(out).absolute()
     files = [text] if isinstance(text, str | Path) else list(text)
     _check_out(out)
     model = load_dense(dense, dtype, device, revision=revision)
     width = _width(model, config)
     windows = read_text(files, model.tokenizer, config)
     inputs = _inputs(model, config, windows)
+    unfinished = out.with_name(f".{out.name}.upcycling")
     if (out / FILE).exists():
-        return _finished(out, inputs, note)
-    with RunFolder.open(out.with_name(f".{out.name}.upcycling"), inputs) as work:
+        result = _finished(out, inputs, note)
+        shutil.rmtree(unfinished, ignore_errors=True)  # left where a call was killed in between
+        return result
+    with RunFolder.open(unfinished, inputs) as work:
+        for stale in out.parent.glob(f".{glob.escape(out.name)}.tmp-*"):
+            shutil.rmtree(stale, ignore_errors=True)
         layers = _layers(work, model, config, windows, progress)
         losses, equality, moe = _losses(work, model, config, windows, layers, width, progress)
         content = {

