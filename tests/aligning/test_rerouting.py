@@ -28,7 +28,7 @@ from turnout.models.tail import Tail
 from turnout.progress import silent
 from turnout.tasks.prompts import letter_ids
 
-FAMILIES = ("olmoe", "mixtral", "deepseek_v2", "deepseek_v3", "gpt_oss", "granitemoe")
+FAMILIES = ("olmoe", "mixtral", "deepseek_v2", "deepseek_v3", "gpt_oss", "granitemoe", "lfm2_moe")
 TRAIN, TEST = task_set(40, longest=6), task_set(9, seed=5, longest=6)
 OPTIONS = {"embedder": "model", "layers": "last-2"}
 DESCENT = {**OPTIONS, "steps": 5, "step_size": 3.0}
@@ -39,7 +39,9 @@ def steering_of(family="mixtral", padding="right"):
     asked, tested = prepare(moe, TRAIN, TEST, 1024)
     letters = Letters(asked, among_all=False)
     tail = Tail(moe, moe.layers[-2:] if len(moe.layers) == 3 else moe.layers[-1:], letters.wanted, "last", padding)
-    return Steering(tail), asked, tested
+    with tail.opened():
+        steering = Steering.checked(tail, tested.ids)
+    return steering, asked, tested
 
 
 def batch_of(steering, tested, questions):
@@ -73,14 +75,22 @@ def c3po(tmp_path_factory):
 def test_routing_that_is_put_in_place_is_routed(family):
     steering, _, tested = steering_of(family, "left" if family == "olmoe" else "right")
     with steering.tail.opened(), torch.no_grad():
-        steering.check(tested.ids)
+        assert steering.cached == (family != "lfm2_moe")
         batch, layers = batch_of(steering, tested, range(9)), steering.tail.layers
         own_BF = scores(layers, batch.heard.logits_BF)
         torch.testing.assert_close(own_BF, batch.heard.reading.routing_BF, rtol=1e-5, atol=1e-6)
         wanted_BF = 0.8 * own_BF + 0.2 * own_BF.roll(1, 0)
         put_BF = logits(layers, wanted_BF, batch.heard.logits_BF)
-        reading = steering.replaced(batch.prompts, batch.heard.entered, put_BF)
-        torch.testing.assert_close(reading.routing_BF, wanted_BF, rtol=1e-3, atol=1e-5)
+        readings = []
+        for often in (False, True):
+            held = steering.hold(batch.prompts, batch.heard.entered, often=often)
+            readings += [steering.replaced(held, put_BF) for _ in range(2)]
+            rows = torch.tensor([7, 0, 3])
+            some = steering.replaced(held.of_rows(rows), put_BF[rows])
+            torch.testing.assert_close(some.logits_BU, readings[0].logits_BU[rows], rtol=1e-4, atol=1e-5)
+        for reading in readings:
+            torch.testing.assert_close(reading.routing_BF, wanted_BF, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(reading.logits_BU, readings[0].logits_BU, rtol=1e-4, atol=1e-5)
     assert not any(m._forward_hooks for m in steering.tail.moe.model.modules())
     assert all("forward" not in m.__dict__ for m in steering.tail.moe.model.modules())
 
@@ -94,7 +104,7 @@ def test_only_the_last_token_is_rerouted():
         for side, added_BF in (("own", torch.zeros_like(heard.logits_BF)), ("other", heard.logits_BF.roll(3, 1) * 9)):
             said = seen.setdefault(side, [])
             handle = tail.layers[0].router.register_forward_hook(lambda _, __, out, said=said: said.append(out))
-            steering.added(prompts, heard.entered, added_BF)
+            steering.added(steering.hold(prompts, heard.entered, often=False), added_BF)
             handle.remove()
     (own,), (other,) = seen["own"], seen["other"]
     moved_T = (own[2] != other[2]).any(1) | (own[0] != other[0]).any(1)
@@ -110,8 +120,10 @@ def test_the_gradient_of_what_is_added(family):
     with steering.tail.opened():
         batch = batch_of(steering, tested, questions)
 
+        held = steering.hold(batch.prompts, batch.heard.entered)
+
         def losses(added_BF):
-            reading = steering.added(batch.prompts, batch.heard.entered, added_BF)
+            reading = steering.added(held, added_BF)
             return letter_losses(batch.letters, reading.logits_BU, batch.question_B, letter_B)
 
         added_BF = torch.zeros_like(batch.heard.logits_BF, dtype=torch.float64).requires_grad_()
@@ -129,16 +141,16 @@ def test_the_gradient_of_the_neighbours_loss(c3po):
     make, steering, tested = c3po
     with steering.tail.opened():
         method, batch = make(), batch_of(steering, tested, range(9))
-        own_BF = batch.heard.logits_BF
+        near, own_BF = method.near(batch), batch.heard.logits_BF
         at_BF = own_BF.clone().requires_grad_()
-        loss_B = method.neighbours_loss(batch, at_BF)
+        loss_B = method.neighbours_loss(near, at_BF)
         (gradient_BF,) = torch.autograd.grad(loss_B.sum(), at_BF)
         with torch.no_grad():
-            after_B = method.neighbours_loss(batch, own_BF + descent(gradient_BF, ReroutingConfig(step_size=1e-2)))
+            after_B = method.neighbours_loss(near, own_BF + descent(gradient_BF, ReroutingConfig(step_size=1e-2)))
         assert loss_B[-1] == 0
         assert not gradient_BF[-1].any()
         assert bool((after_B[:-1] < loss_B[:-1]).all())
-        alone = make().neighbours_loss(batch_of(steering, tested, [2]), own_BF[2:3])
+        alone = method.neighbours_loss(method.near(batch_of(steering, tested, [2])), own_BF[2:3])
     torch.testing.assert_close(alone, loss_B[2:3], rtol=1e-4, atol=1e-5)
 
 
@@ -187,13 +199,13 @@ def test_kernel_regression_takes_the_alpha_of_least_loss(c3po):
     make, steering, tested = c3po
     with steering.tail.opened(), torch.no_grad():
         method, batch = make(surrogate="kernel-regression"), batch_of(steering, tested, range(9))
-        chosen_BF, alpha = method.regress(batch)
+        (chosen_BF, alpha), near = method.regress(batch), method.near(batch)
         losses = []
         for given in ALPHAS:
             blend_BF, _ = make(surrogate="kernel-regression", alpha=given).regress(batch)
-            losses.append(method.neighbours_loss(batch, blend_BF))
+            losses.append(method.neighbours_loss(near, blend_BF))
         best_B = torch.stack(losses).amin(0)
-        torch.testing.assert_close(method.neighbours_loss(batch, chosen_BF), best_B)
+        torch.testing.assert_close(method.neighbours_loss(near, chosen_BF), best_B)
         assert set(alpha[:-1]) - {1.0}
         index_k, weight_k = method.references.index_Nk[0], method.references.weight_Nk[0]
         mean_F = (weight_k.unsqueeze(1) * method.routing_SF[index_k]).sum(0)

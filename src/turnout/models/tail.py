@@ -157,7 +157,7 @@ class Tail:
                 again = self.resume(prompts, entered)
             except (RuntimeError, TypeError, ValueError, AttributeError):  # a family's own code met what it cannot take
                 again = None
-            if again is not None and _alike(whole, again, self.moe.model.dtype):
+            if again is not None and alike(whole, again, self.moe.model.dtype):
                 return
         self._below = ()
 
@@ -284,7 +284,7 @@ def _read_tokens(batch: PaddedBatch, tokens: Tokens) -> tuple[Tensor, Tensor]:
     return place_BR, real_BR / real_BR.sum(1, keepdim=True)
 
 
-def _alike(one: Reading, other: Reading, dtype: torch.dtype) -> bool:
+def alike(one: Reading, other: Reading, dtype: torch.dtype) -> bool:
     """Whether two readings agree up to the rounding of the model's dtype."""
     slack = 256 * torch.finfo(dtype).eps
     pairs = ((one.logits_BU, other.logits_BU), (one.routing_BF, other.routing_BF))

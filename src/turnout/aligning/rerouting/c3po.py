@@ -21,11 +21,28 @@ from turnout.aligning.flops import count
 from turnout.aligning.rerouting.question import Batch, Rerouted, descent, letter_losses
 from turnout.aligning.rerouting.references import References, median_distance
 from turnout.aligning.rerouting.scores import core, logits, scores
-from turnout.aligning.rerouting.steering import Steering
+from turnout.aligning.rerouting.steering import Held, Steering
 from turnout.aligning.states import EnteredStates
 
 STEPS = 10
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Neighbours of a batch's questions, as rows of one.
+
+    Attributes:
+        row_R: whose neighbour it is, by its place in the batch.
+        question_R: which training question it is.
+        weight_R: K_j / ΣK.
+        held: their prompts.
+    """
+
+    row_R: Tensor
+    question_R: Tensor
+    weight_R: Tensor
+    held: Held
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +99,8 @@ class C3PO:
             alone_B[:] = True
         moved_BF = own_BF.where(alone_B.unsqueeze(1), moved_BF)
         with torch.no_grad():
-            reading = self.steering.replaced(batch.prompts, batch.heard.entered, moved_BF)
+            held = self.steering.hold(batch.prompts, batch.heard.entered, often=False)
+            reading = self.steering.replaced(held, moved_BF)
         after = batch.letters.read(reading.logits_BU, batch.question_B)
         answers = Answers(
             batch.base.predicted_B.where(alone_B, after.predicted_B),
@@ -103,12 +121,10 @@ class C3PO:
     def descend(self, batch: Batch) -> Tensor:
         """NGD: logits [B, F] after steps of gradient descent on ΣK_j·CE(f(x_j, ω), y_j) / ΣK."""
         own_BF, core_BF = batch.heard.logits_BF, self._core(batch)
-        added_BF = torch.zeros_like(own_BF)
-        for _ in range(self.steps):
+        added_BF, near = torch.zeros_like(own_BF), self.near(batch)
+        for _ in range(self.steps if near else 0):
             taken_BF = added_BF.requires_grad_()
-            loss_B = self.neighbours_loss(batch, own_BF + taken_BF)
-            if not loss_B.requires_grad:  # nobody has a neighbour
-                break
+            loss_B = self.neighbours_loss(near, own_BF + taken_BF)
             (gradient_BF,) = torch.autograd.grad(loss_B.sum(), taken_BF)
             added_BF = taken_BF.detach() + descent(gradient_BF * core_BF, self.config)
         return own_BF + added_BF.detach()
@@ -123,7 +139,8 @@ class C3PO:
         blends = [self._blend(batch, own_BF, mean_BF, alpha) for alpha in tried]
         if given is not None:
             return blends[0], [given] * len(own_BF)
-        loss_AB = torch.stack([self.neighbours_loss(batch, blend_BF) for blend_BF in blends])
+        near = self.near(batch)
+        loss_AB = torch.stack([self.neighbours_loss(near, blend_BF) for blend_BF in blends])
         best_B = len(tried) - 1 - loss_AB.flip(0).argmin(0)  # of equals the one that changes least
         chosen_BF = torch.stack(blends)[best_B, torch.arange(len(own_BF))]
         return chosen_BF, [tried[i] for i in best_B.tolist()]
@@ -140,18 +157,26 @@ class C3PO:
             logits_BF = self._blend(batch, omega_BF, mean_BF, 0.5 if alpha is None else alpha)
         return logits_BF
 
-    def neighbours_loss(self, batch: Batch, logits_BF: Tensor) -> Tensor:
-        """ΣK_j·CE(f(x_j, ω), y_j)/ΣK [B]: each question's routing put in the place of its neighbours' own."""
+    def near(self, batch: Batch) -> Near | None:
+        """The neighbours of `batch`, ready to be run; None if there are none."""
         index_Bk, weight_Bk = (x[batch.question_B] for x in (self.references.index_Nk, self.references.weight_Nk))
         row_R, at_R = (index_Bk >= 0).nonzero(as_tuple=True)
-        loss_B = logits_BF.new_zeros(len(logits_BF))
         if not len(row_R):
+            return None
+        question_R = index_Bk[row_R, at_R]
+        prompts = [self.letters.asked.ids[j] for j in question_R.tolist()]
+        held = self.steering.hold(prompts, self.states.get(question_R.tolist()))
+        return Near(row_R, question_R, weight_Bk[row_R, at_R], held)
+
+    def neighbours_loss(self, near: Near | None, logits_BF: Tensor) -> Tensor:
+        """ΣK_j·CE(f(x_j, ω), y_j)/ΣK [B]: each question's routing put in the place of its neighbours' own."""
+        loss_B = logits_BF.new_zeros(len(logits_BF))
+        if near is None:
             return loss_B
-        near_R, asked = index_Bk[row_R, at_R], self.letters.asked
-        prompts = [asked.ids[j] for j in near_R.tolist()]
-        reading = self.steering.replaced(prompts, self.states.get(near_R.tolist()), logits_BF[row_R])
-        loss_R = letter_losses(self.letters, reading.logits_BU, near_R, asked.answer_S[near_R])
-        return loss_B.index_add(0, row_R, weight_Bk[row_R, at_R] * loss_R)
+        reading = self.steering.replaced(near.held, logits_BF[near.row_R])
+        answer_R = self.letters.asked.answer_S[near.question_R]
+        loss_R = letter_losses(self.letters, reading.logits_BU, near.question_R, answer_R)
+        return loss_B.index_add(0, near.row_R, near.weight_R * loss_R)
 
     def _near(self, question: int) -> list[int]:
         return [j for j in self.references.index_Nk[question].tolist() if j >= 0]

@@ -18,7 +18,7 @@ from turnout.aligning.config import ReroutingConfig
 from turnout.aligning.flops import count
 from turnout.aligning.questions import Asked
 from turnout.aligning.rerouting.question import Batch, Rerouted, descent, letter_losses
-from turnout.aligning.rerouting.steering import Steering
+from turnout.aligning.rerouting.steering import Held, Steering
 
 STEPS = 50
 
@@ -72,40 +72,39 @@ class Oracle:
 
     def flops(self, batch: Batch, table: pl.DataFrame) -> float:
         """Operations of a step, of `batch`'s question, times the steps that a question took in the mean; no control."""
-        left, letter_B = torch.arange(1), self.asked.answer_S[batch.question_B]
+        letter_B, held = self.asked.answer_S[batch.question_B], self._held(batch)
 
         def attempt(gradient: bool) -> None:
             taken = torch.zeros_like(batch.heard.logits_BF, requires_grad=gradient)
-            loss, _ = self._try(batch, left, taken, letter_B)
+            loss, _ = self._try(batch, held, torch.arange(1), taken, letter_B)
             if gradient:
                 torch.autograd.grad(loss.sum(), taken)
 
-        steps = table["steps"].replace(-1, self.steps).cast(pl.Float64)
-        asked_again = float((steps > 0).cast(pl.Float64).sum()) / len(steps)  # once more, after the last step
-        return float(steps.sum()) / len(steps) * count(lambda: attempt(True)) + asked_again * count(
-            lambda: attempt(False)
-        )
+        steps = table["steps"].replace(-1, self.steps).to_numpy()
+        begun = (steps > 0).mean()
+        once = count(lambda: self._held(batch)) + count(lambda: attempt(False))  # one more look after the last step
+        return float(begun * once + steps.mean() * count(lambda: attempt(True)))
 
     def descend(self, batch: Batch, letter_B: Tensor) -> Descent:
         """Descend on −log p(letter) until that letter is the greatest, for at most so many steps."""
         predicted_B, logprob_B = batch.base.predicted_B.clone(), batch.base.logprob_B.clone()
-        most = self.steps
-        steps_B = torch.where(predicted_B == letter_B, 0, -1)
-        left, added_BF = (steps_B < 0).nonzero().flatten(), torch.zeros_like(batch.heard.logits_BF)
-        for step in range(most + 1) if most else ():
-            if not len(left):
-                break
-            taken = added_BF[left].requires_grad_(step < most)
-            loss, answers = self._try(batch, left, taken, letter_B)
+        steps_B, added_BF = torch.where(predicted_B == letter_B, 0, -1), torch.zeros_like(batch.heard.logits_BF)
+        left = (steps_B < 0).nonzero().flatten()
+        if not self.steps or not len(left):
+            return Descent(Answers(predicted_B, logprob_B), steps_B)
+        held = self._held(batch).of_rows(left)
+        for step in range(self.steps + 1):
+            taken = added_BF[left].requires_grad_(step < self.steps)
+            loss, answers = self._try(batch, held, left, taken, letter_B)
             predicted_B[left], logprob_B[left] = answers.predicted_B, answers.logprob_B
-            reached = answers.predicted_B == letter_B[left]
-            steps_B[left[reached]] = step
-            if step < most and not bool(reached.all()):
-                (gradient,) = torch.autograd.grad(loss[~reached].sum(), taken)
-                left = left[~reached]
-                added_BF[left] += descent(gradient[~reached], self.config)
-            else:
+            far = (answers.predicted_B != letter_B[left]).nonzero().flatten()
+            steps_B[left[answers.predicted_B == letter_B[left]]] = step
+            if step == self.steps or not len(far):
                 break
+            (gradient,) = torch.autograd.grad(loss[far].sum(), taken)
+            if len(far) < len(left):
+                left, held = left[far], held.of_rows(far)
+            added_BF[left] += descent(gradient[far], self.config)
         return Descent(Answers(predicted_B, logprob_B), steps_B)
 
     def wrong_letters(self, batch: Batch) -> Tensor:
@@ -122,12 +121,13 @@ class Oracle:
             chosen.append(other[int(drawn_N[i] * len(other))])
         return torch.tensor(chosen)
 
-    def _try(self, batch: Batch, left: Tensor, added: Tensor, letter_B: Tensor) -> tuple[Tensor, Answers]:
-        """Loss of each of the questions that are `left`, and their answers."""
-        prompts, entered = [batch.prompts[i] for i in left.tolist()], batch.heard.entered
+    def _held(self, batch: Batch) -> Held:
+        return self.steering.hold(batch.prompts, batch.heard.entered)
+
+    def _try(self, batch: Batch, held: Held, left: Tensor, added: Tensor, letter_B: Tensor) -> tuple[Tensor, Answers]:
+        """Loss of each of the questions that are `left` and held, and their answers."""
         with torch.set_grad_enabled(added.requires_grad):
-            states = [entered[i] for i in left.tolist()] if entered else []
-            reading = self.steering.added(prompts, states, added)
+            reading = self.steering.added(held, added)
             loss = letter_losses(batch.letters, reading.logits_BU, batch.question_B[left], letter_B[left])
         return loss, batch.letters.read(reading.logits_BU.detach(), batch.question_B[left])
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoELayer
 from turnout.models.intervene import add_to_logits
+from turnout.models.last_token import LastToken
 from turnout.models.padding import pad
-from turnout.models.tail import Reading, Tail
+from turnout.models.tail import Reading, Tail, alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,70 @@ class Heard:
 
 
 @dataclass(frozen=True, eq=False)
-class Steering:
-    """Changes the routing of the tail's layers; use it inside `tail.opened()`."""
+class Held:
+    """Prompts ready to be run through the tail, more than once where `last` keeps all but their last tokens.
+
+    Attributes:
+        tail: the layers that are run.
+        prompts: token ids.
+        entered: what entered the tail, [T, H] of each.
+        last: their last tokens alone; None: whole prompts are run.
+    """
 
     tail: Tail
+    prompts: Sequence[Sequence[int]]
+    entered: Sequence[Tensor]
+    last: LastToken | None
+
+    @property
+    def last_B(self) -> Tensor:  # noqa: N802  a shape suffix
+        """Places of the last tokens in the flattened batch that a router sees."""
+        if self.last is not None:
+            return torch.arange(len(self.prompts))
+        return pad(self.prompts, self.tail.padding, torch.device("cpu")).last_B
+
+    def read(self) -> Reading:
+        """A forward; with gradient if on."""
+        return self.tail.resume(self.prompts, self.entered) if self.last is None else self.last.read()
+
+    def of_rows(self, rows: Tensor) -> "Held":
+        """The same of some of the prompts."""
+        chosen = rows.tolist()
+        prompts, last = [self.prompts[i] for i in chosen], None if self.last is None else self.last.of_rows(rows)
+        return Held(self.tail, prompts, [self.entered[i] for i in chosen] if self.entered else [], last)
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """Changes the routing of the tail's layers; use it inside `tail.opened()`.
+
+    Attributes:
+        tail: the layers.
+        cached: whether the family lets its last tokens be run alone: the same figures, far sooner.
+    """
+
+    tail: Tail
+    cached: bool = False
+
+    @classmethod
+    @torch.no_grad()
+    def checked(cls, tail: Tail, prompts: Sequence[Sequence[int]]) -> "Steering":
+        """See that routers' own logits, put in their place again, change nothing; and whether last tokens run alone.
+
+        Raises:
+            ModelError: a family whose scores do not follow from the product of hidden states and router rows alone.
+        """
+        slow, fast, dtype = cls(tail), cls(tail, cached=True), tail.moe.model.dtype
+        heard = slow.hear(prompts)
+        if not alike(heard.reading, slow.replaced(slow.hold(prompts, heard.entered), heard.logits_BF), dtype):
+            expected = "routers whose own logits, put in their place again, change nothing"
+            raise ModelError(tail.moe.model_id, expected=expected, came="other answers")
+        try:
+            held = fast.hold(prompts, heard.entered)
+            again = [fast.replaced(held, heard.logits_BF) for _ in range(2)]  # a cache must survive its use
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # caches that a family has of its own
+            return slow
+        return fast if all(alike(heard.reading, reading, dtype) for reading in again) else slow
 
     @property
     def widths(self) -> list[int]:
@@ -49,7 +110,7 @@ class Steering:
 
     def hear(self, prompts: Sequence[Sequence[int]]) -> Heard:
         """The whole model as it is, without gradient."""
-        last_B, said = self._last(prompts), {}
+        last_B, said = pad(prompts, self.tail.padding, torch.device("cpu")).last_B, {}
 
         def listener(layer: MoELayer) -> Callable[..., None]:
             def listen(_: nn.Module, __: object, output: Any) -> None:
@@ -63,40 +124,24 @@ class Steering:
             reading, entered = self.tail.whole(prompts)
         return Heard(reading, entered, torch.cat([said[layer.layer] for layer in self.tail.layers], 1))
 
-    def added(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor], added_BF: Tensor) -> Reading:
+    def hold(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor], often: bool = True) -> Held:
+        """Prompts to be run with changed routing; once only unless `often`."""
+        alone = self.cached and often and all(len(prompt) > 1 for prompt in prompts)
+        return Held(self.tail, prompts, entered, LastToken.of(self.tail, prompts, entered) if alone else None)
+
+    def added(self, held: Held, added_BF: Tensor) -> Reading:
         """The tail with `added_BF` added to each last token's router logits."""
-        with self._changed(prompts, added_BF, lambda own_BE, added_BE: added_BE.to(own_BE)):
-            return self.tail.resume(prompts, entered)
+        with self._changed(held, added_BF, lambda own_BE, added_BE: added_BE.to(own_BE)):
+            return held.read()
 
-    def replaced(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor], logits_BF: Tensor) -> Reading:
+    def replaced(self, held: Held, logits_BF: Tensor) -> Reading:
         """The tail with `logits_BF` in place of each last token's router logits."""
-        with self._changed(prompts, logits_BF, lambda own_BE, new_BE: new_BE.to(own_BE) - own_BE):
-            return self.tail.resume(prompts, entered)
-
-    @torch.no_grad()
-    def check(self, prompts: Sequence[Sequence[int]]) -> None:
-        """See that a router's own logits, put in their place again, change nothing.
-
-        Raises:
-            ModelError: they do: its scores do not follow from the product of hidden states and router rows alone.
-        """
-        heard = self.hear(prompts)
-        again = self.replaced(prompts, heard.entered, heard.logits_BF)
-        slack = 256 * torch.finfo(self.tail.moe.model.dtype).eps
-        for one, other in ((heard.reading.logits_BU, again.logits_BU), (heard.reading.routing_BF, again.routing_BF)):
-            if not bool((one - other).abs().max() <= slack * one.abs().max()):
-                expected = "routers whose own logits, put in their place again, change nothing"
-                raise ModelError(self.tail.moe.model_id, expected=expected, came="other answers")
-
-    def _last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Places of the last tokens in the flattened batch, as the tail pads it."""
-        return pad(prompts, self.tail.padding, torch.device("cpu")).last_B
+        with self._changed(held, logits_BF, lambda own_BE, new_BE: new_BE.to(own_BE) - own_BE):
+            return held.read()
 
     @contextmanager
-    def _changed(
-        self, prompts: Sequence[Sequence[int]], values_BF: Tensor, change: Callable[[Tensor, Tensor], Tensor]
-    ) -> Iterator[None]:
-        last_B = self._last(prompts)
+    def _changed(self, held: Held, values_BF: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+        last_B = held.last_B
 
         def adding(value_BE: Tensor) -> Callable[[Tensor], Tensor]:
             def add(logits_TE: Tensor) -> Tensor:

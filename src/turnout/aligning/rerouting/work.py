@@ -60,8 +60,7 @@ class Work:
 
     def run(self) -> Found:
         """Ask all tested questions with changed routing."""
-        steering, timings = Steering(self.tail), dict[str, float]()
-        steering.check(self.tested.ids[:4])
+        steering, timings = Steering.checked(self.tail, self.tested.ids[:4]), dict[str, float]()
         started = time.monotonic()
         method, figures = self._oracle(steering) if self.config.method == "oracle" else self._c3po(steering, timings)
         prepared = time.monotonic()
