@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from turnout.sparsity.analysis.frontier import MARGIN
 from turnout.training.recipe import Recipe, Section
 
 
@@ -74,6 +75,8 @@ class SweepRecipe(Recipe):
         budget: tokens or FLOPs of each trial.
         seeds: each shape is trained once with each of them: paired weights and text.
         ask: what the trained models are asked.
+        margin: when the analysis calls a curve monotone: the rise per doubling of the experts, as a share of the
+            curve's range, that does not matter. Part of the recipe, so that it is fixed before there is a curve.
     """
 
     base: dict[str, Any]
@@ -81,6 +84,7 @@ class SweepRecipe(Recipe):
     budget: Budget
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     ask: Asked = Asked()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from turnout.errors import RunError
 from turnout.runs import RunFolder
+from turnout.sparsity.analysis.frontier import FRONTIER_FILE
 from turnout.sparsity.sweep.trials import Trial
 
 SCHEMA, SWEEP_FILE = 1, "sweep.json"
@@ -47,6 +48,10 @@ class SweepResult:
     def shapes(self) -> pl.DataFrame:
         """One row a trial: shape, parameters, FLOPs, tpp and whether it failed."""
         return pl.DataFrame([_row(trial) for trial in self.trials], infer_schema_length=None)
+
+    def frontier(self) -> dict[str, Any]:
+        """What the trials say together, frontier.json: `turnout.sparsity.analysis.frontier.frontier`."""
+        return RunFolder.read(self.path).read_json(FRONTIER_FILE)
 
     def to_dict(self) -> dict[str, Any]:
         """Exactly sweep.json, as a copy."""

@@ -9,6 +9,7 @@ from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.runs.digest import sha256
 from turnout.runs.json_files import read_object
+from turnout.sparsity.analysis.frontier import FRONTIER_FILE, frontier, frontier_tables
 from turnout.sparsity.sweep.estimate import Estimate, estimate
 from turnout.sparsity.sweep.local import run_local
 from turnout.sparsity.sweep.on_ray import run_on_ray
@@ -74,9 +75,11 @@ def sweep(
             watch(trial.name, _state(run.path, trial))
         _Attempts(watch).run(jobs, processes, engine)
         content, tables = gather(made, left_out, [_outcome(run.path, trial) for trial in made])
-        for name, table in tables.items():
+        said = frontier(content, recipe.margin)
+        for name, table in (tables | frontier_tables(said)).items():
             run.write_table(name, table)
         run.write_json(SWEEP_FILE, content)
+        run.write_json(FRONTIER_FILE, said)
         run.finish(seed=list(recipe.seeds))
         return SweepResult.load(run.path)
 

@@ -1,0 +1,178 @@
+"""What one change does, everything else alike: differences paired by seed, with Student intervals.
+
+Equal training loss is reached by interpolation: two families of shapes (the same numbers of experts under two learning
+rates, say) give two curves of a measure over training loss; their mean difference where both have losses is one number
+a seed. Ours: the paper (arXiv 2508.18672) compares single runs of like loss by eye.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from turnout.sparsity.analysis.intervals import FEWEST, excludes_zero, interval
+from turnout.sparsity.analysis.shapes import AUDIT, AUDITED, NEARLY, TRAINING, Shape, curve_name, paired_values
+
+MEASURES = ("loss", "accuracy")
+_WORSE = {"loss": 1, "accuracy": -1}
+_STEPS = 9  # training losses at which two families are held against each other
+_FEWEST_SHAPES = 3  # of a family, to be interpolated
+_SAME_LOSS = ("learning_rate", "initializer_range", "budget")
+
+
+def effects(shapes: Sequence[Shape], curves: Sequence[Sequence[Shape]], tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """Every contrast that the grid allows: `top_k`, `dense`, and at equal training loss the others.
+
+    Returns:
+        One dict a (contrast, task, measure): `effect`, `contrast` (in words: first − second), `difference`, `low`,
+        `high`, `n` seeds, `verdict` ("better", "worse", "cannot tell": the first against the second; None with fewer
+        than three seeds) and `reason` (why there is no verdict).
+    """
+    return [*_of_top_k(shapes, tasks), *_of_dense(shapes, tasks), *_at_equal_loss(curves, tasks)]
+
+
+def audit_slopes(curves: Sequence[Sequence[Shape]]) -> list[dict[str, Any]]:
+    """How much audit measures change per doubling of the experts: the mean of the seeds' least-squares slopes.
+
+    A slope is no evidence of stronger committees by itself: all three depend on the number of experts alone.
+    """
+    made = []
+    for at, curve in enumerate(curves):
+        for measure in AUDITED:
+            points, seeds, y = paired_values(curve, AUDIT, measure)
+            if not points:
+                continue
+            x = np.log2([shape.trial["experts"] for shape in points])
+            slopes = [float(np.polyfit(x, row, 1)[0]) for row in y] if len(points) > 1 else []
+            made.append({"curve": at, "measure": measure, "seeds": seeds, **_judged(slopes, ("rises", "falls"))})
+    return made
+
+
+def _of_top_k(shapes: Sequence[Shape], tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """Neighbouring K at equal TPP: of the same experts, so that only more of them are chosen."""
+    keys = ("experts", "expert_width")
+    for shape in shapes:
+        larger = [
+            other
+            for other in shapes
+            if other.trial["top_k"] > shape.trial["top_k"]
+            and other.same(shape)
+            and all(other.trial[key] == shape.trial[key] for key in keys)
+            and abs(other.trial["tpp"] / shape.trial["tpp"] - 1) <= NEARLY
+        ]
+        if larger and not shape.trial["dense"]:
+            first = min(larger, key=lambda other: other.trial["top_k"])
+            k = f"K {first.trial['top_k']} − K {shape.trial['top_k']}"
+            words = f"{k} at {_experts(shape)}, width {shape.trial['hidden_size']}, TPP {shape.trial['tpp']:.3g}"
+            yield from _paired("top_k", words, first, shape, tasks)
+
+
+def _of_dense(shapes: Sequence[Shape], tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """Each MoE against the dense model of its active budget."""
+    for dense in (shape for shape in shapes if shape.trial["dense"]):
+        for moe in shapes:
+            if not moe.trial["dense"] and moe.budget == dense.budget and moe.same(dense):
+                words = f"{_experts(moe)}, K {moe.trial['top_k']} − dense, width {moe.trial['hidden_size']}"
+                yield from _paired("dense", words, moe, dense, tasks)
+
+
+def _at_equal_loss(curves: Sequence[Sequence[Shape]], tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """Families that differ in learning rate alone, in initialisation alone, or in active budget alone."""
+    for effect in _SAME_LOSS:
+        for one, other in _neighbours(curves, effect):
+            words = f"{_named(one[0], effect)} − {_named(other[0], effect)}"
+            for task in tasks:
+                for measure in MEASURES:
+                    made = {"effect": effect, "contrast": words, "task": task, "measure": measure}
+                    yield made | _over_losses(one, other, task, measure)
+
+
+def _neighbours(curves: Sequence[Sequence[Shape]], effect: str) -> Iterable[tuple[Sequence[Shape], Sequence[Shape]]]:
+    """Pairs of curves with the next value of `effect`, the larger first, all else alike."""
+    groups: dict[tuple[Any, ...], list[Sequence[Shape]]] = {}
+    for curve in curves:
+        groups.setdefault(_all_but(curve[0], effect), []).append(curve)
+    for group in groups.values():
+        in_order = sorted(
+            group, key=lambda curve: (_value(curve[0], effect) is not None, _value(curve[0], effect) or 0)
+        )
+        yield from ((larger, smaller) for smaller, larger in pairwise(in_order) if _differ(smaller, larger, effect))
+
+
+def _differ(one: Sequence[Shape], other: Sequence[Shape], effect: str) -> bool:
+    return bool(_value(one[0], effect) != _value(other[0], effect))
+
+
+def _all_but(shape: Shape, effect: str) -> tuple[Any, ...]:
+    recipe = [shape.trial[key] for key in ("learning_rate", "initializer_range") if key != effect]
+    body = [shape.trial[key] for key in ("hidden_size", "layers", "top_k", "expert_width")]
+    return tuple(recipe if effect == "budget" else [*recipe, *body])
+
+
+def _value(shape: Shape, effect: str) -> float | None:
+    return shape.budget if effect == "budget" else shape.trial[effect]
+
+
+def _named(shape: Shape, effect: str) -> str:
+    if effect == "budget":
+        return f"{shape.trial['parameters']['active']:,} active ({curve_name(shape)})"
+    value = shape.trial[effect]
+    names = {"learning_rate": "lr", "initializer_range": "init"}
+    return f"{names[effect]} {'default' if value is None else f'{value:g}'} ({curve_name(shape)})"
+
+
+def _over_losses(one: Sequence[Shape], other: Sequence[Shape], task: str, measure: str) -> dict[str, Any]:
+    """The mean difference at equal training loss, seed by seed."""
+    differences = []
+    curves = [_by_loss(family, task, measure) for family in (one, other)]
+    for seed in sorted(curves[0].keys() & curves[1].keys()):
+        (x, y), (u, v) = curves[0][seed], curves[1][seed]
+        low, high = max(x[0], u[0]), min(x[-1], u[-1])
+        if low < high:
+            at = np.linspace(low, high, _STEPS)
+            differences.append(float((np.interp(at, x, y) - np.interp(at, u, v)).mean()))
+    if not differences:
+        reason = f"no seed has {_FEWEST_SHAPES} shapes of both with training losses that overlap"
+        return _difference([], measure) | {"reason": reason}
+    return _difference(differences, measure)
+
+
+def _by_loss(family: Sequence[Shape], task: str, measure: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Each seed's training losses, ascending, and the measure there."""
+    pairs: dict[int, list[tuple[float, float]]] = {}
+    for shape in family:
+        losses, values = shape.of(TRAINING, "loss"), shape.of(task, measure)
+        for seed in losses.keys() & values.keys():
+            pairs.setdefault(seed, []).append((losses[seed], values[seed]))
+    kept = {seed: np.array(sorted(of)) for seed, of in pairs.items() if len(of) >= _FEWEST_SHAPES}
+    return {seed: (of[:, 0], of[:, 1]) for seed, of in kept.items()}
+
+
+def _paired(effect: str, words: str, one: Shape, other: Shape, tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """Both measures of every task, one − other."""
+    for task in tasks:
+        for measure in MEASURES:
+            a, b = one.of(task, measure), other.of(task, measure)
+            differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+            made = {"effect": effect, "contrast": words, "task": task, "measure": measure}
+            yield made | _difference(differences, measure)
+
+
+def _difference(differences: Sequence[float], measure: str) -> dict[str, Any]:
+    """The mean difference and whether it is better or worse."""
+    found = _judged(differences, ("worse", "better") if _WORSE[measure] > 0 else ("better", "worse"))
+    return {"difference": found.pop("mean"), **found}
+
+
+def _judged(values: Sequence[float], words: tuple[str, str]) -> dict[str, Any]:
+    """An interval with its verdict: the first word above 0, the second below."""
+    found = interval(values)
+    if found["n"] < FEWEST:
+        return {**found, "verdict": None, "reason": f"{found['n']} seeds: three at least are needed"}
+    word = words[0 if found["mean"] > 0 else 1] if excludes_zero(found) else "cannot tell"
+    return {**found, "verdict": word, "reason": None}
+
+
+def _experts(shape: Shape) -> str:
+    return f"{shape.trial['experts']} experts"
