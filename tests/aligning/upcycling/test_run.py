@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from auditing.few import few_draws
 from tiny import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -185,7 +186,8 @@ def test_bfloat16_stays(text, tmp_path):
     assert moe.layers[0].router.weight.dtype == base.dtype
 
 
-def test_it_can_be_audited(made, tmp_path):
+def test_it_can_be_audited(made, tmp_path, monkeypatch):
+    few_draws(monkeypatch.setattr)
     asked = tmp_path / "asked.jsonl"
     rows = [
         {"question": f"{i}?", "choices": ["a", "b"], "subject": str(i % 4), "domain": str(i % 2)} for i in range(12)
