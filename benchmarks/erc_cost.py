@@ -1,10 +1,10 @@
 """What the ERC loss costs a training step, in time and memory: `python benchmarks/erc_cost.py`. One thread.
 
 Steps with and without it alternate; the least processor time of each is compared, so that other work on the machine
-disturbs little. (a) the embedded model, 8 × 512 tokens; (b) one layer of the paper's 3B model, 4,096 tokens. Beside the measured
-share stands the FLOP bound: M's products over the products of the whole step, once as the paper counts (forward and
-twice that backward: three), once with M's products computed again in backward, as here (four). Prints Markdown. With
-`--smoke`, a small instance that only shows that it runs.
+disturbs little. (a) the embedded model, 8 × 512 tokens; (b) one layer of the paper's 3B model, 4,096 tokens. Beside the
+measured share stands the FLOP bound: M's products over the products of the whole step, once as the paper counts
+(forward and twice that backward: three), once with M's products computed again in backward, as here (four). Prints
+Markdown. With `--smoke`, a small instance that only shows that it runs.
 """
 
 import argparse
