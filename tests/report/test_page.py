@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from report.synthetic import write_run
 
 from turnout.errors import RunError
 from turnout.report import figures, read_run, render, write_report
-from turnout.report.assembling import escaped_json, packed
+from turnout.report.assembling import _parsed_once, escaped_json, packed
 
 SOURCES = Path(figures.__file__).parent
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "background"}
@@ -143,3 +144,15 @@ def test_page_may_be_written_again(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", 1, 4)
     assert write_report(path) == write_report(path) == path / "report.html"
     assert read_run(path).layer_numbers == [0]
+
+
+def test_plotly_is_parsed_once_where_it_is_made_as_expected() -> None:
+    made = "(function(root, factory) {} (typeof self !== 'undefined' ? self : this, () => {\nlet a = '}));';\n}));\n"
+    expected = (
+        "(function(root, factory) {} (typeof self !== 'undefined' ? self : this, (() => {\nlet a = '}));';\n})));"
+    )
+    assert _parsed_once(made) == expected
+    for other in ("(() => {\n}));\n", made + "more()", made + made):
+        assert _parsed_once(other) == other
+    plotly = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    assert len(_parsed_once(plotly)) == len(plotly) + 2  # this release of plotly is

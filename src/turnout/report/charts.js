@@ -21,18 +21,25 @@ function plain(text, longest) {
   return "\u2068" + label(text, longest).replace(/[&<>%$]/g, (letter) => entity[letter]) + "\u2069";
 }
 
-/** Numbers stored as base64 of little-endian float32: row(i, j, …) is the innermost vector at that place. */
+/** Numbers stored as base64 of little-endian float32, read when first asked for: row(i, j, …) is the innermost vector. */
 function unpack(packed) {
-  const bytes = Uint8Array.from(atob(packed.bytes), (letter) => letter.charCodeAt(0));
-  const numbers = new Float32Array(bytes.buffer);
   const width = packed.shape.at(-1);
+  let numbers = null;
   return {
     shape: packed.shape,
     row: (...place) => {
+      numbers ??= float32(packed.bytes);
       const start = place.reduce((sum, index, axis) => sum * packed.shape[axis] + index, 0);
       return numbers.subarray(start * width, (start + 1) * width);
     },
   };
+}
+
+function float32(base64) {
+  const letters = atob(base64);
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at += 1) bytes[at] = letters.charCodeAt(at); // several times Uint8Array.from
+  return new Float32Array(bytes.buffer);
 }
 
 function colours() {

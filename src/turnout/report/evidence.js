@@ -84,7 +84,7 @@ function writeMasking() {
   run.masking.forEach((entry, index) => {
     const id = `masking-${index}`;
     const node = make("figure", { id, className: "figure", role: "img" });
-    node.style.height = `${30 * entry.rows.length + 130}px`;
+    node.style.height = `${30 * entry.rows.length + (narrow() ? 220 : 110)}px`; // a narrow legend has a line for each mark
     const rows = entry.rows.map((row) => make("tr", {}, make("td", { className: "left" }, row.layer === "all" ? "all layers" : `layer ${row.layer}`), make("td", { className: "left" }, row.set + (row.fallback ? " (fallback)" : "")),
       make("td", {}, String(row.size)), make("td", {}, show(row.mass)), make("td", {}, show(row.drop), bounds(row.interval)), ...[row.random, row.matched].map((of) => make("td", {}, show(of?.mean), make("small", {}, of ? ` p ${showP(of.p)}` : ""))),
       make("td", {}, show(row.predicted)), make("td", {}, show(row.effect), bounds(row.effect_interval), row.extrapolated ? make("small", { className: "flag" }, " beyond the controls") : "")));

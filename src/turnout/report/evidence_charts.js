@@ -84,7 +84,7 @@ function maskingFigure(entry, colour) {
       }),
     ],
     layout: frame(colour, {
-      showlegend: true, legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0 }, margin: { l: 20, r: 12, t: 60, b: 40 }, barmode: "overlay",
+      showlegend: true, legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0 }, margin: { l: 20, r: 12, t: 30, b: 40 }, barmode: "overlay",
       xaxis: { title: { text: "how much worse than unmasked", standoff: 4 } },
       yaxis: { tickvals: y, ticktext: rows.map((row) => `${row.layer === "all" ? "all layers" : `layer ${row.layer}`}, ${row.set}`), range: [rows.length - 0.4, -0.6], showgrid: false, zeroline: false },
     }),
