@@ -55,6 +55,8 @@ def test_what_a_run_holds(run):
     frame = result.frame()
     assert frame["domain"].to_list() == ["overall", *DOMAINS]
     assert frame["questions"].to_list() == [12, 4, 4, 4]
+    assert content["flops"]["ratio"] == 1
+    assert content["flops"]["base"] > 1e5
 
 
 def test_answers_are_those_of_the_base_and_of_the_adapted_model(run):

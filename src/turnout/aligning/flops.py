@@ -4,11 +4,14 @@ PyTorch's counter sees matrix products and attention, forward and backward; a mu
 Norms, activations and weighted sums are no products and are left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from turnout.models.tail import Tail
 
 
 def count(work: Callable[[], object]) -> int:
@@ -16,6 +19,22 @@ def count(work: Callable[[], object]) -> int:
     with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
         work()
     return counter.get_total_flops()
+
+
+def middling(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """Places of up to three prompts of middling length: operations are counted of these."""
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    return sorted({order[len(order) * part // 4] for part in (1, 2, 3)})
+
+
+def of_passes(tail: Tail, prompts: Sequence[Sequence[int]]) -> float:
+    """Operations of a pass through the whole model, the head for the letters only: mean of `prompts`, each alone."""
+    return sum(count(partial(tail.whole, [prompt])) for prompt in prompts) / len(prompts)
+
+
+def figures(n: int, base: float, method: float) -> dict[str, Any]:
+    """What align.json says: operations of a question under the base and under the method, from `n` questions."""
+    return {"questions": n, "base": base, "method": method, "ratio": method / base}
 
 
 def _linear(rows: Any, weight: Any, *_: Any, **__: Any) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.aligning import methods
+from turnout.aligning import flops, methods
 from turnout.aligning.answering import Letters
 from turnout.aligning.base import Read, read_base, read_trained
 from turnout.aligning.config import AlignConfig
@@ -141,6 +141,14 @@ def _take_back(path: Path, made: bool) -> None:
         path.rmdir()
 
 
+def _flops(tail: Tail, weights: RouterWeights, tested: Asked) -> dict[str, Any]:
+    """Operations of a question before and after: trained routers cost what the base's do."""
+    prompts = [tested.ids[i] for i in flops.middling(tested.ids)]
+    base = flops.of_passes(tail, prompts)
+    with weights.in_use():
+        return flops.figures(len(prompts), base, flops.of_passes(tail, prompts))
+
+
 @dataclass(frozen=True, eq=False)
 class _Work:
     """One alignment, from the base model's reading to the run's files."""
@@ -184,6 +192,7 @@ class _Work:
                 tested = answers(tail, self._letters(self.tested), weights, reading.token_budget, self.progress)
                 run.write_table("answers", tested)
                 content["accuracy"] = accuracy(frame(tested), self.tested.tasks.domains, self.config.schedule.seed)
+                content["flops"] = _flops(tail, weights, self.tested)
         self._write(run, content, weights, hood, training, timings)
         shutil.rmtree(folder)
 
@@ -214,6 +223,7 @@ class _Work:
             **training_figures(self.asked, base, trained, hood),
             "training": {"steps": training.steps, "stopped": training.stopped},
             "accuracy": None,
+            "flops": None,
         }
 
     def _letters(self, asked: Asked) -> Letters:

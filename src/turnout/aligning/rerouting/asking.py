@@ -6,16 +6,15 @@ Shapes: N tested questions.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from turnout.aligning import flops
 from turnout.aligning.answering import Letters
 from turnout.aligning.evaluation import answers_table
-from turnout.aligning.flops import count
 from turnout.aligning.rerouting.question import Batch, Method
 from turnout.aligning.rerouting.steering import Steering
 from turnout.models.capture import plan_batches
@@ -68,12 +67,11 @@ class Asking:
         Those of the base are a pass through the whole model, the head for the letters only; those of the method
         come on top of it.
         """
-        ids, tail = self.letters.asked.ids, self.steering.tail
-        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
-        chosen = sorted({order[len(order) * part // 4] for part in (1, 2, 3)})
-        base = sum(count(partial(tail.whole, [ids[i]])) for i in chosen) / len(chosen)
+        ids = self.letters.asked.ids
+        chosen = flops.middling(ids)
+        base = flops.of_passes(self.steering.tail, [ids[i] for i in chosen])
         more = sum(self.method.flops(self._heard([i]), table) for i in chosen) / len(chosen)
-        return {"questions": len(chosen), "base": base, "method": base + more, "ratio": 1 + more / base}
+        return flops.figures(len(chosen), base, base + more)
 
     def _heard(self, questions: Sequence[int]) -> Batch:
         prompts = [self.letters.asked.ids[i] for i in questions]
