@@ -12,23 +12,6 @@ from turnout.cli.main import app
 from turnout.models.load import load_causal
 from turnout.runs import verify
 from turnout.sparsity.rewarding.run import reward
-from turnout.training import TrainRecipe, train
-
-
-@pytest.fixture(scope="module")
-def half_taught(tmp_path_factory):
-    """A small model that has seen few chains."""
-    recipe = {
-        "model": {"hidden_size": 32, "layers": 1, "heads": 2, "experts": 4, "top_k": 2, "expert_width": 32},
-        "data": {
-            "tokenizer": "exercises",
-            "sequence_length": 48,
-            "evaluation_tokens": 96,
-            "sources": [{"name": "chains", "chains": [1], "samples": 500}],
-        },
-        "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
-    }
-    return train(TrainRecipe.parse(recipe), tmp_path_factory.mktemp("learner") / "run").model
 
 
 def grpo(model, out, *options):

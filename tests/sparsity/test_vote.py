@@ -15,33 +15,16 @@ from turnout.models.sampling import sample
 from turnout.runs import verify
 from turnout.sparsity.voting.figures import figures
 from turnout.tasks.exercises import load_exercises
-from turnout.training import TrainRecipe, train
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A small model that has seen a few chains."""
-    recipe = {
-        "model": {"hidden_size": 32, "layers": 1, "heads": 2, "experts": 4, "top_k": 2, "expert_width": 32},
-        "data": {
-            "tokenizer": "exercises",
-            "sequence_length": 48,
-            "evaluation_tokens": 96,
-            "sources": [{"name": "chains", "chains": [1], "samples": 500}],
-        },
-        "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
-    }
-    return train(TrainRecipe.parse(recipe), tmp_path_factory.mktemp("voter") / "run").model
 
 
 def vote(*arguments):
     return CliRunner().invoke(app, ["vote", *map(str, arguments)])
 
 
-def test_votes_on_the_command_line(trained, tmp_path):
+def test_votes_on_the_command_line(half_taught, tmp_path):
     out = tmp_path / "out"
     options = ["--tasks", "chains-1", "--out", out, "--samples", "8", "--problems", "12", "--most-tokens", "6"]
-    done = vote(trained, *options, "--json")
+    done = vote(half_taught, *options, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert [row["samples"] for row in found["votes"]] == [1, 2, 4, 8]
@@ -54,13 +37,13 @@ def test_votes_on_the_command_line(trained, tmp_path):
     assert answers["times"].sum() == 12 * 8
     assert answers.filter("right")["times"].sum() / 96 == pytest.approx(first["pass"])
     assert verify(out) == []
-    again = vote(trained, *options)
+    again = vote(half_taught, *options)
     assert again.exit_code == 0
     assert "is complete" in again.stderr
 
 
-def test_the_same_seed_gives_the_same_answers(trained):
-    model, tokenizer, *_ = load_causal(trained)
+def test_the_same_seed_gives_the_same_answers(half_taught):
+    model, tokenizer, *_ = load_causal(half_taught)
     prompts = [tokenizer(one.prompt)["input_ids"] for one in load_exercises("chains-1", 3)]
     state = np.random.get_state()[1][0]
     draws = [sample(model, prompts, 4, temperature=1.0, most=5, seed=seed) for seed in (0, 0, 1)]
@@ -104,8 +87,8 @@ def test_a_file_of_prompts(tmp_path):
     assert (word.kind, word.answer) == ("recall", "x")
 
 
-def test_a_bad_option_is_one_line(trained, tmp_path):
-    done = vote(trained, "--tasks", "chains-1", "--out", tmp_path / "out", "--temperature", "0")
+def test_a_bad_option_is_one_line(half_taught, tmp_path):
+    done = vote(half_taught, "--tasks", "chains-1", "--out", tmp_path / "out", "--temperature", "0")
     assert done.exit_code == 1
     assert "temperature: expected a number above 0, got 0.0" in done.stderr
     assert callable(turnout.vote)

@@ -1,6 +1,5 @@
 """`grpo`: a model and problems in; TRL's GRPOTrainer, rewarded for final answers; the model and its gain out."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from turnout.runs import RunFolder
 from turnout.sparsity.answered import Answered, answered
 from turnout.sparsity.rewarding.config import GrpoConfig
 from turnout.sparsity.rewarding.result import ANSWERS, CURVES, GRPO_FILE, Rewarded, content_of
-from turnout.tasks.exercises import Exercise, load_exercises, parse_answer
+from turnout.tasks.exercises import Exercise, digest, load_exercises, parse_answer
 from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.strict_resume import StrictResume
 
@@ -67,7 +66,7 @@ def grpo(
     config = GrpoConfig.of(options)
     taught = load_exercises(tasks, config.problems, "train", config.seed)
     asked = load_exercises(tasks, config.asked, "test", config.seed)
-    inputs = {"verb": "grpo", "model": described, "tasks": _digest([*taught, *asked]), "config": config.describe()}
+    inputs = {"verb": "grpo", "model": described, "tasks": digest([*taught, *asked]), "config": config.describe()}
     with RunFolder.open(out, inputs) as run:
         if run.complete:
             return Rewarded.load(run.path, already_complete=True)
@@ -180,13 +179,6 @@ def _answers(asked: Sequence[Exercise], before: Answered, after: Answered) -> pl
     rows = zip(asked, before.said, after.said, before.right, after.right, strict=True)
     names = ["problem", "level", "gold", "before", "after", "right_before", "right_after"]
     return pl.DataFrame([(one.id, one.level, one.answer, *rest) for one, *rest in rows], schema=names, orient="row")
-
-
-def _digest(exercises: Sequence[Exercise]) -> str:
-    sha = hashlib.sha256()
-    for one in exercises:
-        sha.update(f"{one.id}\0{one.prompt}\0{one.answer}\0".encode())
-    return sha.hexdigest()
 
 
 def _trl() -> Any:

@@ -1,6 +1,5 @@
 """`vote`: a model and problems in; sampled answers and what voting over them is worth out."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from turnout.runs import RunFolder
 from turnout.sparsity.voting.config import VoteConfig
 from turnout.sparsity.voting.figures import figures
 from turnout.sparsity.voting.result import ANSWERS, VOTES_FILE, Votes, content_of
-from turnout.tasks.exercises import Exercise, load_exercises, parse_answer
+from turnout.tasks.exercises import Exercise, digest, load_exercises, parse_answer
 
 
 def vote(
@@ -46,7 +45,7 @@ def vote(
     """
     config = VoteConfig.of(options)
     exercises = load_exercises(tasks, config.problems, "test", config.seed)
-    inputs = {"verb": "vote", "model": described, "tasks": _digest(exercises), "config": config.describe()}
+    inputs = {"verb": "vote", "model": described, "tasks": digest(exercises), "config": config.describe()}
     with RunFolder.open(out, inputs) as run:
         if run.complete:
             return Votes.load(run.path, already_complete=True)
@@ -103,10 +102,3 @@ def _table(exercises: Sequence[Exercise], said: Sequence[Sequence[str | None]]) 
         counts = pl.Series(answers, dtype=pl.String).value_counts().sort("count", "", descending=[True, False])
         rows += [(one.id, one.level, answer, n, answer == one.answer) for answer, n in counts.iter_rows()]
     return pl.DataFrame(rows, schema=["problem", "level", "answer", "times", "right"], orient="row")
-
-
-def _digest(exercises: Sequence[Exercise]) -> str:
-    sha = hashlib.sha256()
-    for one in exercises:
-        sha.update(f"{one.id}\0{one.prompt}\0{one.answer}\0".encode())
-    return sha.hexdigest()

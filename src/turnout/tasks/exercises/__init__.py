@@ -6,9 +6,9 @@ gym      text problems of reasoning-gym, an optional package
 """
 
 from turnout.tasks.exercises.chains import chains
-from turnout.tasks.exercises.exercise import Exercise, parse_answer
+from turnout.tasks.exercises.exercise import Exercise, digest, parse_answer
 from turnout.tasks.exercises.facts import facts
 from turnout.tasks.exercises.load import load_exercises
 from turnout.tasks.exercises.vocabulary import VOCABULARY
 
-__all__ = ["VOCABULARY", "Exercise", "chains", "facts", "load_exercises", "parse_answer"]
+__all__ = ["VOCABULARY", "Exercise", "chains", "digest", "facts", "load_exercises", "parse_answer"]

@@ -1,6 +1,8 @@
 """A prompt to be continued, the text that teaches it, and the answer that is looked for in what a model writes."""
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +36,14 @@ class Exercise:
     def text(self) -> str:
         """Prompt and solution."""
         return f"{self.prompt} {self.solution}"
+
+
+def digest(exercises: Iterable[Exercise]) -> str:
+    """SHA-256 (hex) of what is asked and what is right, in order."""
+    sha = hashlib.sha256()
+    for one in exercises:
+        sha.update(f"{one.id}\0{one.prompt}\0{one.answer}\0".encode())
+    return sha.hexdigest()
 
 
 def parse_answer(written: str, kind: Kind) -> str | None:
