@@ -307,7 +307,7 @@ def plan(
 
 
 def sweep(recipe: "SweepRecipe | str | Path", out: str | Path, **options: Any) -> "SweepResult":
-    """Train a grid of models at one budget, ask and audit each; go on where a killed sweep stopped.
+    """Train a grid of models at one budget, ask and audit each, draw the page; go on where a killed sweep stopped.
 
     >>> found = turnout.sweep("sweep.yaml", "runs/sweep", processes=2)
     >>> found.frame()
@@ -318,7 +318,7 @@ def sweep(recipe: "SweepRecipe | str | Path", out: str | Path, **options: Any) -
         **options: processes, engine ("local" or "ray"), retry_failed, watch (`turnout.sparsity.sweep.run.sweep`).
 
     Returns:
-        `.trials`, `.failed`, `.frame()`, `.shapes()`, `.to_dict()`.
+        `.trials`, `.failed`, `.frame()`, `.shapes()`, `.frontier()`, `.to_dict()`.
 
     Raises:
         TurnoutError: one line that says what could not be.
@@ -327,7 +327,11 @@ def sweep(recipe: "SweepRecipe | str | Path", out: str | Path, **options: Any) -
     from turnout.sparsity.sweep import sweep as run
 
     read = recipe if isinstance(recipe, SweepRecipe) else SweepRecipe.load(recipe)
-    return run(read, out, audit=audit_trained, **options)
+    found = run(read, out, audit=audit_trained, **options)
+    if not found.already_complete:  # what failed before may have been tried again: its page is of another sweep
+        (Path(out) / "report.html").unlink(missing_ok=True)
+    _draw_page(out)
+    return found
 
 
 def audit_trained(model: Path, tasks: str, out: Path) -> dict[str, Any]:

@@ -71,7 +71,19 @@ def sweep(
         print_json(found.to_dict())
         return
     _show(found)
-    say(f"sweep: {folder}")
+    _show_frontier(found)
+    say(f"sweep: {folder}, page: {folder / 'report.html'}")
+
+
+def _show_frontier(found: "SweepResult") -> None:
+    """What the trials say together."""
+    from turnout import report
+
+    said = found.frontier()
+    for table in report.frontier_tables(said):
+        print_table(table.columns, table.rows, table.title)
+    for note in said["notes"]:
+        say(note)
 
 
 def _show(found: "SweepResult") -> None:

@@ -7,6 +7,7 @@ comparison_tables(…), write_comparison(…)   what `auditing.compare` found, f
 alignment_tables(…), alignment_sentences(…)     what `align` found, for a terminal
 coupling_tables(…), coupling_sentences(…)       what `measure_coupling` found, for a terminal
 plan_tables(…), plan_sentences(…)   a plan, for a terminal
+frontier_tables(…)  what a sweep's trials say together, for a terminal
 claim_lines(audit)  what the claim says, in sentences
 write_figures(run)  figures for papers, SVG; write_png(files) as PNG too, unless png_missing() says why not
 figures             each figure of the page as plain data
@@ -16,6 +17,7 @@ from turnout.report.alignment import alignment_sentences, alignment_tables
 from turnout.report.claim_words import claim_lines
 from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
 from turnout.report.coupling_words import coupling_sentences, coupling_tables
+from turnout.report.frontier_words import frontier_tables
 from turnout.report.page import render, write_report
 from turnout.report.plan_words import plan_sentences, plan_tables
 from turnout.report.png import png_missing, write_png
@@ -34,6 +36,7 @@ __all__ = [
     "comparison_tables",
     "coupling_sentences",
     "coupling_tables",
+    "frontier_tables",
     "masking_runs",
     "plan_sentences",
     "plan_tables",

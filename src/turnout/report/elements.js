@@ -21,6 +21,14 @@ function show(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 2 ? 2 : 3);
 }
 
+/** A count with three digits and a suffix, as the tables write it. */
+function count(value) {
+  const suffixes = ["", "K", "M", "B", "T"];
+  let power = 0;
+  while (Number(value.toPrecision(3)) >= 1000 && power < suffixes.length - 1) { value /= 1000; power += 1; }
+  return `${Number(value.toPrecision(3))}${suffixes[power]}`;
+}
+
 const showP = (p) => (p === null || p === undefined ? "–" : p < 0.0015 ? "0.001" : p.toFixed(p < 0.1 ? 3 : 2));
 const showEnds = (ends) => `[${show(ends[0])}, ${show(ends[1])}]`;
 

@@ -10,6 +10,7 @@ from turnout.report import atlas, budgets, claim_words, evidence, figures, maski
 from turnout.report.alignment import is_alignment, render_alignment
 from turnout.report.assembling import assembled, packed
 from turnout.report.coupling import is_coupling, render_coupling
+from turnout.report.frontier import is_sweep, render_frontier
 from turnout.report.plan import is_plan, render_plan
 from turnout.report.stored import StoredRun, read_run
 from turnout.runs import RunFolder
@@ -29,6 +30,8 @@ def render(run_path: str | Path, masking_runs: Sequence[str | Path] | None = Non
         return render_coupling(run_path)
     if is_plan(run_path):
         return render_plan(run_path)
+    if is_sweep(run_path):
+        return render_frontier(run_path)
     return render_run(read_run(run_path, masking_runs))
 
 

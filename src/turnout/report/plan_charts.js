@@ -4,14 +4,6 @@
 const REASONING_TPP = 20;
 const LAW_DASHES = ["solid", "dash", "dot"];
 
-/** A count with three digits and a suffix, as the tables write it. */
-function count(value) {
-  const suffixes = ["", "K", "M", "B", "T"];
-  let power = 0;
-  while (Number(value.toPrecision(3)) >= 1000 && power < suffixes.length - 1) { value /= 1000; power += 1; }
-  return `${Number(value.toPrecision(3))}${suffixes[power]}`;
-}
-
 /** Ticks 1, 2, 5 of each decade between low and high, thinned out where there are many. */
 function decadeTicks(low, high) {
   const steps = Math.log10(high / low) > 2.2 ? [1] : Math.log10(high / low) > 1.1 ? [1, 3] : [1, 1.5, 2, 3, 5, 7];

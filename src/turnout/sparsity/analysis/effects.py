@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from turnout.sparsity.analysis.intervals import FEWEST, excludes_zero, interval
-from turnout.sparsity.analysis.shapes import AUDIT, AUDITED, NEARLY, TRAINING, Shape, curve_name, paired_values
+from turnout.sparsity.analysis.shapes import AUDIT, AUDITED, NEARLY, TRAINING, Shape, curve_names, paired_values
 
 MEASURES = ("loss", "accuracy")
 _WORSE = {"loss": 1, "accuracy": -1}
@@ -81,7 +81,7 @@ def _at_equal_loss(curves: Sequence[Sequence[Shape]], tasks: Sequence[str]) -> I
     """Families that differ in learning rate alone, in initialisation alone, or in active budget alone."""
     for effect in _SAME_LOSS:
         for one, other in _neighbours(curves, effect):
-            words = f"{_named(one[0], effect)} − {_named(other[0], effect)}"
+            words = _contrast(one, other, effect)
             for task in tasks:
                 for measure in MEASURES:
                     made = {"effect": effect, "contrast": words, "task": task, "measure": measure}
@@ -114,12 +114,14 @@ def _value(shape: Shape, effect: str) -> float | None:
     return shape.budget if effect == "budget" else shape.trial[effect]
 
 
-def _named(shape: Shape, effect: str) -> str:
+def _contrast(one: Sequence[Shape], other: Sequence[Shape], effect: str) -> str:
+    """What differs between two families, and for another effect than the budget the shapes that they share."""
+    names = curve_names([one, other])
     if effect == "budget":
-        return f"{shape.trial['parameters']['active']:,} active ({curve_name(shape)})"
-    value = shape.trial[effect]
-    names = {"learning_rate": "lr", "initializer_range": "init"}
-    return f"{names[effect]} {'default' if value is None else f'{value:g}'} ({curve_name(shape)})"
+        sizes = (shape[0].trial["parameters"]["active"] for shape in (one, other))
+        return " − ".join(f"{size:,} active ({name})" for size, name in zip(sizes, names, strict=True))
+    trial = one[0].trial
+    return f"{' − '.join(names)}, at width {trial['hidden_size']}, {trial['layers']} layers, K {trial['top_k']}"
 
 
 def _over_losses(one: Sequence[Shape], other: Sequence[Shape], task: str, measure: str) -> dict[str, Any]:

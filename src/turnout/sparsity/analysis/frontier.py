@@ -9,7 +9,7 @@ import pyarrow as pa
 from turnout.errors import RecipeError
 from turnout.sparsity.analysis.effects import audit_slopes, effects
 from turnout.sparsity.analysis.intervals import FEWEST, interval
-from turnout.sparsity.analysis.shapes import Shape, computing, curve_name, curves_of, read_shapes, tasks_of
+from turnout.sparsity.analysis.shapes import Shape, computing, curve_names, curves_of, read_shapes, tasks_of
 from turnout.sparsity.analysis.verdicts import SIGNS, verdict
 
 SCHEMA, FRONTIER_FILE = 1, "frontier.json"
@@ -45,6 +45,7 @@ def frontier(sweep: Mapping[str, Any], margin: float = MARGIN) -> dict[str, Any]
         raise RecipeError("margin", expected="a share above 0", came=margin)
     shapes = read_shapes(sweep["trials"])
     tasks, curves = tasks_of(shapes), curves_of(shapes)
+    names = curve_names(curves)
     return {
         "schema": SCHEMA,
         "margin": margin,
@@ -53,7 +54,7 @@ def frontier(sweep: Mapping[str, Any], margin: float = MARGIN) -> dict[str, Any]
         "tasks": tasks,
         "budgets": _budgets(shapes),
         "points": [_point(shape) for shape in shapes],
-        "curves": [_curve(curve, tasks, margin) for curve in curves],
+        "curves": [_curve(*named, tasks, margin) for named in zip(curves, names, strict=True)],
         "effects": effects(shapes, curves, tasks),
         "audit": audit_slopes(curves),
         "failed": [_failed(trial) for trial in sweep["trials"] if trial["error"] is not None],
@@ -92,10 +93,10 @@ def _point(shape: Shape) -> dict[str, Any]:
     return made | {"initializer_range": trial["initializer_range"], **parameters, **counted, "values": values}
 
 
-def _curve(curve: Sequence[Shape], tasks: Sequence[str], margin: float) -> dict[str, Any]:
+def _curve(curve: Sequence[Shape], name: str, tasks: Sequence[str], margin: float) -> dict[str, Any]:
     asked = [task for task in tasks if any(shape.of(task, "loss") for shape in curve)]
     return {
-        "name": curve_name(curve[0]),
+        "name": name,
         "budget": curve[0].budget,
         "points": [shape.name for shape in curve],
         "verdicts": [verdict(curve, task, measure, margin) for task in asked for measure in SIGNS],

@@ -26,6 +26,14 @@ _MEASURES = {
     "accuracy": "accuracy",
     "bits_per_parameter": "bits_per_parameter",
 }
+_DESCRIBED = {
+    "hidden_size": "width {}",
+    "layers": "{} layers",
+    "top_k": "K {}",
+    "expert_width": "expert width {}",
+    "learning_rate": "lr {:g}",
+    "initializer_range": "init {:g}",
+}
 Values = dict[tuple[str, str], float]
 """One trial's figures by (task, measure)."""
 
@@ -90,14 +98,15 @@ def curves_of(shapes: Iterable[Shape]) -> list[list[Shape]]:
     return [sorted(curve, key=lambda shape: shape.trial["experts"]) for curve in curves.values()]
 
 
-def curve_name(shape: Shape) -> str:
-    """What all shapes of a curve have in common, in words."""
-    trial = shape.trial
-    init = "" if trial["initializer_range"] is None else f", init {trial['initializer_range']:g}"
-    return (
-        f"width {trial['hidden_size']}, {trial['layers']} layers, K {trial['top_k']}, expert width "
-        f"{trial['expert_width']}, lr {trial['learning_rate']:g}{init}"
-    )
+def curve_names(curves: Sequence[Sequence[Shape]]) -> list[str]:
+    """Each curve in words: what it does not share with the others, or all of it where there is one."""
+    described = [_described(curve[0].trial) for curve in curves]
+    telling = [key for key in _DESCRIBED if len({words[key] for words in described}) > 1] or list(_DESCRIBED)
+    return [", ".join(words[key] for key in telling if words[key]) for words in described]
+
+
+def _described(trial: Mapping[str, Any]) -> dict[str, str]:
+    return {key: "" if trial[key] is None else words.format(trial[key]) for key, words in _DESCRIBED.items()}
 
 
 def paired_values(
