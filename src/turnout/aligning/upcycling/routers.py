@@ -58,23 +58,28 @@ def fit_split_router(x_TH: Tensor, gram_TEE: Tensor, top_k: int) -> Tensor:
     size_TE = gram_TEE.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(gram_TEE.dtype).tiny).log() / 2
     target_TE = size_TE - size_TE.mean(1, keepdim=True)
     n = len(x_TH) - max(1, round(_CHECKED * len(x_TH)))
+    parts = [_normal(x_TH[part], target_TE[part]) for part in (slice(n), slice(n, None))]
     tried = {}
     for ridge in _RIDGES:
-        router_EH = _ridge(x_TH[:n], target_TE[:n], ridge)
+        router_EH = _solve(*parts[0], ridge)
         for scale in _SCALES:
             chosen = choose(scale * router_EH, x_TH[n:], top_k)
             tried[ridge, scale] = output_error(gram_TEE[n:], *chosen)
     ridge, scale = min(tried, key=lambda pair: tried[pair])
-    return scale * _ridge(x_TH, target_TE, ridge)
+    return scale * _solve(parts[0][0] + parts[1][0], parts[0][1] + parts[1][1], ridge)
 
 
-def _ridge(x_TH: Tensor, target_TE: Tensor, ridge: float) -> Tensor:
-    """Rows [E, H] that map x to the target with the least squares, plus a penalty on their own."""
-    x_TH, target_TE = x_TH.double(), target_TE.double()
-    square_HH = x_TH.T @ x_TH
+def _normal(x_TH: Tensor, target_TE: Tensor) -> tuple[Tensor, Tensor]:
+    """What least squares needs of some tokens: xᵀx [H, H] and xᵀy [H, E], in float64."""
+    x_TH = x_TH.double()
+    return x_TH.T @ x_TH, x_TH.T @ target_TE.double()
+
+
+def _solve(square_HH: Tensor, product_HE: Tensor, ridge: float) -> Tensor:
+    """Rows [E, H] that map x to y with the least squares, plus a penalty on the rows' own."""
     penalty = ridge * square_HH.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-    square_HH.diagonal().add_(penalty)
-    return torch.linalg.solve(square_HH, x_TH.T @ target_TE).T.float().contiguous()
+    penalised_HH = square_HH + penalty * torch.eye(len(square_HH)).to(square_HH)
+    return torch.linalg.solve(penalised_HH, product_HE).T.float().contiguous()
 
 
 def fit_copy_router(router_EH: Tensor, x_TH: Tensor, top_k: int, generator: torch.Generator) -> Tensor:
