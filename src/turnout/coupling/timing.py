@@ -1,6 +1,7 @@
 """How long the coupling term takes: in a forward by the clock, in a backward between two gradients."""
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,15 +11,20 @@ Mark = float | torch.cuda.Event
 
 
 class Stopwatch:
-    """Adds up spans on one device; on CUDA by events, so that nothing waits until the sum is asked for."""
+    """Adds up spans on one device; on CUDA by events, so that nothing waits until the sum is asked for.
 
-    def __init__(self) -> None:
+    Args:
+        clock: of other devices, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._spans: list[tuple[Mark, Mark]] = []
 
     def mark(self, device: torch.device) -> Mark:
         """Now, on `device`."""
         if device.type != "cuda":
-            return time.perf_counter()
+            return self._clock()
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(device))
         return event
