@@ -68,7 +68,7 @@ def test_complete_then_opened_again(tmp_path):
     assert read.read_table("t").to_dict(as_series=False) == {"layer": [3, 3], "gate": [0.1, None]}
     assert read.read_json("audit.json") == {"schema": 1, "name": "Écologie \udc80", "gini": None}
     for missing in (lambda: read.read_table("none"), lambda: read.read_json("none.json")):
-        with pytest.raises(RunError, match="expected a file of this run, got no file"):
+        with pytest.raises(RunError, match=r"expected a run with (tables/none.parquet|none.json), got one without"):
             missing()
 
 

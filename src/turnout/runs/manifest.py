@@ -6,7 +6,7 @@ from pathlib import Path
 from turnout.errors import RunError
 from turnout.runs import shards
 from turnout.runs.digest import json_sha256, sha256
-from turnout.runs.inputs import INPUTS, MAKE_ANEW
+from turnout.runs.inputs import INPUTS, MAKE_ANEW, read_inputs
 from turnout.runs.json_files import read_object, write_json
 
 MANIFEST, PAGE = "manifest.json", "report.html"
@@ -41,9 +41,13 @@ def check_file(path: Path, name: str, files: Mapping[str, object]) -> None:
     """Hold the file `name` of the run in `path` against the digest that `files`, its manifest's, has for it.
 
     Raises:
-        RunError: the file is missing, or other than what was written; the message says what to do.
+        RunError: the run is of a kind without such a file; or it is missing, or other than what was written, and the
+            message says what to do.
     """
     file, listed = path / name, files.get(name)
+    if not file.is_file() and files and name not in files:  # a complete run that never had it: of another kind
+        verb = read_inputs(path)[0].get("verb")
+        raise RunError(path, expected=f"a run with {name}", came=f"a run of turnout {verb}" if verb else "one without")
     if not file.is_file():
         raise RunError(file, expected="a file of this run", came="no file", do=FINISH_ANEW)
     if listed is not None and listed != sha256(file):

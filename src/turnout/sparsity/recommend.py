@@ -113,8 +113,8 @@ def for_memorising(found: Sequence[Configuration], config: PlanConfig) -> Choice
     bound = f"that fit into {show_bytes(config.memory)} ({config.use}: {held})" if config.memory else "of the grid"
     reason = f"{best['name']} has {total} parameters, the most {bound}: recall grew with total parameters throughout."
     doubts = (
-        "Recall grew with total parameters down to TPP 2.4 in one paper (arXiv 2508.18672; TriviaQA, HellaSwag); how "
-        "much a doubling is worth at this budget is not known.",
+        "Recall grew with total parameters in one paper (arXiv 2508.18672; TriviaQA, HellaSwag), down to TPP 2.4 as we "
+        "infer from its grid; how much a doubling is worth at this budget is not known.",
         *_unbound(best, config),
     )
     return Choice("memorise", best["name"], reason, doubts)
