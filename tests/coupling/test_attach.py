@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -96,11 +97,16 @@ def test_uncoupled_models_are_as_they_were():
     assert loss_of(model) > plain
 
 
-def test_a_copy_is_coupled_by_itself():
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_is_coupled_by_itself(copied):
     model = random_model("olmoe").train()
-    turnout.couple(model, weight=5)
-    twin = copy.deepcopy(model)
+    first = turnout.couple(model, weight=5)
+    loss_of(model).backward()
+    twin = copied(model)
+    second = coupling_of(twin)
     assert torch.equal(loss_of(model), loss_of(twin))
+    torch.optim.SGD(twin.parameters(), lr=0.0).step()
+    assert (first.step, second.step) == (0, 1)
     turnout.uncouple(twin)
     assert loss_of(model) > loss_of(twin)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -105,7 +106,7 @@ class Coupling:
                 for layer in layers
             ),
         ]
-        _count_steps(self, model)
+        self._counting: RemovableHandle | None = None
 
     @property
     def step(self) -> int:
@@ -118,14 +119,22 @@ class Coupling:
 
     def remove(self) -> None:
         """Take every hook away; the model is as it was."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._rows, self._forward, self._last = [], {}, None, None
+        for handle in (*self._handles, self._counting):
+            if handle is not None:
+                handle.remove()
+        self._handles, self._counting = [], None
+        self._rows, self._forward, self._last = {}, None, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy, which belongs to a copy of the model: it counts its own steps and is in no forward."""
+        return self.__dict__ | {"_counting": None, "_rows": {}, "_forward": None, "_last": None}
 
     @_eager
     def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the model's forward: begin to collect, if it is a training one with labels."""
         self._forward = None
+        if self._counting is None:
+            self._counting = _count_steps(self, model)
         if not (model.training and torch.is_grad_enabled()) or _labels(model, args, kwargs) is None:
             return
         self.step = self.step  # of several optimisers that share a model, all may have stepped: that is one step
@@ -329,7 +338,7 @@ def _notes(layers: tuple[MoELayer, ...]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _count_steps(coupling: Coupling, model: nn.Module) -> None:
+def _count_steps(coupling: Coupling, model: nn.Module) -> RemovableHandle:
     """Note every step of an optimiser that holds parameters of `model`, until the coupling is gone."""
     ours, model_of = weakref.ref(coupling), weakref.ref(model)
     known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
@@ -344,8 +353,8 @@ def _count_steps(coupling: Coupling, model: nn.Module) -> None:
         coupling._stepped |= known[optimizer]
 
     handle = register_optimizer_step_post_hook(after_step)
-    coupling._handles.append(handle)
     weakref.finalize(coupling, handle.remove)
+    return handle
 
 
 def _labels(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
