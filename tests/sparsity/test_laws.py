@@ -110,7 +110,7 @@ def test_inside_the_range():
         (KRAJEWSKI, {"experts": 1024, "top_k": 16}, "times the paper's 8d² parameters"),
         (KRAJEWSKI, {"experts": 2048, "top_k": 32}, "32 chosen experts (G)"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", str(value)),  # a law's own text holds an address
 )
 def test_outside_the_range_is_said_and_still_predicted(law, changes, said, capsys, recwarn):
     found = law.predict(scale(**changes))
