@@ -85,7 +85,7 @@ def test_an_imported_run_says_what_it_cannot_do(turnout, routed):
     taken_in(turnout, routed)
     refused(turnout("audit", routed / "run", "--out", routed / "audit"), "chosen experts only", "--kind frequency")
     refused(turnout("export", routed / "run", "--out", routed / "out"), "a run with tables")
-    refused(turnout("report", routed / "run"), "audit.json")
+    refused(turnout("report", routed / "run"), "turnout import")
     assert not (routed / "audit").exists()
 
 
