@@ -22,6 +22,10 @@ def test_mask_and_again(turnout, checkpoint, audited):
     out = audited.with_name("run-mask-committee-1")
     assert ran.json() == json.loads((out / "masking.json").read_text())
     assert verify(out) == []
+    assert turnout("export", out, "--format", "csv", "--out", out.with_name("tables")).code == 0
+    dictionary = json.loads((out.with_name("tables") / "columns.json").read_text())["tables"]
+    assert {"masking", "effects", "scores_1_00000"} <= dictionary.keys()
+    assert all(column["meaning"] for table in dictionary.values() for column in table["columns"])
     shown = turnout(*words)
     assert shown.code == 0
     assert "complete; nothing is computed again" in shown.err

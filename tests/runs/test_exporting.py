@@ -138,3 +138,13 @@ def test_what_is_no_complete_run_or_is_damaged(run, tmp_path):
     table.write_bytes(table.read_bytes()[:-1])
     with pytest.raises(RunError, match="damaged"):
         export(run, tmp_path / "out", names=["samples"])
+
+
+def test_lists_and_records_are_json_in_csv():
+    rows = [[{"layer": 0, "expert": 3}, {"layer": 1, "expert": 2}], [], None]
+    table = pl.DataFrame({"k": [4, 6, 8], "committee": [[7, 13], [], None], "experts": rows, "x": [[1.5, None]] * 3})
+    data = _encoded(table, "csv").decode()
+    cells = list(csv.DictReader(io.StringIO(data, newline="")))
+    assert [row["committee"] for row in cells] == ["[7, 13]", "[]", ""]
+    assert [json.loads(row["experts"] or "null") for row in cells] == rows
+    assert json.loads(cells[0]["x"]) == [1.5, None]

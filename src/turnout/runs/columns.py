@@ -21,6 +21,19 @@ _COUNTED = {
     "rate": "committee / (committee + periphery)",
 }
 _SHARE = {"share": "part of all the committee's selections (there) that are this type's"}
+_MASKED = {
+    "layer": "the layer that was masked, or all",
+    "set": "none, committee, core, or the kind of control: least, random, matched, curve",
+    "size": "masked experts in all layers together",
+    "removed_mass": "share of gate mass that they hold over all tokens, mean over domains and layers",
+}
+_MEASURES = {
+    "accuracy": "share of questions whose right letter is the most probable one",
+    "logprob": "mean log-probability of the right letter, nats",
+    "generated": "share of written answers that are right",
+    "no_answer": "share of written answers that name no letter",
+    "bits_per_byte": "bits of every token of the texts but the first, over their bytes",
+}
 
 TABLES: dict[str, str] = {
     "contribution": "how much each expert contributes in each domain, in four readings",
@@ -39,6 +52,10 @@ TABLES: dict[str, str] = {
     "atlas_tokens": "each expert's first tokens, by log-odds and by count",
     "atlas_partners": "which experts are chosen together, against chance",
     "budgets": "each layer's committee at other numbers of chosen experts",
+    "budget": "contributions of the model run with another number of chosen experts (budget_K)",
+    "masking": "every masked set: what was masked, the gate mass that it held, and every measure under it",
+    "effects": "committees and core sets: what masking them costs, beside controls",
+    "scores": "every question's or text's scores under every set, piece by piece (scores_LAYER_NUMBER)",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -166,5 +183,36 @@ COLUMNS: dict[str, dict[str, str]] = {
         "lift": "together / expected",
         "z": "(together − expected) over its standard deviation by chance; takes tokens as independent",
         "tokens": "how many tokens were looked at",
+    },
+    "budget": {"layer": _LAYER, "domain": _DOMAIN, "expert": _EXPERT, "contribution": "of the kind that was asked for"},
+    "masking": {
+        **_MASKED,
+        "number": "which set of its kind",
+        "experts": "layer and expert of each",
+        "removed_mass_last": "the same at the last token",
+        **_MEASURES,
+    },
+    "effects": {
+        **_MASKED,
+        "measure": "accuracy, logprob, generated or bits_per_byte",
+        "value": "the measure under the mask",
+        "drop": "how much worse than without a mask",
+        "low": "lower end of the drop's 95 % interval",
+        "high": "its upper end",
+        "random_mean": "mean drop of random sets of equal size",
+        "p_random": "share of them that cost as much, the set itself counted",
+        "p_matched": "the same of sets of equal mass",
+        "predicted": "drop that other experts predict at the same removed mass",
+        "effect": "drop − predicted",
+        "effect_low": "lower end of the effect's 95 % interval",
+        "effect_high": "its upper end",
+    },
+    "scores": {
+        "index": "the sample's place in the trace",
+        "set": "the set's place among the layer's rows of masking",
+        "correct": "1 if the right letter is the most probable one",
+        "logprob": "of the right letter, nats",
+        "generated": "1 a right letter written, 0 a wrong one, -1 none",
+        "bits": "that the model spends on a text",
     },
 }

@@ -1,5 +1,6 @@
 """A run's tables for other programs: Parquet, CSV or JSON, with a dictionary of their columns."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -29,8 +30,8 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
     Args:
         run: the run's folder.
         out: a folder; it may hold other files, none of them of the names to be written.
-        form: parquet; csv (UTF-8, texts quoted and made safe for spreadsheets, undefined is empty); json (an array of
-            objects, undefined is null).
+        form: parquet; csv (UTF-8, texts quoted and made safe for spreadsheets, lists as JSON, undefined is empty);
+            json (an array of objects, undefined is null).
         names: tables; none for all.
 
     Returns:
@@ -77,13 +78,22 @@ def _encoded(table: pl.DataFrame, form: Format) -> bytes:
     table = table.with_columns(pl.when(floats.is_finite()).then(floats).name.keep())
     if form == "json":
         return table.write_json().encode() + b"\n"
+    table = table.with_columns(_as_json(column) for column in table.iter_columns() if column.dtype.is_nested())
     texts = pl.selectors.string()
     safe = pl.when(texts.str.contains(_FORMULA)).then(pl.lit("'") + texts).otherwise(texts).name.keep()
     return table.with_columns(safe).write_csv(quote_style="non_numeric").encode()
 
 
+def _as_json(column: pl.Series) -> pl.Series:
+    """Lists and records as JSON texts, which a cell can hold."""
+    rows = (json.loads(line)[column.name] for line in column.to_frame().write_ndjson().splitlines())
+    texts = [None if row is None else json.dumps(row, ensure_ascii=False) for row in rows]
+    return pl.Series(column.name, texts, pl.String)
+
+
 def _described(name: str, file: Path, table: pl.DataFrame) -> dict[str, object]:
-    meanings = COLUMNS.get(name, {})
+    known = name if name in TABLES else name.partition("_")[0]  # budget_4, scores_0_00000
+    meanings = COLUMNS.get(known, {})
     types = {field.name: str(field.type) for field in table.to_arrow().schema}
     columns = [{"name": c, "type": types[c], "meaning": meanings.get(c)} for c in table.columns]
-    return {"file": file.name, "what": TABLES.get(name), "rows": len(table), "columns": columns}
+    return {"file": file.name, "what": TABLES.get(known), "rows": len(table), "columns": columns}
