@@ -74,6 +74,17 @@ def test_tables_are_tidy(swept):
     assert found.shapes()["tpp"].to_list() == [trial["tpp"] for trial in found.trials]
 
 
+def test_a_sweep_is_analysed_and_drawn(swept):
+    _, out, _ = swept
+    said = SweepResult.load(out).frontier()
+    assert said["margin"] == 0.01
+    assert [point["experts"] for point in said["points"]] == [1, 4]
+    assert said["curves"][0]["verdicts"][0]["verdict"] is None
+    assert {one["effect"] for one in said["effects"]} == {"dense"}
+    assert all((out / "tables" / f"{name}.parquet").is_file() for name in ("frontier", "verdicts", "effects"))
+    assert "Is the sparsest best?" in (out / "report.html").read_text()
+
+
 def test_a_finished_sweep_says_so(swept):
     recipe, out, _ = swept
     again = sweep(recipe, out)
