@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from report.conftest import HOSTILE
 from report.synthetic import MMLU_9, write_run
+from report.waiting import until
 
 import turnout
 from turnout.report import atlas, figures, read_run, write_report
@@ -57,7 +58,7 @@ def _visit(page: Any, address: str, complaints: list[str]) -> None:
     page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: complaints.append(request.url) if request.url != address else None)
     page.goto(address)
-    page.wait_for_function("window.Plotly && document.querySelector('#profiles figure')")
+    until(page, "window.Plotly && document.querySelector('#profiles figure')")
 
 
 def see(page: Any, figure: str) -> Any:
@@ -82,7 +83,7 @@ def test_map_draws_the_stored_contributions_of_the_chosen_domain(opened: Open, l
     for place, domain in ((1, MMLU_9[0]), (9, MMLU_9[8])):
         before = page.get_attribute("#map", "data-drawn")
         page.select_option("#domain", str(place))
-        page.wait_for_function("before => document.getElementById('map').dataset.drawn !== before", arg=before)
+        until(page, "before => document.getElementById('map').dataset.drawn !== before", before)
         expected = figures.heat_map(run, "gate", domain)["values"]
         np.testing.assert_allclose(drawn(page, "map", 0, "z"), expected, rtol=1e-6)
     page.select_option("#kind", "frequency")
@@ -108,7 +109,7 @@ def test_a_click_on_the_map_shows_that_expert(opened: Open, large: Path) -> None
         return {x: l._size.l + l.xaxis.d2p(70), y: l._size.t + l.yaxis.d2p('12')}; }"""
     )
     node.click(position=place)
-    page.wait_for_function("document.getElementById('card-title').textContent.startsWith('Layer 12, expert 70')")
+    until(page, "document.getElementById('card-title').textContent.startsWith('Layer 12, expert 70')")
     see(page, "card-figure")
     expected = figures.expert_card(run, 12, 70, "gate")
     np.testing.assert_allclose(drawn(page, "card-figure", 0, "x"), expected["contribution"], rtol=1e-6)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from report.conftest import HOSTILE
 from report.test_page import Elements
+from report.waiting import until
 
 from turnout.errors import RunError
 from turnout.report import coupling_sentences, coupling_tables, read_run, render, write_report
@@ -197,7 +198,7 @@ def test_the_page_in_a_browser(opened: Any) -> None:
     def redrawn(act: Any) -> None:
         before = opened.get_attribute("#map", "data-drawn")
         act()
-        opened.wait_for_function("before => document.getElementById('map').dataset.drawn !== before", arg=before)
+        until(opened, "before => document.getElementById('map').dataset.drawn !== before", before)
 
     np.testing.assert_allclose(drawn("map", 0, "customdata"), matrix(3), atol=2e-5)  # the most coupled layer first
     redrawn(lambda: opened.click("#previous"))
@@ -219,4 +220,4 @@ def test_the_page_in_a_browser(opened: Any) -> None:
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") != before
     assert opened.locator("#thumbnails button").count() == 3
     opened.set_viewport_size({"width": 390, "height": 800})
-    opened.wait_for_function("document.documentElement.scrollWidth <= 390")  # figures follow the window
+    until(opened, "document.documentElement.scrollWidth <= 390")  # figures follow the window
