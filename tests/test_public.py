@@ -1,0 +1,9 @@
+"""The names that other people's scripts rely on."""
+
+import turnout
+
+
+def test_every_public_name_is_there_and_says_what_it_does() -> None:
+    assert {"audit", "compare", "evaluate", "load", "mask", "ops"} <= set(turnout.__all__)
+    for name in turnout.__all__:
+        assert name == "__version__" or getattr(turnout, name).__doc__, name
