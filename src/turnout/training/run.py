@@ -5,6 +5,7 @@ model and its tokenizer, `tables/metrics.parquet` what was measured while traini
 folders, and the checkpoints go when the run is complete.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -348,6 +349,10 @@ def _save(
     """Score the held-out text once more, then write weights, tokenizer and metrics."""
     losses = trainer.evaluate(_evaluation(recipe, tokens["held_out"]))
     by_source = {name: losses[f"eval_{name}_loss"] for name in tokens["held_out"]}
+    wild = {source: loss for source, loss in by_source.items() if not math.isfinite(loss)}
+    if wild:
+        expected, do = "finite held-out losses", "try a lower learning rate"
+        raise RecipeError("training", expected=expected, came=wild, do=do)
     model.save_pretrained(run.path / MODEL)
     tokenizer.save_pretrained(run.path / MODEL)
     run.write_table("metrics", _metrics(trainer.state.log_history, list(by_source)).to_arrow())

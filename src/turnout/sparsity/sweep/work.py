@@ -40,12 +40,10 @@ def work(job: Job) -> None:
     """Do the trial and write what it found, or its error; both are small JSON files in the trial's folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = _trial(job)
+        _write(job.folder / FOUND, _trial(job))
     except Exception as error:  # whatever it is, it is kept, and the sweep goes on
         said = str(error) if isinstance(error, TurnoutError) else f"{type(error).__name__}: {error}"
         _write(job.folder / FAILED, {"error": " ".join(said.split())[:500], "traceback": traceback.format_exc()})
-        return
-    _write(job.folder / FOUND, found)
 
 
 def _trial(job: Job) -> dict[str, Any]:
