@@ -99,6 +99,16 @@ def contrast(trials: Trials, a: str, b: str, length: str, name: str) -> dict[str
     return found | {"low": low, "high": high, "p": p, "detectable": detectable(values)}
 
 
+_CONTRASTS = {
+    "a": pl.String,
+    "b": pl.String,
+    "length": pl.String,
+    "measure": pl.String,
+    "pairs": pl.Int64,
+    **dict.fromkeys(("mean", "low", "high", "p", "detectable"), pl.Float64),
+}
+
+
 def contrasts(trials: Trials) -> pl.DataFrame:
     """Everything against vanilla and against ERC; the two that were fixed beforehand are marked, Holm over the rest."""
     names = sorted({(name, length) for name, length, _ in trials})
@@ -109,15 +119,18 @@ def contrasts(trials: Trials) -> pl.DataFrame:
         if name != base
         for measure in MEASURES
     ]
-    frame = pl.DataFrame([row for row in rows if row])
+    frame = pl.DataFrame([row for row in rows if row], schema=_CONTRASTS, orient="row")
     of_erc = (pl.col("a") == ERC) & (pl.col("length") == "long")
     primary = (pl.col("b") == "vanilla") & pl.col("measure").is_in(["held-out loss", "Gini", "coverage"])
     second = (pl.col("b") == "permuted") & (pl.col("measure") == "held-out loss")
     frame = frame.with_columns(fixed=of_erc & (primary | second))
     rest = frame.filter(~pl.col("fixed"))
-    adjusted = ops.holm(torch.tensor(rest["p"].to_list(), dtype=torch.float64)).tolist()
+    adjusted = ops.holm(torch.tensor(rest["p"].to_list(), dtype=torch.float64)).tolist() if len(rest) else []
     return pl.concat(
-        [frame.filter("fixed").with_columns(holm=pl.lit(None, pl.Float64)), rest.with_columns(holm=pl.Series(adjusted))]
+        [
+            frame.filter("fixed").with_columns(holm=pl.lit(None, pl.Float64)),
+            rest.with_columns(holm=pl.Series(adjusted, dtype=pl.Float64)),
+        ]
     )
 
 
@@ -153,7 +166,10 @@ def _or_none(of: Measure, trial: dict[str, Any]) -> float | None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
+    """Markdown; nothing where there are no rows."""
+    rows = list(rows)
+    if not rows:
+        return ""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -212,18 +228,19 @@ def main() -> None:
     along(trials).write_parquet(HERE / "results" / "along.parquet", compression="zstd")
     seven = ("vanilla", ERC, "permuted", "no-noise", "orthogonality", "norm-matched", "aoe")
     outcome = ("held-out loss", "Gini", "Jaccard", "coverage")
+    main_pairs, short_pairs = (frame.filter(length=length, b="vanilla").height for length in ("long", "short"))
     parts = [
         ("The manipulation", manipulation(trials)),
-        ("The three main variants", means(trials, "long", seven)),
+        ("The three main variants", means(trials, "long", seven) if main_pairs else ""),
         ("", differ(frame, "long", "vanilla", seven, outcome)),
         ("", differ(frame, "long", "permuted", (ERC,), outcome)),
-        ("All seven, short", means(trials, "short", seven)),
+        ("All seven, short", means(trials, "short", seven) if short_pairs else ""),
         ("", differ(frame, "short", "vanilla", seven, outcome)),
         ("α", means(trials, "short", [ERC if a == 1 else f"{ERC}-alpha{a}" for a in ALPHAS])),
         ("", differ(frame, "short", "vanilla", [ERC, *(f"{ERC}-alpha{a}" for a in ALPHAS)], ("held-out loss",))),
         ("Where M is read", means(trials, "short", [ERC, *(f"{ERC}-{place}" for place in PLACES)])),
     ]
-    text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts)
+    text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts if body)
     before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
     DOCS.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", "utf-8")
     print(text)
