@@ -154,7 +154,7 @@ def report_memory(shape: Shape) -> list[str]:
     ways: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor], bool]] = {
         "gates alone": (lambda r, w: ops.activation_norms(r, w.mT), lambda r, w: literal(r, w.mT), False),
         "inside gate_up_proj": (
-            lambda r, w: ops.fused_activation_norms(r, w, lambda x: x[:, :i].mT),
+            lambda r, w: ops.fused_activation_norms(r, w, lambda x: x[:, :i].mT, rest_in=lambda x: x[:, i:]),
             lambda r, w: literal(r, w[:, :i].mT),
             True,
         ),

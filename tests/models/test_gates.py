@@ -7,7 +7,7 @@ from torch import nn
 
 from turnout.errors import ModelError
 from turnout.models.anatomy import read
-from turnout.models.gates import gate_matrices, has_gate, router_rows
+from turnout.models.gates import gate_matrices, gate_parameter, gates_in, has_gate, rest_in, router_rows
 
 OUTSIDE = {"llama4_text", "jetmoe", "llama", "turnout_aoe"}
 
@@ -71,11 +71,21 @@ def test_gates_are_views_with_gradients(family):
     assert float(grad.abs().sum()) == pytest.approx(float(2 * gate.detach().abs().sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("family", ["olmoe", "gpt_oss"])
+def test_gates_and_the_rest_are_the_whole_parameter(family):
+    layer = read(random_model(family)).layers[0]
+    whole = torch.zeros_like(gate_parameter(layer))
+    gates_in(layer, whole).add_(1)
+    rest_in(layer, whole).add_(1)
+    assert bool((whole == 1).all())
+
+
 def test_experts_without_a_gate_give_their_first_matrix():
     experts = UngatedExperts(4, 6, 5)
     layer = layer_like(experts, 4)
     assert not has_gate(layer)
     torch.testing.assert_close(gate_matrices(layer), experts.up_proj.mT)
+    assert rest_in(layer, experts.up_proj).numel() == 0
 
 
 def test_what_has_no_rows_or_no_gates_is_named():

@@ -16,7 +16,7 @@ from turnout.coupling.config import Place
 from turnout.errors import ModelError
 from turnout.models.anatomy import MoELayer
 from turnout.models.experts import expert_matrices
-from turnout.models.gates import gate_matrices, has_gate
+from turnout.models.gates import gate_matrices, gate_parameter, has_gate, rest_in
 
 
 def place_norms(layer: MoELayer, proxies_NH: Tensor, place: Place, normalised: bool, frozen: bool) -> Tensor:
@@ -51,7 +51,7 @@ def check_place(layer: MoELayer, place: Place) -> None:
 def _reached(layer: MoELayer, proxies_NH: Tensor, place: Place, normalised: bool, frozen: bool) -> list[Tensor]:
     """[N, width] of each expert."""
     experts: Any = layer.experts
-    gate_NHI, up_NHI = gate_matrices(layer), _up_matrices(experts)
+    gate_NHI, up_NHI = gate_matrices(layer), rest_in(layer, gate_parameter(layer))
     down_NIH = torch.stack([matrix_IH for matrix_IH, _ in expert_matrices(experts, "down")])
     gate_NHI, up_NHI, down_NIH = (
         _scaled(m.detach() if frozen else m, normalised) for m in (gate_NHI, up_NHI, down_NIH)
@@ -66,12 +66,6 @@ def _reached(layer: MoELayer, proxies_NH: Tensor, place: Place, normalised: bool
         for gate_HI, up_HI in zip(gate_NHI, up_NHI, strict=True)
     ]
     return gated if place == "gated" else [x @ down_IH for x, down_IH in zip(gated, down_NIH, strict=True)]
-
-
-def _up_matrices(experts: Any) -> Tensor:
-    """W_p [N, H, I], the half of the fused parameter that is not the gate."""
-    both_NHO = torch.stack([matrix_HO for matrix_HO, _ in expert_matrices(experts, "up")])
-    return both_NHO.chunk(2, dim=2)[1] if experts.is_concatenated else both_NHO[:, :, 1::2]
 
 
 def _joined(experts: Any, gate_NI: Tensor, up_NI: Tensor) -> Tensor:

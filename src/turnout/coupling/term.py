@@ -15,7 +15,7 @@ from turnout import ops
 from turnout.coupling.config import CoupleConfig
 from turnout.coupling.places import place_norms
 from turnout.models.anatomy import MoELayer
-from turnout.models.gates import gate_parameter, gates_in
+from turnout.models.gates import gate_parameter, gates_in, rest_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,8 @@ def _norms(rows_NH: Tensor, proxies_NH: Tensor, layer: MoELayer, config: CoupleC
     if config.place != "gate":
         return place_norms(layer, proxies_NH, config.place, config.normalised, frozen)
     fused = gate_parameter(layer).detach() if frozen else gate_parameter(layer)
-    return ops.fused_activation_norms(proxies_NH, fused, partial(gates_in, layer), config.normalised)
+    views = partial(gates_in, layer), partial(rest_in, layer)
+    return ops.fused_activation_norms(proxies_NH, fused, views[0], config.normalised, views[1])
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -54,6 +54,16 @@ def gates_in(layer: MoELayer, fused: Tensor) -> Tensor:
     return first_NHO[:, :, ::2]  # gate and up by turns, as in gpt-oss
 
 
+def rest_in(layer: MoELayer, fused: Tensor) -> Tensor:
+    """The view of all of `fused` that `gates_in` leaves out: the up matrices, or nothing of experts without a gate."""
+    first_NHO = fused if getattr(layer.experts, "is_transposed", False) else fused.mT
+    if not has_gate(layer):
+        return first_NHO[:, :, :0]
+    if getattr(layer.experts, "is_concatenated", True):
+        return first_NHO[:, :, first_NHO.shape[2] // 2 :]
+    return first_NHO[:, :, 1::2]
+
+
 def has_gate(layer: MoELayer) -> bool:
     """Whether the experts have a gate beside their first matrix."""
     said = getattr(layer.experts, "has_gate", None)
