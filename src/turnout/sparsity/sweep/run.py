@@ -8,7 +8,7 @@ from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.runs.digest import sha256
-from turnout.runs.json_files import read_object
+from turnout.runs.json_files import read_object, write_json
 from turnout.sparsity.analysis.frontier import FRONTIER_FILE, frontier, frontier_tables
 from turnout.sparsity.sweep.estimate import Estimate, estimate
 from turnout.sparsity.sweep.local import run_local
@@ -112,8 +112,6 @@ class _Attempts:
 
 
 def _write_killed(folder: Path, code: int) -> None:
-    from turnout.runs.json_files import write_json
-
     how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     said = f"its process was {how}, {_TRIES} times; perhaps it needs more memory than there is"
     folder.mkdir(parents=True, exist_ok=True)
