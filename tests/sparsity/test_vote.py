@@ -68,12 +68,14 @@ def test_figures_are_plain_counts():
         ("chains-0", "levels of one operation"),
         ("nothing", "neither such a name nor a file"),
         ("facts-0", "at least one exercise"),
+        ("empty.jsonl", r'empty.jsonl, row 1: expected an object with strings "prompt" and "answer"'),
         ("bad.jsonl", r'bad.jsonl, row 2: expected an object with strings "prompt" and "answer"'),
     ],
 )
 def test_refuses_what_cannot_be_asked(tmp_path, monkeypatch, spec, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "answer": "1"}\n{"prompt": "p"}\n')
+    (tmp_path / "empty.jsonl").write_text('{"prompt": "p", "answer": " "}\n')
     with pytest.raises(TaskError, match=said):
         load_exercises(spec, 5)
 

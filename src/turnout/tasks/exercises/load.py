@@ -72,7 +72,7 @@ def _file(path: Path) -> Iterator[Exercise]:
             prompt, answer = row["prompt"], row["answer"]
         except (ValueError, KeyError, TypeError):
             prompt = answer = None
-        if not isinstance(prompt, str) or not isinstance(answer, str):
+        if not isinstance(prompt, str) or not isinstance(answer, str) or not answer.strip():
             raise TaskError(f"{path}, row {number}", expected='an object with strings "prompt" and "answer"', came=line)
         numeric = parse_answer(answer, "reasoning")
         kind: Kind = "reasoning" if numeric is not None else "recall"
