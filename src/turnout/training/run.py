@@ -271,7 +271,7 @@ def _trainer(
 
 
 def timed_steps(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase, n: int) -> Iterator[None]:
-    """Take `n` optimiser steps on random tokens, as `train` would, and yield after each: for whoever times them."""
+    """Take `n` optimiser steps on random tokens, yielding after each: `train`'s cost without its balancing loss."""
     model = _model(recipe, tokenizer).train()
     cpu_autocast = _prepare_for_speed(model, recipe)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.schedule.learning_rate, fused=True)
