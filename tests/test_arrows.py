@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "turnout"
-BOTTOM = {"errors", "progress", "quantities"}
+BOTTOM = {"errors", "options", "progress", "quantities"}
 MIDDLE = {"models", "tasks", "runs"}
 
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
+    "options": {"errors"},
     "quantities": {"errors"},
     "ops": set(),
     "models": BOTTOM | {"ops"},

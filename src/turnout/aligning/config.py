@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from turnout.errors import RecipeError
+from turnout.options import given_options
 
 Method = Literal[
     "roma",
@@ -129,12 +130,8 @@ class AlignConfig:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "AlignConfig":
         """The configuration with `options` set, None being a default; RecipeError for one that does not exist."""
-        given = {name: value for name, value in options.items() if value is not None}
         owners = {f.name: part for part, kind in _PARTS.items() for f in fields(kind)}
-        unknown = sorted(given.keys() - owners.keys() - {"method"})
-        if unknown:
-            known = ", ".join(["method", *owners])
-            raise RecipeError(unknown[0], expected=f"an option of align ({known})", came="an unknown one")
+        given = given_options(options, ["method", *owners], "align")
         parts = {p: kind(**{n: v for n, v in given.items() if owners.get(n) == p}) for p, kind in _PARTS.items()}
         return cls(**({"method": given["method"]} if "method" in given else {}), **parts)
 

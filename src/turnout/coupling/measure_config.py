@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from turnout.errors import RecipeError
+from turnout.options import given_options
 
 Scope = Literal["last", "all"]
 
@@ -34,12 +35,7 @@ class MeasureConfig:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "MeasureConfig":
         """The configuration with `options` set, None being a default; RecipeError for one that does not exist."""
-        given = {name: value for name, value in options.items() if value is not None}
-        known = cls.__dataclass_fields__
-        unknown = sorted(given.keys() - known.keys())
-        if unknown:
-            expected = f"an option of measuring coupling ({', '.join(known)})"
-            raise RecipeError(unknown[0], expected=expected, came="an unknown one")
+        given = given_options(options, cls.__dataclass_fields__, "measuring coupling")
         if "alphas" in given:
             given["alphas"] = tuple(float(alpha) for alpha in given["alphas"])
         return cls(**given)

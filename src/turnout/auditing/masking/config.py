@@ -6,6 +6,7 @@ from typing import Any
 
 from turnout.auditing.masking.sets import Which
 from turnout.errors import RecipeError
+from turnout.options import given_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +35,9 @@ class MaskConfig:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "MaskConfig":
         """The configuration with `options` set, None being a default; RecipeError for one that does not exist."""
-        given = {name: value for name, value in options.items() if value is not None}
+        given = given_options(options, cls.__dataclass_fields__, "masking")
         if "layers" in given and not isinstance(given["layers"], str):
             given["layers"] = tuple(given["layers"])
-        unknown = sorted(given.keys() - cls.__dataclass_fields__.keys())
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise RecipeError(unknown[0], expected=f"an option of masking ({known})", came="an unknown one")
         return cls(**given)
 
     def describe(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from turnout.errors import RecipeError
+from turnout.options import given_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +59,7 @@ class GrpoConfig:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "GrpoConfig":
         """The configuration with `options` set, None being a default; RecipeError for one that does not exist."""
-        given = {name: value for name, value in options.items() if value is not None}
-        unknown = sorted(given.keys() - cls.__dataclass_fields__.keys())
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise RecipeError(unknown[0], expected=f"an option of grpo ({known})", came="an unknown one")
-        return cls(**given)
+        return cls(**given_options(options, cls.__dataclass_fields__, "grpo"))
 
     def describe(self) -> dict[str, Any]:
         """As a JSON object."""

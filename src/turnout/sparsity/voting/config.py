@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from turnout.errors import RecipeError
+from turnout.options import given_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,7 @@ class VoteConfig:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "VoteConfig":
         """The configuration with `options` set, None being a default; RecipeError for one that does not exist."""
-        given = {name: value for name, value in options.items() if value is not None}
-        unknown = sorted(given.keys() - cls.__dataclass_fields__.keys())
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise RecipeError(unknown[0], expected=f"an option of voting ({known})", came="an unknown one")
-        return cls(**given)
+        return cls(**given_options(options, cls.__dataclass_fields__, "voting"))
 
     @property
     def sizes(self) -> tuple[int, ...]:
