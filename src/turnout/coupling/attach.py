@@ -1,16 +1,16 @@
 """The coupling term in a model's own loss: hooks that compute it layer by layer, and take it away again.
 
 A layer's term is made before its experts run, inside the layer's forward, where sharded parameters are gathered. The
-terms are added to the loss that the outermost model returns. What a forward of the model noted lives in one `_Forward`;
-gradient checkpointing runs layers again in the backward pass, outside of any forward of the model, and finds it there.
+terms are added to the loss that the outermost model returns (`added_loss`). What a forward of the model noted lives in
+one `CoupledForward`; gradient checkpointing runs layers again in the backward pass, outside of any forward of the
+model, and finds it there.
 
 Shapes: T tokens of a forward, batch · length flattened; N experts, H hidden size.
 """
 
-import inspect
 import weakref
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -20,9 +20,17 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from turnout import ops
+from turnout.coupling.added_loss import (
+    Carry,
+    CoupledForward,
+    labels_of,
+    replace_first,
+    share_of_step,
+    total_term,
+    with_term,
+)
 from turnout.coupling.config import Alpha, CoupleConfig, Place
 from turnout.coupling.places import check_place
 from turnout.coupling.term import Term, coupling_term
@@ -31,7 +39,6 @@ from turnout.errors import ModelError
 from turnout.models.anatomy import MoE, MoELayer, read
 from turnout.models.gates import gate_matrices, has_gate, router_rows
 
-_IGNORED = -100
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -59,17 +66,6 @@ class LayerFigures:
     gate_norm: Tensor | None = None
 
 
-@dataclass(eq=False)
-class _Forward:
-    """One training forward of the model."""
-
-    step: int
-    terms: dict[int, Tensor] = field(default_factory=dict)
-    again: set[int] = field(default_factory=set)  # layers that ran without gradients: reentrant checkpointing
-    coefficient: Tensor | float = 0.0  # of one layer's term in the term that is added
-    slope: Tensor | None = None  # of the final loss in the term that was added, known once the backward pass began
-
-
 class Coupling:
     """A model's coupling, as `couple` returns it.
 
@@ -95,8 +91,8 @@ class Coupling:
         self._by_number = {layer.layer: layer for layer in layers}
         self._rows: dict[int, Tensor] = {}
         self._step, self._stepped = 0, False
-        self._forward: _Forward | None = None
-        self._last: _Forward | None = None
+        self._forward: CoupledForward | None = None
+        self._last: CoupledForward | None = None
         self._handles = [
             model.register_forward_pre_hook(self._enter, with_kwargs=True),
             model.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
@@ -135,10 +131,10 @@ class Coupling:
         self._forward = None
         if self._counting is None:
             self._counting = _count_steps(self, model)
-        if not (model.training and torch.is_grad_enabled()) or _labels(model, args, kwargs) is None:
+        if not (model.training and torch.is_grad_enabled()) or labels_of(model, args, kwargs) is None:
             return
         self.step = self.step  # of several optimisers that share a model, all may have stepped: that is one step
-        self._forward = self._last = _Forward(self.step)
+        self._forward = self._last = CoupledForward(self.step)
 
     @_eager
     def _note_rows(self, number: int, _: nn.Module, __: object) -> None:
@@ -161,7 +157,7 @@ class Coupling:
         if self._forward is None:
             if number not in forward.again:
                 return None  # the first run's graph is the one that counts; this one only restores what it saved
-            return _replace_first(args, kwargs, lambda hidden: _Carry.apply(hidden, term.loss, forward))
+            return replace_first(args, kwargs, lambda hidden: Carry.apply(hidden, term.loss, forward))
         forward.terms[number] = term.loss
         if not torch.is_grad_enabled():
             forward.again.add(number)
@@ -174,15 +170,15 @@ class Coupling:
         forward, self._forward = self._forward, None
         if forward is None or output is None or not forward.terms or not self.config.weight:
             return None
-        share = _share(_labels(model, args, kwargs), kwargs)
+        share = share_of_step(labels_of(model, args, kwargs), kwargs)
         forward.coefficient = self.config.weight / (len(forward.terms) if self.config.reduction == "mean" else 1)
-        total = _total(forward)
+        total = total_term(forward)
         forward.terms.clear()
-        changed = _with_term(output, total, share)
+        changed = with_term(output, total, share)
         self.added += changed is not None
         return changed
 
-    def _current(self, number: int) -> _Forward | None:
+    def _current(self, number: int) -> CoupledForward | None:
         """The forward that layer `number` runs in or is recomputed for; None if it is no training forward's."""
         if self._forward is not None:
             return self._forward
@@ -355,108 +351,3 @@ def _count_steps(coupling: Coupling, model: nn.Module) -> RemovableHandle:
     handle = register_optimizer_step_post_hook(after_step)
     weakref.finalize(coupling, handle.remove)
     return handle
-
-
-def _labels(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The labels of a call of the model, already shifted or not."""
-    found = kwargs.get("labels")
-    if found is None and args:
-        found = inspect.signature(model.forward).bind_partial(*args).arguments.get("labels")
-    found = kwargs.get("shift_labels") if found is None else found
-    return found if isinstance(found, Tensor) else None
-
-
-def _share(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tensor | float:
-    """How much of the optimiser step's term this micro-batch adds: its share of the step's labels, if they are known.
-
-    Without `num_items_in_batch` the loss is a mean, which whoever accumulates gradients divides.
-    """
-    n_items, shifted = kwargs.get("num_items_in_batch"), kwargs.get("shift_labels")
-    if n_items is None or labels is None:
-        return 1.0
-    counted = labels[..., 1:] if shifted is None else shifted
-    n_counted = (counted != _IGNORED).sum()
-    return n_counted / (n_items.to(n_counted.device) if isinstance(n_items, Tensor) else n_items)
-
-
-def _total(forward: _Forward) -> Tensor:
-    """The forward's terms times their coefficient; differentiable also where layers ran without gradients."""
-    device = next(reversed(forward.terms.values())).device
-    recorded = [term.to(device) for number, term in forward.terms.items() if number not in forward.again]
-    again = [term.to(device) for number, term in forward.terms.items() if number in forward.again]
-    parts = [torch.stack(recorded).sum()] if recorded else []
-    if again:
-        anchor = torch.zeros((), device=device, requires_grad=True)
-        parts.append(_NoteSlope.apply(torch.stack(again).sum(), anchor, forward))
-    return forward.coefficient * torch.stack(parts).sum()
-
-
-def _with_term(output: Any, total: Tensor, share: Tensor | float) -> Any:
-    """`output` with the term in its loss; None if it has no loss."""
-    if not isinstance(output, ModelOutput | dict):
-        if not isinstance(output, tuple) or not output or not isinstance(output[0], Tensor) or output[0].dim():
-            return None
-        return (_sum(output[0], total * share), *output[1:])
-    loss = output.get("loss")
-    if loss is None:
-        return None
-    output["loss"] = _sum(loss, total * share)
-    if _is_for_sft(output):
-        # TRL's SFTTrainer takes −Σ log p over its count of labels: a label's log p carries a label's share of the term.
-        log_probs = output["log_probs"]
-        output["log_probs"] = log_probs - total.to(log_probs.device) * output["label_mask"]
-    return output
-
-
-def _sum(loss: Tensor, term: Tensor) -> Tensor:
-    return loss + term.to(loss.device)
-
-
-def _is_for_sft(output: Mapping[str, Any]) -> bool:
-    """Whether these are the outputs that TRL's SFTTrainer, alone among its trainers, asks a model for.
-
-    Others compare log-probabilities with each other: those must stay as they are.
-    """
-    given = {name for name in ("log_probs", "entropy", "is_top1", "mean_logits") if output.get(name) is not None}
-    return given == {"log_probs", "entropy", "is_top1"}
-
-
-def _replace_first(
-    args: tuple[Any, ...], kwargs: dict[str, Any], change: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if args:
-        return (change(args[0]), *args[1:]), kwargs
-    name = next(iter(kwargs))
-    return args, {**kwargs, name: change(kwargs[name])}
-
-
-class _NoteSlope(torch.autograd.Function):
-    """Passes a sum of terms on; in the backward pass, notes how steeply the final loss depends on it.
-
-    Reentrant checkpointing runs layers without gradients first, so that a layer's term has none there. It gets its
-    gradient when the layer runs again (`_Carry`), and by then this node, the last of the forward, has run.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, total: Tensor, anchor: Tensor, forward: _Forward) -> Tensor:  # noqa: ARG004
-        ctx.forward = forward
-        return total.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
-        ctx.forward.slope = grad
-        return None, torch.zeros_like(grad), None
-
-
-class _Carry(torch.autograd.Function):
-    """Passes hidden states on; in the backward pass, gives a layer's term the slope that `_NoteSlope` noted."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, term: Tensor, forward: _Forward) -> Tensor:
-        ctx.forward, ctx.like = forward, term
-        return hidden.view_as(hidden)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        slope = ctx.forward.slope
-        return grad, None if slope is None else slope.to(ctx.like), None
