@@ -96,7 +96,8 @@ def test_trainer_counts_it_once(tmp_path, checkpointing):
 
 
 def test_sft_trainer_counts_it_once(tmp_path):
-    trl = pytest.importorskip("trl")
+    import trl
+
     texts = Dataset.from_list([{"text": "gate router " * (1 + i % 4)} for i in range(8)])
     found, logged = [], []
     for weight in (0.0, 2.0):
@@ -118,7 +119,8 @@ def test_sft_trainer_counts_it_once(tmp_path):
 
 def test_other_log_probabilities_are_left_alone():
     """A trainer that compares log-probabilities must get the model's own; the callback then refuses."""
-    utils = pytest.importorskip("trl.trainer.utils")
+    from trl.trainer import utils
+
     model, ids = model_of().train(), torch.randint(256, (2, 8), generator=torch.Generator().manual_seed(0))
     utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     plain = model(input_ids=ids, labels=ids, fused_lm_head=True)

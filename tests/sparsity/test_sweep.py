@@ -101,7 +101,6 @@ def test_another_recipe_is_refused_with_the_difference(swept):
 
 
 def test_ray_writes_the_same_bytes(swept, tmp_path):
-    pytest.importorskip("ray")
     recipe, out, _ = swept
     done = sweep(recipe, tmp_path / "ray", "--engine", "ray")
     assert done.returncode == 0, done.stderr
