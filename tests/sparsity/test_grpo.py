@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-pytest.importorskip("trl")
+import turnout
 from turnout.cli.main import app
 from turnout.models.load import load_causal
 from turnout.runs import verify
@@ -51,3 +51,21 @@ def test_a_bad_option_is_one_line(half_taught, tmp_path):
     done = grpo(half_taught, tmp_path / "out", "--learning-rate", "0")
     assert done.exit_code == 1
     assert "learning_rate: expected a number above 0, got 0.0" in done.stderr
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(half_taught, tmp_path):
+    heard = []
+
+    def listen(what, done, *_):
+        heard.append(done)
+        if heard == [1, 2]:
+            raise KeyboardInterrupt  # the second step's checkpoint is not written yet
+
+    options = {"steps": 3, "problems_per_step": 2, "generations": 2, "most_tokens": 6, "asked": 8, "save_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        turnout.grpo(half_taught, "chains-1", tmp_path / "out", progress=listen, **options)
+    found = turnout.grpo(half_taught, "chains-1", tmp_path / "out", progress=listen, **options)
+    assert heard == [1, 2, 2, 3]
+    rewards = found.frame().filter(metric="reward")
+    assert rewards["step"].to_list() == [1, 2, 3]
+    assert verify(tmp_path / "out") == []
