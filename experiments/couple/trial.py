@@ -13,8 +13,9 @@ from trials import HERE, RUNS, Trial
 from turnout.auditing import audit
 from turnout.coupling import CoupleConfig, measure_coupling, preparation
 from turnout.embedded.tokenizer import train_tokenizer
+from turnout.models.load import load
 from turnout.runs import atomic
-from turnout.training import TrainRecipe, train
+from turnout.training import RoutingCallback, TrainRecipe, train
 from turnout.training.data import documents
 
 VOCABULARY, DOCUMENTS = 1024, 5000
@@ -26,9 +27,12 @@ def main(trial: Trial) -> None:
     recipe = recipe_of(trial)
     ensure_tokenizer(recipe)
     start = time.monotonic()
-    trained = train(recipe, RUNS / trial.name, tokens_in=RUNS / "tokens", **coupled(trial))
+    options = {"callbacks": [RoutingCallback()], "tokens_in": RUNS / "tokens"} | coupled(trial)
+    trained = train(recipe, RUNS / trial.name, **options)
     found = {"seconds": time.monotonic() - start, "held_out": trained.losses}
-    found |= committees(trained.model, trial) | ({} if trial.architecture else coupling(trained.model))
+    found |= committees(trained.model, trial)
+    if not trial.architecture:
+        found |= coupling(trained.model) | {"router_cosine": router_cosine(trained.model)}
     found |= {"along": along(trained.path)}
     atomic.write_bytes(RUNS / "results" / f"{trial.name}.json", json.dumps(vars(trial) | found).encode())
 
@@ -72,6 +76,17 @@ def coupling(model: Path) -> dict[str, Any]:
     }
 
 
+def router_cosine(model: Path) -> float:
+    """Mean |cos| between two rows of a router, over pairs and layers."""
+    means = []
+    for layer in load(model).layers:
+        rows_EH = torch.nn.functional.normalize(layer.router.weight.detach().float(), dim=-1)
+        cosine_EE = (rows_EH @ rows_EH.T).abs()
+        apart_EE = ~torch.eye(len(rows_EH), dtype=torch.bool)
+        means.append(float(cosine_EE[apart_EE].mean()))
+    return sum(means) / len(means)
+
+
 def committees(model: Path, trial: Trial) -> dict[str, Any]:
     """Accuracy by domain and the audit's figures over all tokens of worlds' test questions."""
     out = RUNS / "audits" / trial.name
@@ -87,7 +102,8 @@ def committees(model: Path, trial: Trial) -> dict[str, Any]:
 def along(run: Path) -> list[list[Any]]:
     """(step, metric, value) of what was logged while training."""
     metrics = pl.read_parquet(run / "tables" / "metrics.parquet")
-    wanted = pl.col("metric").str.contains(r"^(loss|coupling/(erc|noise_bound|rows_dominant|router_norm|gate_norm))$")
+    noted = r"^(loss|routing/balance|coupling/(erc|noise_bound|rows_dominant|router_norm|gate_norm))$"
+    wanted = pl.col("metric").str.contains(noted)
     return [list(row) for row in metrics.filter(wanted).select("step", "metric", "value").iter_rows()]
 
 
