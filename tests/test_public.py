@@ -1,5 +1,7 @@
 """The names that other people's scripts rely on."""
 
+from importlib import resources
+
 import turnout
 
 
@@ -7,3 +9,7 @@ def test_every_public_name_is_there_and_says_what_it_does() -> None:
     assert {"audit", "compare", "evaluate", "load", "mask", "ops"} <= set(turnout.__all__)
     for name in turnout.__all__:
         assert name == "__version__" or getattr(turnout, name).__doc__, name
+
+
+def test_type_checkers_of_other_projects_see_our_types() -> None:
+    assert (resources.files("turnout") / "py.typed").is_file()

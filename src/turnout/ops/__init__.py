@@ -25,6 +25,7 @@ from turnout.ops.jaccard import jaccard
 from turnout.ops.joint_inclusion import joint_inclusion
 from turnout.ops.kernel_regression import kernel_regression
 from turnout.ops.kernel_weights import kernel_weights
+from turnout.ops.linear_cka import linear_cka
 from turnout.ops.log_odds import log_odds
 from turnout.ops.lorenz import lorenz
 from turnout.ops.majority import majority
@@ -32,6 +33,7 @@ from turnout.ops.manifold_loss import manifold_loss
 from turnout.ops.membership import membership
 from turnout.ops.memory import Memory, cached_numbers, layer_activations, memory
 from turnout.ops.mutual_information import mutual_information
+from turnout.ops.neighbour_overlap import neighbour_overlap
 from turnout.ops.neighbours import neighbours
 from turnout.ops.noise_bound import noise_bound
 from turnout.ops.optimal_experts import optimal_experts
@@ -75,6 +77,7 @@ __all__ = [
     "kernel_weights",
     "labelled_silhouette",
     "layer_activations",
+    "linear_cka",
     "log_odds",
     "lorenz",
     "majority",
@@ -85,6 +88,7 @@ __all__ = [
     "memory",
     "min_max_scaled",
     "mutual_information",
+    "neighbour_overlap",
     "neighbours",
     "noise_bound",
     "optimal_experts",
