@@ -34,6 +34,18 @@ def audited(name: str) -> Measure:
     return lambda trial: float(trial["overall"][name]["mean"])
 
 
+def at_end(metric: str) -> Measure:
+    """The last value that was logged while training."""
+
+    def last(trial: dict[str, Any]) -> float:
+        values = [value for _, name, value in trial["along"] if name == metric]
+        if not values:
+            raise KeyError(metric)
+        return float(values[-1])
+
+    return last
+
+
 MEASURES: dict[str, Measure] = {
     "held-out loss": held_out,
     "accuracy": lambda trial: trial["accuracy"]["overall"]["accuracy"],
@@ -42,7 +54,15 @@ MEASURES: dict[str, Measure] = {
     "Gini": audited("gini"),
     "Jaccard": audited("jaccard_mean"),
     "coverage": audited("coverage"),
+    "balance": at_end("routing/balance"),
+    "ε": at_end("coupling/noise_bound"),
+    "norm of R": at_end("coupling/router_norm"),
+    "norm of W_g": at_end("coupling/gate_norm"),
+    "router cosine": lambda trial: trial["router_cosine"],
 }
+OUTCOMES = ("held-out loss", "accuracy", "L at α = 1", "rows dominant", "Gini", "Jaccard", "coverage")
+INNER = ("ε", "norm of R", "norm of W_g", "router cosine", "balance")
+STEPS = (10, 50, 100, 200, 300, 400, 500)
 
 
 def read() -> Trials:
@@ -89,7 +109,7 @@ def contrast(trials: Trials, a: str, b: str, length: str, name: str) -> dict[str
     """A row of results/contrasts.csv; None without two pairs or where a trial lacks the measure."""
     try:
         values = differences(trials, a, b, length, MEASURES[name])
-    except KeyError:
+    except KeyError:  # Autonomy of Experts has no M
         return None
     if len(values) < 2:
         return None
@@ -110,7 +130,7 @@ _CONTRASTS = {
 
 
 def contrasts(trials: Trials) -> pl.DataFrame:
-    """Everything against vanilla and against ERC; the two that were fixed beforehand are marked, Holm over the rest."""
+    """Everything against vanilla and against ERC; those fixed beforehand are marked, Holm over the other outcomes."""
     names = sorted({(name, length) for name, length, _ in trials})
     rows = [
         contrast(trials, name, base, length, measure)
@@ -124,14 +144,10 @@ def contrasts(trials: Trials) -> pl.DataFrame:
     primary = (pl.col("b") == "vanilla") & pl.col("measure").is_in(["held-out loss", "Gini", "coverage"])
     second = (pl.col("b") == "permuted") & (pl.col("measure") == "held-out loss")
     frame = frame.with_columns(fixed=of_erc & (primary | second))
-    rest = frame.filter(~pl.col("fixed"))
-    adjusted = ops.holm(torch.tensor(rest["p"].to_list(), dtype=torch.float64)).tolist() if len(rest) else []
-    return pl.concat(
-        [
-            frame.filter("fixed").with_columns(holm=pl.lit(None, pl.Float64)),
-            rest.with_columns(holm=pl.Series(adjusted, dtype=pl.Float64)),
-        ]
-    )
+    tested = ~pl.col("fixed") & pl.col("measure").is_in(OUTCOMES)
+    p = torch.tensor(frame.filter(tested)["p"].to_list(), dtype=torch.float64)
+    rest = frame.filter(tested).with_columns(holm=pl.Series(ops.holm(p).tolist() if len(p) else [], dtype=pl.Float64))
+    return pl.concat([frame.filter("fixed"), rest, frame.filter(~tested & ~pl.col("fixed"))], how="diagonal")
 
 
 def runs(trials: Trials) -> pl.DataFrame:
@@ -165,6 +181,10 @@ def _or_none(of: Measure, trial: dict[str, Any]) -> float | None:
         return None
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:+.1e}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown; nothing where there are no rows."""
     rows = list(rows)
@@ -193,11 +213,22 @@ def manipulation(trials: Trials) -> str:
     return table(["setting (short, seed 0)", *shown], rows)
 
 
-def means(trials: Trials, length: str, variants: Sequence[str]) -> str:
+def means(trials: Trials, length: str, variants: Sequence[str], shown: Sequence[str] = OUTCOMES) -> str:
     """Means over seeds by variant."""
     there = [v for v in variants if seeds(trials, v, length)]
-    rows = [[v, str(len(seeds(trials, v, length))), *(mean_of(trials, v, length, m) for m in MEASURES)] for v in there]
-    return table([f"variant ({length})", "seeds", *MEASURES], rows)
+    rows = [[v, str(len(seeds(trials, v, length))), *(mean_of(trials, v, length, m) for m in shown)] for v in there]
+    return table([f"variant ({length})", "seeds", *shown], rows)
+
+
+def bounds_along(trials: Trials, variants: Sequence[str]) -> str:
+    """Mean ε over layers and seeds at some steps."""
+    rows = []
+    for name in variants:
+        those = [trials[name, "short", seed] for seed in seeds(trials, name, "short")]
+        noted = [{step: value for step, metric, value in x["along"] if metric == "coupling/noise_bound"} for x in those]
+        if noted:
+            rows.append([name, *(f"{np.mean([of[step] for of in noted]):.3f}" for step in STEPS)])
+    return table(["ε at step", *map(str, STEPS)], rows)
 
 
 def differ(frame: pl.DataFrame, length: str, base: str, variants: Sequence[str], shown: Sequence[str]) -> str:
@@ -208,10 +239,10 @@ def differ(frame: pl.DataFrame, length: str, base: str, variants: Sequence[str],
             f"{row['a']} − {base}",
             row["measure"],
             str(row["pairs"]),
-            f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
+            f"{_signed(row['mean'])} [{_signed(row['low'])}, {_signed(row['high'])}]",
             f"{row['p']:.3g}",
-            "fixed beforehand" if row["fixed"] else f"{row['holm']:.3g}",
-            f"{row['detectable']:.4f}",
+            "fixed beforehand" if row["fixed"] else "–" if row["holm"] is None else f"{row['holm']:.3g}",
+            _signed(row["detectable"])[1:],
         ]
         for row in part.sort(["measure", "a"]).iter_rows(named=True)
     ]
@@ -227,6 +258,8 @@ def main() -> None:
     frame.write_csv(HERE / "results" / "contrasts.csv", float_precision=6)
     along(trials).write_parquet(HERE / "results" / "along.parquet", compression="zstd")
     seven = ("vanilla", ERC, "permuted", "no-noise", "orthogonality", "norm-matched", "aoe")
+    by_alpha = [ERC if alpha == 1 else f"{ERC}-alpha{alpha}" for alpha in ALPHAS]
+    by_place = [f"{ERC}-{place}" for place in PLACES]
     outcome = ("held-out loss", "Gini", "Jaccard", "coverage")
     main_pairs, short_pairs = (frame.filter(length=length, b="vanilla").height for length in ("long", "short"))
     parts = [
@@ -236,9 +269,13 @@ def main() -> None:
         ("", differ(frame, "long", "permuted", (ERC,), outcome)),
         ("All seven, short", means(trials, "short", seven) if short_pairs else ""),
         ("", differ(frame, "short", "vanilla", seven, outcome)),
-        ("α", means(trials, "short", [ERC if a == 1 else f"{ERC}-alpha{a}" for a in ALPHAS])),
-        ("", differ(frame, "short", "vanilla", [ERC, *(f"{ERC}-alpha{a}" for a in ALPHAS)], ("held-out loss",))),
-        ("Where M is read", means(trials, "short", [ERC, *(f"{ERC}-{place}" for place in PLACES)])),
+        ("Inside", means(trials, "short", seven, INNER)),
+        ("", differ(frame, "short", "vanilla", seven, ("balance", "router cosine"))),
+        ("α", means(trials, "short", by_alpha)),
+        ("", differ(frame, "short", "vanilla", by_alpha, ("held-out loss",))),
+        ("", bounds_along(trials, ["vanilla", *by_alpha])),
+        ("Where M is read", means(trials, "short", [ERC, *by_place])),
+        ("", differ(frame, "short", "vanilla", [ERC, *by_place], ("held-out loss",))),
     ]
     text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts if body)
     before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
