@@ -31,7 +31,6 @@ TRAINED = (
     "l2",
     "entropy",
 )
-REROUTED = ("c3po", "oracle")
 ABLATIONS: dict[str, dict[str, Any]] = {
     "layers-last-1": {"layers": "last-1"},
     "layers-last-3": {"layers": "last-3"},
@@ -69,14 +68,13 @@ def best_rate(method: str) -> float:
 
 
 def methods() -> Iterator[Job]:
-    """Every method, seed by seed; those that train nothing once, the oracle's wrong letters by seed."""
+    """Every method, seed by seed; C3PO, which draws nothing, once; the seed draws the oracle's wrong letters."""
     for seed in SEEDS:
         for method in TRAINED:
             options = {"learning_rate": best_rate(method)}
             yield {"name": f"{method}-{seed}", "method": method, "options": options, "seed": seed, **TEST}
-        if seed == 0:
-            for method in REROUTED:
-                yield {"name": f"{method}-{seed}", "method": method, "options": {}, "seed": seed, **TEST}
+        for method in ("c3po", "oracle") if seed == 0 else ("oracle",):
+            yield {"name": f"{method}-{seed}", "method": method, "options": {}, "seed": seed, **TEST}
 
 
 def ablations() -> Iterator[Job]:
@@ -88,11 +86,18 @@ def ablations() -> Iterator[Job]:
             yield {"name": f"roma-{name}-{seed}", **on, "tuning": "quarter" if name == "quarter" else "tuning"}
 
 
+def changes() -> list[Job]:
+    """What the two methods of the primary contrast changed in the routing; the base first, since all are held to it."""
+    names = [f"{method}-{seed}" for seed in SEEDS for method in ("router-tuning", "roma")]
+    return [{"name": f"change-{name}", "of": name} for name in names]
+
+
 def start(job: Job) -> None:
     """Run one in a process of its own."""
     if (RESULTS / f"{job['name']}.json").exists() or (RESULTS / f"{job['name']}.error").exists():
         return
-    command = [sys.executable, str(HERE / "one.py"), json.dumps(job)]
+    script, given = ("change.py", job["of"]) if "of" in job else ("one.py", job)
+    command = [sys.executable, str(HERE / script), json.dumps(given)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode > 0:  # killed ones are tried again
@@ -101,13 +106,13 @@ def start(job: Job) -> None:
 
 
 def main() -> None:
-    """Everything, in order: learning rates, methods, ablations."""
+    """Everything, in order: learning rates, methods, what they changed, ablations."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     prepare()
-    for part in (rates, methods, ablations):
+    for part in (rates, methods, lambda: [{"name": "change-base", "of": "base"}], changes, ablations):
         with ThreadPoolExecutor(asked.processes) as pool:
             list(pool.map(start, list(part())))
 
