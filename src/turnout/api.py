@@ -82,7 +82,7 @@ def evaluate(
         num_fewshot: solved examples before each document; None as the task says.
         batch_size: requests in a forward of the harness.
         apply_chat_template: ask through the tokenizer's chat template.
-        **options: tokenizer, progress, note; dtype, device, device_map, revision, trust_remote_code for a checkpoint;
+        **options: tokenizer, progress, note; for a checkpoint what `turnout.load` takes: adapter, dtype, device, …;
             and fields of `turnout.auditing.AuditConfig`: kind, scope, presence, token_budget, …
 
     Returns:
@@ -207,7 +207,7 @@ def _parted(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], di
     """Options that are given: those of who listens, those of the model, and the others."""
     given = {name: value for name, value in options.items() if value is not None}
     listening: dict[str, Any] = {name: given.pop(name) for name in ("progress", "note") if name in given}
-    outside = {"tokenizer", "dtype", "device", "device_map", "revision", "trust_remote_code"}
+    outside = {"tokenizer", "adapter", "dtype", "device", "device_map", "revision", "trust_remote_code"}
     loading = {name: given.pop(name) for name in outside & given.keys()}
     return listening, loading, given
 

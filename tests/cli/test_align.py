@@ -80,3 +80,40 @@ def test_the_page_holds_what_was_found_and_nothing_that_runs(turnout, checkpoint
     assert len(data["curves"]["loss"]) == len(data["curves"]["step"]) > 0
     assert data["sentences"] == alignment_sentences(json.loads((tmp_path / "run" / "align.json").read_text()))
     assert not (tmp_path / "run" / ".work").exists()
+
+
+def test_an_adapter_is_audited_masked_and_compared_as_the_merged_model_is(turnout, checkpoint, asked, tmp_path):
+    train, test = asked
+    base, run = checkpoint("olmoe"), tmp_path / "run"
+    assert turnout("align", base, "--tasks", train, "--out", run, *OPTIONS, "--learning-rate", 0.05).code == 0
+    assert turnout("merge", base, run, tmp_path / "model").code == 0
+    audits = {"before": (base,), "adapted": (base, "--adapter", run), "merged": (tmp_path / "model",)}
+    for name, words in audits.items():
+        ran = turnout("audit", *words, "--tasks", test, "--answers", "--out", tmp_path / name)
+        assert ran.code == 0, ran.err
+    before, adapted, merged = (json.loads((tmp_path / name / "audit.json").read_text()) for name in audits)
+    assert adapted["layers"] == merged["layers"] != before["layers"]
+    assert turnout("compare", tmp_path / "before", tmp_path / "adapted", "--json").code == 0
+    words = (
+        "mask",
+        tmp_path / "adapted",
+        "--model",
+        base,
+        "--layers",
+        2,
+        "--controls",
+        3,
+        "--out",
+        tmp_path / "masked",
+    )
+    refused = turnout(*words)
+    assert refused.code == 1
+    assert "the audited weights, digest" in refused.err
+    masked = turnout(*words, "--adapter", run)
+    assert masked.code == 0, masked.err
+    other = turnout("audit", checkpoint("mixtral"), "--adapter", run, "--tasks", test, "--out", tmp_path / "other")
+    assert other.code == 1
+    assert "the base of this adapter" in other.err
+    stored = turnout("audit", tmp_path / "before", "--adapter", run, "--out", tmp_path / "again")
+    assert stored.code == 1
+    assert "a stored run is measured without its model" in stored.err

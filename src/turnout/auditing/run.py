@@ -20,7 +20,7 @@ from turnout.tasks.load import NAMES, load_tasks
 from turnout.tasks.question import Question, TaskSet
 
 DEFAULT_TASKS = "mmlu-dev"
-_LOADING = {"dtype", "device", "device_map", "revision", "trust_remote_code"}
+_LOADING = {"adapter", "dtype", "device", "device_map", "revision", "trust_remote_code"}
 
 
 def audit(
@@ -52,8 +52,8 @@ def audit(
         progress: told how far it is.
         note: told, in one line each, of shards that must be computed again and of a run that is complete already.
         **options: fields of `AuditConfig`, over `config`: kind, scope, presence, answers, shots, …; and, for a
-            checkpoint, what `turnout.load` takes: dtype, device ("auto" spreads the model), device_map, revision,
-            trust_remote_code. None is the default of each.
+            checkpoint, what `turnout.load` takes: adapter, dtype, device ("auto" spreads the model), device_map,
+            revision, trust_remote_code. None is the default of each.
 
     Raises:
         TurnoutError: one line that says what could not be: the model, the questions, the options or the folder.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnout.cli.console import Bars, print_result, say, say_where
-from turnout.cli.options import Device, Dtype, Out, TokenBudget, TrustRemoteCode
+from turnout.cli.options import Adapter, Device, Dtype, Out, TokenBudget, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def audit(
         bool, typer.Option("--answers", help="Also read the answer: log-probabilities, accuracy.")
     ] = False,
     token_budget: TokenBudget = None,
+    adapter: Adapter = None,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -75,6 +76,7 @@ def audit(
             limit=limit,
             budgets=_numbers(budgets),
             **captured,
+            adapter=adapter,
             dtype=dtype,
             device=device,
             trust_remote_code=trust_remote_code,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnout.cli.console import Bars, print_result, print_table, say, say_where
-from turnout.cli.options import Device, Dtype, Out, TokenBudget, TrustRemoteCode
+from turnout.cli.options import Adapter, Device, Dtype, Out, TokenBudget, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate(
         bool, typer.Option("--apply-chat-template", help="Ask through the tokenizer's chat template.")
     ] = False,
     token_budget: TokenBudget = None,
+    adapter: Adapter = None,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -50,6 +51,7 @@ def evaluate(
             batch_size=batch_size,
             apply_chat_template=apply_chat_template,
             token_budget=token_budget,
+            adapter=adapter,
             dtype=dtype,
             device=device,
             trust_remote_code=trust_remote_code,

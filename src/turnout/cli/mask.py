@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnout.cli.console import Bars, print_table, say
-from turnout.cli.options import Device, TrustRemoteCode
+from turnout.cli.options import Adapter, Device, TrustRemoteCode
 from turnout.cli.verb import Json, print_json, verb
 from turnout.errors import RecipeError
 
@@ -40,6 +40,7 @@ def mask(
     ] = False,
     generate: Annotated[int, typer.Option(help="Also let it write so many tokens for an answer.", min=0)] = 0,
     limit: Annotated[int | None, typer.Option(help="At most this many questions of a subject.", min=1)] = None,
+    adapter: Adapter = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     seed: Annotated[int, typer.Option(help="Of the controls and resamples.", min=0)] = 0,
@@ -65,6 +66,7 @@ def mask(
         return
     folder = out or run.with_name(f"{run.name}-mask-{which.value}-{layers}" + "-renormalised" * renormalise)
     loading: dict[str, object] = {"trust_remote_code": trust_remote_code}
+    loading |= {} if adapter is None else {"adapter": adapter}
     loading |= {} if device is None else {"device_map" if device == "auto" else "device": device}
     with Bars() as bars:
         result = api.mask(run, model, folder, loading=loading, progress=bars, note=say, **options)
