@@ -1,0 +1,282 @@
+"""Tables of docs/sparsity.md and results/* from the sweeps and after.py: `python experiments/sparsity/analyse.py`.
+
+The two primary tests are those of PLAN.md; everything else describes. Intervals over seeds are t intervals, 95 %.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from after import EXPERTS, NARROW, RESULTS, ROUTERS, SEEDS
+
+from turnout.sparsity.analysis.intervals import interval
+from turnout.sparsity.analysis.optimum import optimum
+from turnout.sparsity.analysis.two_lines import two_lines
+from turnout.sparsity.sweep.result import SweepResult
+
+HERE = Path(__file__).parent
+WIDE = NARROW.with_name("wide")
+DOCS = HERE.parents[1] / "docs" / "sparsity.md"
+BEGIN, END = "<!-- results: written by experiments/sparsity/analyse.py -->\n", "<!-- end of results -->"
+TAUGHT, MARGIN = (1, 2, 3, 4), 0.01
+Trial = dict[str, Any]
+Measure = Callable[[Trial], float]
+
+
+def mean_chains(name: str) -> Measure:
+    """Over the depths that were taught."""
+    return lambda trial: float(np.mean([trial["found"]["tasks"][f"chains-{n}"][name] for n in TAUGHT]))
+
+
+def fact(name: str) -> Measure:
+    """Of facts."""
+    return lambda trial: float(trial["found"]["tasks"]["facts"][name])
+
+
+def audited(name: str) -> Measure:
+    """Mean over layers."""
+    return lambda trial: float(trial["found"]["audit"]["overall"][name]["mean"])
+
+
+MEASURES: dict[str, Measure] = {
+    "training loss": lambda trial: float(trial["found"]["training_loss"]),
+    "facts: accuracy": fact("accuracy"),
+    "facts: bits a parameter": fact("bits_per_parameter"),
+    "chains: task loss": mean_chains("nats_per_token"),
+    "chains: accuracy": mean_chains("accuracy"),
+    "chains: task loss − training loss": lambda trial: (
+        mean_chains("nats_per_token")(trial) - float(trial["found"]["training_loss"])
+    ),
+    **{
+        f"chains-{n}: accuracy": (lambda trial, n=n: trial["found"]["tasks"][f"chains-{n}"]["accuracy"]) for n in (5, 6)
+    },
+}
+AUDIT = {"Gini": audited("gini"), "coverage": audited("coverage"), "Jaccard": audited("jaccard_mean")}
+PRIMARY = (("facts: accuracy", -1), ("chains: task loss", 1))  # sign: what is better is less
+
+
+def trials(sweep: Path) -> dict[tuple[int, int], Trial]:
+    """Those that did not fail, by experts (1: dense) and seed."""
+    found = SweepResult.load(sweep).trials
+    return {(trial["experts"], trial["seed"]): trial for trial in found if trial["error"] is None}
+
+
+def complete(by: dict[tuple[int, int], Trial], experts: Sequence[int]) -> list[int]:
+    """Seeds that have all of `experts`."""
+    return [seed for seed in sorted({seed for _, seed in by}) if all((e, seed) in by for e in experts)]
+
+
+def curve(by: dict[tuple[int, int], Trial], of: Measure) -> tuple[np.ndarray, np.ndarray]:
+    """log2 of the experts [X], and values [S, X] of the seeds that are complete."""
+    experts = sorted({e for e, _ in by if e > 1})
+    return np.log2(experts), np.array([[of(by[e, s]) for e in experts] for s in complete(by, experts)])
+
+
+def primary(by: dict[tuple[int, int], Trial], budget: str) -> list[dict[str, Any]]:
+    """The two questions of PLAN.md, with the optimum."""
+    rows = []
+    for name, sign in PRIMARY:
+        x_X, y_SX = curve(by, MEASURES[name])
+        row: dict[str, Any] = {"budget": budget, "question": name, "seeds": len(y_SX), "points": len(x_X)}
+        if len(y_SX) >= 3 and len(x_X) >= 4:
+            tested = two_lines(x_X, sign * y_SX, MARGIN)
+            row |= {"verdict": tested.verdict, "breaks": " ".join(f"{2**x:.0f}" for x in tested.breaks)}
+            for side, slope in (("left", tested.left), ("right", tested.right)):
+                row |= {f"{side} slope": sign * slope.mean, f"{side} p": slope.p}
+                bounds = sorted((sign * slope.low, sign * slope.high))
+                row |= {f"{side} low": bounds[0], f"{side} high": bounds[1]}
+        if len(y_SX) >= 2 and len(x_X) >= 3:
+            best = optimum(x_X, sign * y_SX)
+            row |= {"best": 2**best.x, "best low": 2**best.low, "best high": 2**best.high, "at edge": best.at_edge}
+        rows.append(row)
+    return rows
+
+
+def shifted(narrow: dict[tuple[int, int], Trial], wide: dict[tuple[int, int], Trial]) -> list[dict[str, Any]]:
+    """Best log2 E at the wide budget − at the narrow one, at the experts that both have, seed by seed."""
+    experts = sorted({e for e, _ in narrow if e > 1} & {e for e, _ in wide if e > 1})
+    seeds = sorted(set(complete(narrow, experts)) & set(complete(wide, experts)))
+    rows = []
+    for name, sign in PRIMARY if len(seeds) > 1 else ():
+        places = [
+            [experts[int(np.argmin([sign * MEASURES[name](by[e, s]) for e in experts]))] for by in (narrow, wide)]
+            for s in seeds
+        ]
+        moved = interval([np.log2(b / a) for a, b in places])
+        rows.append({"question": name, "experts": str(experts), "seeds": len(seeds), "places": str(places), **moved})
+    return rows
+
+
+def shapes(by: dict[tuple[int, int], Trial]) -> str:
+    """Mean over seeds of every measure, one row a number of experts."""
+    rows = []
+    for experts in sorted({e for e, _ in by}):
+        those = [trial for (e, _), trial in sorted(by.items()) if e == experts]
+        total = those[0]["parameters"]["total"] / 1e6
+        head = ["dense" if experts == 1 else str(experts), str(len(those)), f"{total:.2f}", f"{those[0]['tpp']:.1f}"]
+        rows.append([*head, *(f"{np.mean([of(trial) for trial in those]):.3f}" for of in MEASURES.values())])
+    return table(["E", "seeds", "total, M", "TPP", *MEASURES], rows)
+
+
+def dense_contrasts(by: dict[tuple[int, int], Trial]) -> str:
+    """Each MoE − the dense model of equal active parameters."""
+    rows = []
+    for experts in sorted({e for e, _ in by if e > 1}):
+        seeds = complete(by, (1, experts))
+        if len(seeds) > 1:
+            cells = [
+                span(interval([MEASURES[name](by[experts, s]) - MEASURES[name](by[1, s]) for s in seeds]))
+                for name, _ in PRIMARY
+            ]
+            rows.append([str(experts), str(len(seeds)), *cells])
+    return table(["E − dense", "pairs", *(name for name, _ in PRIMARY)], rows)
+
+
+def committees(by: dict[tuple[int, int], Trial]) -> str:
+    """The audit's measures along sparsity, and their slope per doubling by seed."""
+    audited_by = {key: trial for key, trial in by.items() if key[0] > 1 and trial["found"]["audit"]}
+    if not audited_by:
+        return ""
+    experts = sorted({e for e, _ in audited_by})
+    rows = []
+    for name, of in AUDIT.items():
+        x_X, y_SX = curve(audited_by, of)
+        slopes = interval([float(np.polyfit(x_X, row, 1)[0]) for row in y_SX])
+        rows.append([name, *(f"{mean:.3f}" for mean in y_SX.mean(0)), span(slopes)])
+    cores = []
+    for e in experts:
+        layers = [
+            layer for (x, _), trial in audited_by.items() if x == e for layer in trial["found"]["audit"]["layers"]
+        ]
+        cores.append(f"{sum(layer['claim']['verdict'] != 'none' for layer in layers)} of {len(layers)}")
+    rows.append(["layers with a core", *cores, ""])
+    return table(["audit", *map(str, experts), "slope per doubling"], rows)
+
+
+def span(found: dict[str, Any]) -> str:
+    """A mean and its interval."""
+    if found["low"] is None:
+        return f"{found['mean']:+.4f}"
+    return f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown; nothing where there are no rows."""
+    rows = list(rows)
+    lines = [head, ["---"] * len(head), *rows] if rows else []
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def tested(rows: Sequence[dict[str, Any]]) -> str:
+    """The primary tests."""
+    shown = []
+    for row in rows:
+        lines = [
+            f"{row[f'{side} slope']:+.4f} [{row[f'{side} low']:+.4f}, {row[f'{side} high']:+.4f}]"
+            if f"{side} slope" in row
+            else "–"
+            for side in ("left", "right")
+        ]
+        best = f"{row['best']:.0f} [{row['best low']:.0f}, {row['best high']:.0f}]" if "best" in row else "–"
+        edge = f"{row['at edge']:.2f}" if "at edge" in row else "–"
+        verdict = row.get("verdict", "too few points or seeds")
+        shown.append([row["budget"], row["question"], str(row["seeds"]), verdict, *lines, best, edge])
+    head = [
+        "budget",
+        "question",
+        "seeds",
+        "two lines",
+        "slope before the break",
+        "after it",
+        "best E",
+        "best at an edge",
+    ]
+    return table(head, shown)
+
+
+def rewarded() -> tuple[pl.DataFrame, str]:
+    """GRPO and votes by sparsity: accuracy, pass@1, majority and pass@128 before and after."""
+    found = (
+        {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))} if RESULTS.is_dir() else {}
+    )
+    rows = []
+    for experts in EXPERTS:
+        for seed in SEEDS:
+            name = f"e{experts}-s{seed}"
+            before = found.get(f"vote-before-{name}")
+            if before is not None:
+                rows.append({"experts": experts, "seed": seed, "routers": "before", **votes(before)})
+            for routers in ROUTERS:
+                after, gained = found.get(f"vote-{routers}-{name}"), found.get(f"grpo-{routers}-{name}")
+                if after is not None and gained is not None:
+                    greedy = {
+                        "greedy before": gained["accuracy"]["before"],
+                        "greedy after": gained["accuracy"]["after"],
+                    }
+                    reward = gained["reward"]
+                    steps = {"first reward": float(np.mean(reward[:10])), "last reward": float(np.mean(reward[-10:]))}
+                    rows.append(
+                        {"experts": experts, "seed": seed, "routers": routers, **votes(after), **greedy, **steps}
+                    )
+    if not rows:
+        return pl.DataFrame(), ""
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    shown = []
+    for experts in EXPERTS:
+        for routers in ("before", *ROUTERS):
+            part = frame.filter(experts=experts, routers=routers).sort("seed")
+            if part.height:
+                cells = [f"{part[name].mean():.3f}" for name in ("pass@1", "majority of 128", "pass@128")]
+                gain = [
+                    after - start
+                    for seed, after in part.select("seed", "pass@1").rows()
+                    for start in frame.filter(experts=experts, routers="before", seed=seed)["pass@1"].to_list()
+                ]
+                change = "" if routers == "before" else span(interval(gain))
+                shown.append([str(experts), routers, str(part.height), *cells, change])
+    return frame, table(["E", "routers", "seeds", "pass@1", "majority of 128", "pass@128", "pass@1, gain"], shown)
+
+
+def votes(run: Trial) -> dict[str, float]:
+    """Pass and majority at the first and the last number of samples."""
+    first, last = run["votes"][0], run["votes"][-1]
+    many = last["samples"]
+    return {"pass@1": first["pass"], f"majority of {many}": last["majority"], f"pass@{many}": last["pass"]}
+
+
+def main() -> None:
+    """Write the tables."""
+    budgets = {
+        name: trials(path) for name, path in (("narrow", NARROW), ("wide", WIDE)) if (path / "sweep.json").exists()
+    }
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    rows = [row for name, by in budgets.items() for row in primary(by, name)]
+    parts = [("The two questions", tested(rows))]
+    pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "primary.csv", float_precision=6)
+    for name, path in (("narrow", NARROW), ("wide", WIDE)):
+        if name in budgets:
+            SweepResult.load(path).frame().write_parquet(folder / f"{name}.parquet", compression="zstd")
+            parts.append((f"{name.capitalize()} budget, means over seeds", shapes(budgets[name])))
+            parts += [("", dense_contrasts(budgets[name])), ("", committees(budgets[name]))]
+    if len(budgets) == 2:
+        moved = shifted(budgets["narrow"], budgets["wide"])
+        cells = [[row["question"], row["experts"], str(row["seeds"]), row["places"], span(row)] for row in moved]
+        head = ["question", "experts", "seeds", "best E by seed, narrow and wide", "log2 moved"]
+        parts.append(("Does the optimum move with the budget?", table(head, cells)))
+    frame, shown = rewarded()
+    if frame.height:
+        frame.write_csv(folder / "after.csv", float_precision=6)
+        parts.append(("GRPO and self-consistency", shown))
+    text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts if body)
+    before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
+    DOCS.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    assert Path("src/turnout").is_dir(), "run it from the project's root"
+    main()
