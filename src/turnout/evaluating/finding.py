@@ -13,6 +13,8 @@ from turnout.errors import TaskError
 _NAMED = re.compile(r"^[ \t-]*(?:task|group)[ \t]*:[ \t]*[\"']?([^\s\"'#,\[\]{}]+)", re.MULTILINE)
 _LOCAL = {"json", "csv", "parquet", "arrow", "text", "xml", "pandas", "webdataset", "imagefolder", "audiofolder"}
 _PATIENCE = 10.0  # seconds for the hub to answer
+SUITES = Path(__file__).parent / "suites"
+"""Groups of our own: the harness's tasks as a paper asks them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +64,23 @@ def find(names: Sequence[str], include_path: Path | None) -> Found:
 def _manager(names: Sequence[str], include_path: Path | None) -> Any:
     from lm_eval.tasks import TaskManager
 
+    folders = [str(folder) for folder in (SUITES, include_path) if folder is not None]  # the later ones come first
     if include_path is not None:
-        manager = TaskManager(include_path=str(include_path), include_defaults=False)
+        manager = TaskManager(include_path=folders, include_defaults=False)
         if all(_leaves(manager.task_index, name) for name in names):
             return manager
     elif all(Path(name).is_file() for name in names):
         return TaskManager(include_defaults=False)
-    own = (
-        [p.read_text(encoding="utf-8", errors="replace") for p in sorted(include_path.rglob("*.yaml"))]
-        if include_path
-        else []
-    )
+    own = [
+        path.read_text(encoding="utf-8", errors="replace")
+        for folder in folders
+        for path in sorted(Path(folder).rglob("*.yaml"))
+    ]
     text = "\n".join([*own, *_packaged()])
     for name in names:
         if not Path(name).is_file() and not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", text):
             raise _unknown(name, set(_NAMED.findall(text)))
-    manager = TaskManager(include_path=None if include_path is None else str(include_path))
+    manager = TaskManager(include_path=folders)
     for name in names:
         if not Path(name).is_file() and name not in manager.task_index:
             raise _unknown(name, manager.all_tasks)
