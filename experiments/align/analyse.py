@@ -261,7 +261,9 @@ def _figures(run: dict[str, Any]) -> dict[str, float]:
         "coverage of the committee": overall["coverage"]["mean"],
         "committee in common with the base": float(np.mean(common)),
         "choices in common with the base": choices,
-        "layers with a core": float(sum(layer["claim"]["verdict"] != "none" for layer in run["layers"])),
+        "layers with a core": float(
+            sum(layer["claim"]["verdict"] in ("core", "dominant committee") for layer in run["layers"])
+        ),
     }
 
 

@@ -151,8 +151,8 @@ def committees(by: dict[tuple[int, int], Trial]) -> str:
         layers = [
             layer for (x, _), trial in audited_by.items() if x == e for layer in trial["found"]["audit"]["layers"]
         ]
-        cores.append(f"{sum(layer['claim']['verdict'] != 'none' for layer in layers)} of {len(layers)}")
-    rows.append(["layers with a core", *cores, ""])
+        cores.append(f"{sum(not layer['claim']['failed'] for layer in layers)} of {len(layers)}")
+    rows.append(["layers that fail no part but the rotated router's, which all tokens do not have", *cores, ""])
     return table(["audit", *map(str, experts), "slope per doubling"], rows)
 
 
