@@ -1,7 +1,8 @@
-"""One alignment of the experiment, given as JSON; run.py calls it."""
+"""Alignments of the experiment, given as a JSON list; run.py calls it. One that fails is kept with its error."""
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ RUNS = Path("runs/align")
 
 def main(job: dict[str, Any]) -> None:
     """Align, and write which questions were right."""
-    torch.set_num_threads(1)
     options = job["options"] | {"method": job["method"], "seed": job["seed"]}
     tuning, asked = (FOLDER / f"{name}.jsonl" for name in (job["tuning"], job["on"]))
     found = align(OUT, tuning, asked, RUNS / "runs" / job["name"], **options)
@@ -28,4 +28,11 @@ def main(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    torch.set_num_threads(1)
+    for asked in json.loads(sys.argv[1]):
+        try:
+            main(asked)
+        except Exception:  # whatever it is, it is kept, and the others go on
+            said = traceback.format_exc()[-4000:]
+            atomic.write_bytes(RUNS / "results" / f"{asked['name']}.error", said.encode())
+        print(asked["name"], flush=True)

@@ -1,6 +1,7 @@
 """Train and measure every alignment that is not there yet: `python experiments/align/run.py [--processes 2]`.
 
-Each is a process of one thread; what it found is runs/align/results/NAME.json. One that fails is kept with its error.
+Five at a time are a process of one thread; what one found is runs/align/results/NAME.json. One that fails is kept with
+its error.
 """
 
 import argparse
@@ -8,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ RUNS = Path("runs/align")
 RESULTS = RUNS / "results"
 SEEDS, FEW = range(5), range(3)
 RATES = (7e-5, 7e-4, 7e-3)
+TOGETHER = 5
 TRAINED = (
     "router-tuning",
     "roma",
@@ -92,17 +94,29 @@ def changes() -> list[Job]:
     return [{"name": f"change-{name}", "of": name} for name in names]
 
 
-def start(job: Job) -> None:
-    """Run one in a process of its own."""
-    if (RESULTS / f"{job['name']}.json").exists() or (RESULTS / f"{job['name']}.error").exists():
-        return
-    script, given = ("change.py", job["of"]) if "of" in job else ("one.py", job)
+def start(jobs: Sequence[Job]) -> None:
+    """Run them in a process of their own, one after another: most of a minute goes into starting one."""
+    script, given = ("change.py", jobs[0]["of"]) if "of" in jobs[0] else ("one.py", list(jobs))
     command = [sys.executable, str(HERE / script), json.dumps(given)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode > 0:  # killed ones are tried again
-        (RESULTS / f"{job['name']}.error").write_text(done.stderr[-4000:])
-    print(job["name"], "done" if done.returncode == 0 else f"failed: {done.stderr[-300:]}", flush=True)
+    for job in jobs:
+        if done.returncode > 0 and not is_done(job):  # killed ones are tried again
+            (RESULTS / f"{job['name']}.error").write_text(done.stderr[-4000:])
+    print(*(job["name"] for job in jobs), "failed" if done.returncode else "", flush=True)
+
+
+def is_done(job: Job) -> bool:
+    """Whether there is a result, or an error, which is one too."""
+    return any((RESULTS / f"{job['name']}.{ending}").exists() for ending in ("json", "error"))
+
+
+def together(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """What is left to do, a process' worth at a time."""
+    left = [job for job in jobs if not is_done(job)]
+    size = 1 if any("of" in job for job in left) else TOGETHER
+    for at in range(0, len(left), size):
+        yield left[at : at + size]
 
 
 def main() -> None:
@@ -114,7 +128,7 @@ def main() -> None:
     prepare()
     for part in (rates, methods, lambda: [{"name": "change-base", "of": "base"}], changes, ablations):
         with ThreadPoolExecutor(asked.processes) as pool:
-            list(pool.map(start, list(part())))
+            list(pool.map(start, together(list(part()))))
 
 
 if __name__ == "__main__":
