@@ -132,13 +132,10 @@ _CONTRASTS = {
 def contrasts(trials: Trials) -> pl.DataFrame:
     """Everything against vanilla and against ERC; those fixed beforehand are marked, Holm over the other outcomes."""
     names = sorted({(name, length) for name, length, _ in trials})
-    rows = [
-        contrast(trials, name, base, length, measure)
-        for base in ("vanilla", ERC, "permuted")
-        for name, length in names
-        if name != base
-        for measure in MEASURES
-    ]
+    pairs = [(name, "vanilla", length) for name, length in names]  # each pair of variants once
+    pairs += [(name, ERC, length) for name, length in names if name not in ("vanilla", "permuted")]
+    pairs += [(ERC, "permuted", length) for name, length in names if name == "permuted"]
+    rows = [contrast(trials, a, b, length, measure) for a, b, length in pairs if a != b for measure in MEASURES]
     frame = pl.DataFrame([row for row in rows if row], schema=_CONTRASTS, orient="row")
     of_erc = (pl.col("a") == ERC) & (pl.col("length") == "long")
     primary = (pl.col("b") == "vanilla") & pl.col("measure").is_in(["held-out loss", "Gini", "coverage"])
