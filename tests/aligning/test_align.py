@@ -162,6 +162,23 @@ def test_killed_at_random_moments(tmp_path):
     assert not found["left"]
 
 
+def test_stopped_where_the_tail_is_the_whole_model(tmp_path):
+    """No state enters such a tail, so no file of states is there to go on with."""
+    moe = read(random_model("olmoe"), tiny_tokenizer(), "tiny")
+    options = QUICK | {"layers": "all"}
+
+    def stop(stage, *_):
+        if stage == "training":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        align(moe, TRAIN, None, tmp_path / "stopped", progress=stop, **options)
+    assert (tmp_path / "stopped" / ".work" / "base.safetensors").exists()
+    whole = align(moe, TRAIN, None, tmp_path / "whole", **options)
+    again = align(moe, TRAIN, None, tmp_path / "stopped", **options)
+    assert (again.path / "adapter.safetensors").read_bytes() == (whole.path / "adapter.safetensors").read_bytes()
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_routers(tmp_path):
     moe, said = read(random_model("olmoe"), tiny_tokenizer(), "tiny"), []
     result = align(moe, TRAIN, TEST, tmp_path / "run", note=said.append, **{**QUICK, "learning_rate": 1e30})

@@ -35,7 +35,7 @@ class EnteredStates:
         row = self._width * torch.empty(0, dtype=model.dtype).element_size()
         free = most_bytes if filled else min(most_bytes, shutil.disk_usage(path.parent).free // 2)
         self.n_stored = sum(end * row <= free for end in self._starts[1:]) if tail.cut else 0
-        if filled:
+        if filled and self.n_stored:
             self.n_stored = min(self.n_stored, sum(end * row <= path.stat().st_size for end in self._starts[1:]))
         self.bytes = self._starts[self.n_stored] * row
         self._path, self._rows = path, torch.empty(0, self._width, dtype=model.dtype)
