@@ -1,7 +1,9 @@
 """Text to training sequences: sources → documents → tokens on disk → fixed-length sequences in a seeded order.
 
 Every document is followed by the end-of-text token, and a source's documents lie one after another. A training sequence
-is T consecutive tokens of one source. Tokens are stored once; later passes over a source start at another offset.
+is T consecutive tokens of one source. Tokens are stored once; later passes over a source start at another offset. Where
+documents are isolated, positions start anew with each: transformers takes that for documents packed side by side, and
+lets none attend to another.
 
 Shapes: T tokens of a sequence.
 """
@@ -108,11 +110,20 @@ def tokenise(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterat
 class Mixture(Dataset[dict[str, torch.Tensor]]):
     """`n` training sequences [T] of several sources, in a seeded order, each source's number by its weight.
 
-    Item i is {"input_ids", "labels"}, the same for the same arguments in every process.
+    Item i is {"input_ids", "labels"}, the same for the same arguments in every process; with `end`, the end-of-text
+    token of isolated documents, it has "position_ids" too.
     """
 
-    def __init__(self, tokens: dict[str, Tokens], weights: dict[str, float], length: int, n: int, seed: int) -> None:
-        self._tokens, self._length = [tokens[name] for name in weights], length
+    def __init__(
+        self,
+        tokens: dict[str, Tokens],
+        weights: dict[str, float],
+        length: int,
+        n: int,
+        seed: int,
+        end: int | None = None,
+    ) -> None:
+        self._tokens, self._length, self._end = [tokens[name] for name in weights], length, end
         rng = np.random.default_rng(seed)
         share = np.array(list(weights.values())) / sum(weights.values())
         counts = np.diff(np.round(np.concatenate([[0.0], np.cumsum(share)]) * n).astype(int))
@@ -128,26 +139,38 @@ class Mixture(Dataset[dict[str, torch.Tensor]]):
         """Sequence i."""
         start = int(self._start[i])
         ids = self._tokens[self._source[i]].ids[start : start + self._length]
-        row = torch.from_numpy(ids.astype(np.int64))
-        return {"input_ids": row, "labels": row}
+        return _item(torch.from_numpy(ids.astype(np.int64)), self._end)
 
 
-def windows(tokens: Tokens, length: int, most: int) -> Dataset[dict[str, torch.Tensor]]:
-    """The first `most` tokens as sequences of `length` without overlap; a short rest is left out."""
+def windows(tokens: Tokens, length: int, most: int, end: int | None = None) -> Dataset[dict[str, torch.Tensor]]:
+    """The first `most` tokens as sequences of `length` without overlap; a short rest is left out. `end` as above."""
     n = max(1, min(len(tokens.ids), most) // length)
     rows = tokens.ids[: n * length].astype(np.int64)
-    return _Rows(torch.from_numpy(rows).view(n, -1))
+    return _Rows(torch.from_numpy(rows).view(n, -1), end)
 
 
 class _Rows(Dataset[dict[str, torch.Tensor]]):
-    def __init__(self, rows: torch.Tensor) -> None:
-        self._rows = rows
+    def __init__(self, rows: torch.Tensor, end: int | None) -> None:
+        self._rows, self._end = rows, end
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-        return {"input_ids": self._rows[i], "labels": self._rows[i]}
+        return _item(self._rows[i], self._end)
+
+
+def _item(row: torch.Tensor, end: int | None) -> dict[str, torch.Tensor]:
+    """What the model is given of the sequence `row` [T]."""
+    item = {"input_ids": row, "labels": row}
+    return item if end is None else item | {"position_ids": positions(row, end)}
+
+
+def positions(row: torch.Tensor, end: int) -> torch.Tensor:
+    """Each token's position in its own document [T]; a document ends with the token `end`."""
+    at = torch.arange(len(row))
+    first = torch.nn.functional.pad(row[:-1] == end, (1, 0))
+    return at - torch.where(first, at, 0).cummax(0).values
 
 
 def _starts(tokens: Tokens, length: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -129,6 +129,8 @@ class DataRecipe(Section):
         held_out: share of each source's documents kept for evaluation, chosen by the documents' digests.
         evaluation_tokens: at most so many held-out tokens of each source are scored during training.
         worlds_seed: of the generated worlds; the run's own seed unless given. Runs that are compared want one text.
+        isolated: whether each document of a sequence attends to itself alone, at positions of its own, as in a prompt.
+            Short ones, many to a sequence, are learnt sooner so.
     """
 
     tokenizer: Path
@@ -137,6 +139,7 @@ class DataRecipe(Section):
     held_out: float = Field(default=0.05, gt=0, lt=1)
     evaluation_tokens: int = Field(default=65_536, gt=0)
     worlds_seed: int | None = Field(default=None, ge=0)
+    isolated: bool = False
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

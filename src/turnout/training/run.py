@@ -131,7 +131,7 @@ def train(
         callbacks = [*callbacks, *(prepare(model) if prepare is not None else ())]
         kept = run.path / TOKENS if tokens_in is None else Path(tokens_in) / _text_key(run.inputs)
         tokens = prepare_tokens(recipe.data, kept, recipe.seed, progress)
-        trainer = _trainer(recipe, run.path, model, tokens, [Announce(recipe, progress), *callbacks])
+        trainer = _trainer(recipe, run.path, model, tokenizer, tokens, [Announce(recipe, progress), *callbacks])
         start = time.monotonic()
         checkpoint = newest_complete(run.path / CHECKPOINTS)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -250,17 +250,19 @@ def _trainer(
     recipe: TrainRecipe,
     folder: Path,
     model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     tokens: dict[str, dict[str, Tokens]],
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
     cpu_autocast = _prepare_for_speed(model, recipe)
+    end = tokenizer.eos_token_id if recipe.data.isolated else None
     weights = {source.name: source.weight for source in recipe.data.sources}
     length, sequences = recipe.data.sequence_length, recipe.steps * recipe.schedule.batch_size
     trainer = _TextTrainer(
         model=model,
         args=_arguments(recipe, folder, bf16=recipe.schedule.precision == "bfloat16" and not cpu_autocast),
-        train_dataset=Mixture(tokens["train"], weights, length, sequences, recipe.seed),
-        eval_dataset=_evaluation(recipe, tokens["held_out"]),
+        train_dataset=Mixture(tokens["train"], weights, length, sequences, recipe.seed, end),
+        eval_dataset=_evaluation(recipe, tokens["held_out"], end),
         callbacks=[MarkComplete(), *callbacks],
     )
     dense = recipe.model is not None and recipe.model.experts == 1
@@ -299,9 +301,11 @@ def _prepare_for_speed(model: PreTrainedModel, recipe: TrainRecipe) -> bool:
     return cpu_autocast
 
 
-def _evaluation(recipe: TrainRecipe, held_out: dict[str, Tokens]) -> dict[str, Dataset[dict[str, torch.Tensor]]]:
+def _evaluation(
+    recipe: TrainRecipe, held_out: dict[str, Tokens], end: int | None
+) -> dict[str, Dataset[dict[str, torch.Tensor]]]:
     length, most = recipe.data.sequence_length, recipe.data.evaluation_tokens
-    return {name: windows(tokens, length, most) for name, tokens in held_out.items()}
+    return {name: windows(tokens, length, most, end) for name, tokens in held_out.items()}
 
 
 def _arguments(recipe: TrainRecipe, folder: Path, bf16: bool) -> TrainingArguments:
@@ -347,7 +351,8 @@ def _save(
     tokens: dict[str, dict[str, Tokens]],
 ) -> None:
     """Score the held-out text once more, then write weights, tokenizer and metrics."""
-    losses = trainer.evaluate(_evaluation(recipe, tokens["held_out"]))
+    end = tokenizer.eos_token_id if recipe.data.isolated else None
+    losses = trainer.evaluate(_evaluation(recipe, tokens["held_out"], end))
     by_source = {name: losses[f"eval_{name}_loss"] for name in tokens["held_out"]}
     wild = {source: loss for source, loss in by_source.items() if not math.isfinite(loss)}
     if wild:

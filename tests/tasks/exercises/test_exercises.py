@@ -30,22 +30,23 @@ def test_a_fact_does_not_depend_on_how_many_are_asked_for():
 
 
 def solve(prompt):
+    """The last value, and the steps as they should be written."""
     words = prompt.split()
-    value, steps = int(words[1]), []
+    value, written = int(words[1]), words[1]
     for at in range(2, len(words) - 1, 2):
         by = int(words[at + 1])
         value = {"add": value + by, "sub": value - by, "mul": value * by}[words[at]] % 23
-        steps.append(value)
-    return steps
+        written += f" {words[at]} {by} is {value}"
+    return str(value), written
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_chains_are_right(split):
     for exercise in chains(split, 600, (1, 2, 5)):
-        steps = solve(exercise.prompt)
-        assert len(steps) == exercise.level
-        assert exercise.solution == f"{' '.join(map(str, steps))} . {steps[-1]} ."
-        assert parse_answer(exercise.solution, "reasoning") == exercise.answer == str(steps[-1])
+        value, written = solve(exercise.prompt)
+        assert written.count("is") == exercise.level
+        assert exercise.solution == f"{written} . {value} ."
+        assert parse_answer(exercise.solution, "reasoning") == exercise.answer == value
 
 
 def test_no_test_problem_occurs_in_train():
@@ -58,7 +59,7 @@ def test_no_test_problem_occurs_in_train():
 @pytest.mark.parametrize(
     ("written", "answer"),
     [
-        ("5 13 . 13 .", "13"),
+        ("5 add 8 is 13 . 13 .", "13"),
         ("so it is 70,000.", "70000"),
         ("The answer is -7", "-7"),
         ("3.50 euros", "3.5"),

@@ -1,7 +1,7 @@
 """Open-ended exercises for small models: facts to remember and chains to compute, each with a dial.
 
-facts    "kelo mura is tavi ."       recall: as many facts as one likes, nine bits each
-chains   "start 5 add 8 : 13 . 13 ."  reasoning: modular arithmetic of any depth, with written steps
+facts    "kelo mura is tavi ."                    recall: as many facts as one likes, nine bits each
+chains   "start 5 add 8 : 5 add 8 is 13 . 13 ."   reasoning: modular arithmetic of any depth, with written steps
 gym      text problems of reasoning-gym, an optional package
 """
 

@@ -1,7 +1,8 @@
-"""Chains of modular arithmetic: "start 5 add 8 mul 3 : 13 16 . 16 ."; the dial is the number of operations.
+"""Chains of modular arithmetic: "start 5 add 8 mul 3 : 5 add 8 is 13 mul 3 is 16 . 16 ."; the dial is the operations.
 
-The steps are written out before the answer, which stands behind the full stop. Problems are split by content: no
-problem of the test split occurs in train, for any seed (a quarter of all problems, by digest).
+Every step restates its operation, so that finding what to do next and doing it fall on different tokens; the answer
+stands behind the full stop. Problems are split by content: no problem of the test split occurs in train, for any seed
+(a quarter of all problems, by digest).
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,4 +40,5 @@ def _problem(split: str, level: int, draw: Draw, name: str) -> Exercise:
     for operation, by in steps:
         values.append(OPERATIONS[operation](values[-1], by) % MODULUS)
     answer = str(values[-1])
-    return Exercise(name, "reasoning", level, prompt, f"{' '.join(map(str, values[1:]))} . {answer} .", answer)
+    written = " ".join(f"{operation} {by} is {value}" for (operation, by), value in zip(steps, values[1:], strict=True))
+    return Exercise(name, "reasoning", level, prompt, f"{start} {written} . {answer} .", answer)
