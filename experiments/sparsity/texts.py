@@ -11,7 +11,7 @@ from turnout.runs import atomic
 from turnout.tasks.exercises import Exercise, chains, facts
 
 OUT = Path("runs/sparsity/texts.jsonl")
-FACTS, WORLDS_SEED, DEPTHS = 20_000, 0, (1, 2, 3, 4)  # as in narrow.yaml
+FACTS, WORLDS_SEED, DEPTHS = 25_000, 0, (1, 4, 8, 12)  # as in narrow.yaml
 TEXTS, SEED = 200, 2_000_003  # of each domain; the seed is that of no other chains
 
 
