@@ -17,15 +17,15 @@ from typing import Any
 NARROW, RUNS = Path("runs/sparsity/narrow"), Path("runs/sparsity/after")
 RESULTS = RUNS / "results"
 EXPERTS, SEEDS, ROUTERS = (2, 8, 32), range(3), ("trained", "frozen")
-DEPTHS, WANTED = range(1, 7), 0.3
+DEPTHS, WANTED = range(1, 13), 0.3
 RATES, LOOK = (5e-6, 5e-5, 5e-4), (8, 0)  # learning rates, tried on this E and seed
-STEPS, LAST, TOKENS = 100, 20, 32
+STEPS, LAST, TOKENS = 100, 20, 64
 Job = dict[str, Any]
 
 
 def model_of(experts: int, seed: int) -> Path:
     """The folder of a trained model of the sweep."""
-    return NARROW / "trials" / f"d64-l2-e{experts}-k2-i128-lr0.003-s{seed}"
+    return NARROW / "trials" / f"d64-l2-e{experts}-k2-i128-lr0.003-init0.1-s{seed}"
 
 
 def depth() -> int:
