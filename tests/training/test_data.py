@@ -2,16 +2,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from tiny import random_model
 from training.texts import recipe, write_corpus
 
 from turnout.errors import RecipeError
 from turnout.tasks import worlds
 from turnout.training import TrainRecipe
-from turnout.training.data import Mixture, Tokens, documents, load_tokenizer, positions, prepare, tokenise, windows
+from turnout.training.data import Mixture, Tokens, documents, load_tokenizer, prepare, tokenise, windows
 from turnout.training.recipe import Source
 
 
@@ -151,30 +147,3 @@ def test_refuses_a_folder_without_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": "none"}))
     with pytest.raises(RecipeError, match="a tokenizer that transformers can load"):
         load_tokenizer(tmp_path)
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_positions_start_anew_behind_each_end(ids):
-    at, expected = 0, []
-    for token in ids:
-        expected.append(at)
-        at = 0 if token == 0 else at + 1
-    assert positions(torch.tensor(ids), end=0).tolist() == expected
-
-
-def test_isolated_documents_are_read_as_if_alone():
-    """The logits of documents side by side are those of each by itself, also where the first one was cut."""
-    parts = [[5, 6, 7, 0], [8, 9, 0], [3, 4, 5, 6, 7, 0], [9, 8]]
-    tokens = Tokens("a", np.array([1, 1, *(i for part in parts for i in part)]), 1, 1)
-    (item,) = [windows(tokens, 17, 17, end=0)[0]]
-    parts[0] = [1, 1, *parts[0]]
-    assert item["labels"].tolist() == item["input_ids"].tolist()
-    for family in ("mixtral", "olmoe", "qwen3_moe"):
-        model = random_model(family, initializer_range=0.5)
-        model.config.use_cache = False  # as in transformers' Trainer
-        with torch.no_grad():
-            together = model(input_ids=item["input_ids"][None], position_ids=item["position_ids"][None]).logits[0]
-            alone = torch.cat([model(input_ids=torch.tensor([part])).logits[0] for part in parts])
-            packed = model(input_ids=item["input_ids"][None]).logits[0]
-        torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
-        assert not torch.allclose(packed[6:], alone[6:], atol=1e-2)

@@ -2,8 +2,7 @@
 
 Every document is followed by the end-of-text token, and a source's documents lie one after another. A training sequence
 is T consecutive tokens of one source. Tokens are stored once; later passes over a source start at another offset. Where
-documents are isolated, positions start anew with each: transformers takes that for documents packed side by side, and
-lets none attend to another.
+documents are isolated, positions start anew with each (`isolation.py`).
 
 Shapes: T tokens of a sequence.
 """
@@ -28,6 +27,7 @@ from turnout.runs import atomic
 from turnout.tasks import prompts, worlds
 from turnout.tasks.exercises import chains, facts
 from turnout.training.exercise_tokenizer import EXERCISES, exercise_tokenizer
+from turnout.training.isolation import positions
 from turnout.training.recipe import DataRecipe, Source
 
 SPLITS = ("train", "held_out")
@@ -164,13 +164,6 @@ def _item(row: torch.Tensor, end: int | None) -> dict[str, torch.Tensor]:
     """What the model is given of the sequence `row` [T]."""
     item = {"input_ids": row, "labels": row}
     return item if end is None else item | {"position_ids": positions(row, end)}
-
-
-def positions(row: torch.Tensor, end: int) -> torch.Tensor:
-    """Each token's position in its own document [T]; a document ends with the token `end`."""
-    at = torch.arange(len(row))
-    first = torch.nn.functional.pad(row[:-1] == end, (1, 0))
-    return at - torch.where(first, at, 0).cummax(0).values
 
 
 def _starts(tokens: Tokens, length: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.data import Mixture, Tokens, load_tokenizer, windows
 from turnout.training.data import prepare as prepare_tokens
 from turnout.training.exercise_tokenizer import EXERCISES
+from turnout.training.isolation import require_isolation
 from turnout.training.model import build_model, load_model
 from turnout.training.recipe import TrainRecipe
 from turnout.training.strict_resume import StrictResume
@@ -254,8 +255,10 @@ def _trainer(
     tokens: dict[str, dict[str, Tokens]],
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
+    if recipe.data.isolated:
+        require_isolation(model)
     cpu_autocast = _prepare_for_speed(model, recipe)
-    end = tokenizer.eos_token_id if recipe.data.isolated else None
+    end = _end(recipe, tokenizer)
     weights = {source.name: source.weight for source in recipe.data.sources}
     length, sequences = recipe.data.sequence_length, recipe.steps * recipe.schedule.batch_size
     trainer = _TextTrainer(
@@ -299,6 +302,11 @@ def _prepare_for_speed(model: PreTrainedModel, recipe: TrainRecipe) -> bool:
         set_fast_experts(model)
         set_fast_bfloat16(model)
     return cpu_autocast
+
+
+def _end(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that parts isolated documents."""
+    return tokenizer.eos_token_id if recipe.data.isolated else None
 
 
 def _evaluation(
@@ -351,8 +359,7 @@ def _save(
     tokens: dict[str, dict[str, Tokens]],
 ) -> None:
     """Score the held-out text once more, then write weights, tokenizer and metrics."""
-    end = tokenizer.eos_token_id if recipe.data.isolated else None
-    losses = trainer.evaluate(_evaluation(recipe, tokens["held_out"], end))
+    losses = trainer.evaluate(_evaluation(recipe, tokens["held_out"], _end(recipe, tokenizer)))
     by_source = {name: losses[f"eval_{name}_loss"] for name in tokens["held_out"]}
     wild = {source: loss for source, loss in by_source.items() if not math.isfinite(loss)}
     if wild:
