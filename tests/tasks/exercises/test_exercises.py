@@ -49,6 +49,14 @@ def test_chains_are_right(split):
         assert parse_answer(exercise.solution, "reasoning") == exercise.answer == value
 
 
+def test_small_operands_are_commoner():
+    often = Counter(int(e.prompt.split()[-2]) for e in chains("train", 20_000, (4,)))
+    expected = {k: 20_000 * sum(1 / m for m in range(k, 23)) / 22 for k in range(1, 23)}
+    assert set(often) == set(expected)
+    for k, count in expected.items():
+        assert abs(often[k] - count) < 5 * (count**0.5 + 1)
+
+
 def test_no_test_problem_occurs_in_train():
     train = {e.prompt for seed in range(3) for e in chains("train", 4000, (1, 2), seed)}
     test = {e.prompt for seed in range(3) for e in chains("test", 1000, (1, 2), seed)}

@@ -1,8 +1,9 @@
 """Chains of modular arithmetic: "start 5 add 8 mul 3 : 5 add 8 is 13 mul 3 is 16 . 16 ."; the dial is the operations.
 
 Every step restates its operation, so that finding what to do next and doing it fall on different tokens; the answer
-stands behind the full stop. Problems are split by content: no problem of the test split occurs in train, for any seed
-(a quarter of all problems, by digest).
+stands behind the full stop. Operands are the smaller the commoner, so that the arithmetic is learnt bit by bit; where
+all are as common, small models know none of it for long, then all at once. Problems are split by content: no problem of
+the test split occurs in train, for any seed (a quarter of all problems, by digest).
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ def chains(split: str, n: int, levels: Sequence[int], seed: int = 0) -> Iterator
 def _problem(split: str, level: int, draw: Draw, name: str) -> Exercise:
     while True:
         start = draw.below(MODULUS)
-        steps = [(draw.pick(tuple(OPERATIONS)), 1 + draw.below(MODULUS - 1)) for _ in range(level)]
+        steps = [(draw.pick(tuple(OPERATIONS)), _operand(draw)) for _ in range(level)]
         prompt = " ".join(["start", str(start), *(f"{name} {by}" for name, by in steps), ":"])
         if split_of(f"chain:{prompt}") == split:
             break
@@ -42,3 +43,8 @@ def _problem(split: str, level: int, draw: Draw, name: str) -> Exercise:
     answer = str(values[-1])
     written = " ".join(f"{operation} {by} is {value}" for (operation, by), value in zip(steps, values[1:], strict=True))
     return Exercise(name, "reasoning", level, prompt, f"{start} {written} . {answer} .", answer)
+
+
+def _operand(draw: Draw) -> int:
+    """One of 1..22; k with probability Σ_{m ≥ k} 1/22m: from .168 for 1 down to .002 for 22."""
+    return 1 + draw.below(1 + draw.below(MODULUS - 1))
