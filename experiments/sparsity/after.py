@@ -16,9 +16,9 @@ from typing import Any
 
 NARROW, RUNS = Path("runs/sparsity/narrow"), Path("runs/sparsity/after")
 RESULTS = RUNS / "results"
-EXPERTS, SEEDS, ROUTERS = (2, 8, 32), range(3), ("trained", "frozen")
+EXPERTS, SEEDS, ROUTERS = (2, 8, 32), range(1, 4), ("trained", "frozen")
 DEPTHS, WANTED = range(1, 13), 0.3
-RATES, LOOK = (5e-6, 5e-5, 5e-4), (8, 0)  # learning rates, tried on this E and seed
+RATES, LOOK = (5e-6, 5e-5, 5e-4), (8, 1)  # learning rates, tried on this E and seed
 STEPS, LAST, TOKENS = 100, 20, 64
 Job = dict[str, Any]
 
