@@ -64,9 +64,10 @@ def rates() -> list[Job]:
 
 
 def best_rate(method: str) -> float:
-    """The rate with most right development answers; the smaller one of equals."""
-    found = {rate: json.loads((RESULTS / f"{method}-rate{rate:g}.json").read_text()) for rate in RATES}
-    return max(RATES, key=lambda rate: (found[rate]["right"], -rate))
+    """The rate with most right development answers, of those that did not fail; the smaller one of equals."""
+    files = {rate: RESULTS / f"{method}-rate{rate:g}.json" for rate in RATES}
+    right = {rate: json.loads(file.read_text())["right"] for rate, file in files.items() if file.exists()}
+    return max(right, key=lambda rate: (right[rate], -rate))
 
 
 def methods() -> Iterator[Job]:
