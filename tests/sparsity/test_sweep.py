@@ -117,14 +117,26 @@ def test_a_killed_sweep_goes_on_without_repeating(swept, tmp_path):
     deadline = time.monotonic() + 250
     while not results() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # it alone
     process.wait()
+    deadline = time.monotonic() + 60
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(process.pid)  # its worker does not outlive it
     (first,) = results()
     written = first.stat().st_mtime_ns
     assert not (folder / "manifest.json").exists()
     assert sweep(recipe, folder).returncode == 0
     assert first.stat().st_mtime_ns == written
     assert (folder / "sweep.json").read_bytes() == (out / "sweep.json").read_bytes()
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_failed_trial_is_kept_and_the_rest_goes_on(tmp_path):

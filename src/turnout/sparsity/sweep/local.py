@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -35,9 +36,22 @@ def run_local(jobs: Sequence[Job], processes: int, started: Callable[[Job], None
 
 
 def _start(job: Job) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(job,))
+    process = multiprocessing.get_context("spawn").Process(target=_work_beside, args=(job,))
     process.start()
     return process
+
+
+def _work_beside(job: Job) -> None:
+    """`work`, for as long as the sweep lives: an orphan would hold its trial against the sweep that goes on."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+    work(job)
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _finished(running: dict[BaseProcess, Job]) -> list[BaseProcess]:
