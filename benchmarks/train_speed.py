@@ -36,6 +36,17 @@ def shape(experts: int) -> ModelRecipe:
     )
 
 
+SWEPT = {
+    "hidden 128, four layers, 32 experts, 16 x 256 tokens": (shape(32), BATCH, LENGTH),
+    "hidden 64, two layers, 8 experts, 16 x 128 tokens": (
+        ModelRecipe(architecture="mixtral", hidden_size=64, layers=2, heads=4, experts=8, top_k=2, expert_width=128),
+        16,
+        128,
+    ),
+}
+"""The speed table's middle model, and one of `experiments/sparsity/narrow.yaml`: (recipe, batch, tokens a sequence)."""
+
+
 def stepper(model: PreTrainedModel, bfloat16: bool) -> Callable[[torch.Tensor], float]:
     """One optimiser step on the ids; its loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -79,37 +90,47 @@ def compare(experts: int, bfloat16: bool, pairs: int) -> tuple[float, float, lis
     return ours, plain, [slow / fast for fast, slow in zip(*times, strict=True)][1:], apart
 
 
-def throughput(processes: int, threads: int, rounds: int) -> float:
+def throughput(name: str, processes: int, threads: int, rounds: int) -> float:
     """Tokens a second of so many processes at once, each of so many threads."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--worker", str(rounds)]
+    command = [sys.executable, __file__, "--worker", name, "--rounds", str(rounds)]
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     return sum(float(process.communicate()[0]) for process in running)
 
 
-def worker(rounds: int) -> None:
-    """Print the tokens a second of our recipe at 32 experts, bfloat16."""
-    model = build_model(shape(32), exercise_tokenizer(), 0).train()
+def worker(name: str, rounds: int) -> None:
+    """Print the tokens a second of our recipe for one of SWEPT, bfloat16."""
+    recipe, batch, length = SWEPT[name]
+    model = build_model(recipe, exercise_tokenizer(), 0).train()
     set_fast_experts(model)
     set_fast_bfloat16(model)
-    step, ids = stepper(model, True), torch.randint(512, (BATCH, LENGTH))
-    step(ids)
-    start = time.perf_counter()
-    for _ in range(4 * rounds):
+    step, ids = stepper(model, True), torch.randint(512, (batch, length))
+    for _ in range(3):
         step(ids)
-    print(4 * rounds * BATCH * LENGTH / (time.perf_counter() - start))
+    steps, start = 4 * rounds * BATCH * LENGTH // (batch * length), time.perf_counter()
+    for _ in range(steps):
+        step(ids)
+    print(steps * batch * length / (time.perf_counter() - start))
 
 
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--worker", type=int)
+    parser.add_argument("--only-sweeps", action="store_true")
+    parser.add_argument("--worker", choices=SWEPT)
     asked = parser.parse_args()
     if asked.worker:
-        worker(asked.worker)
+        worker(asked.worker, asked.rounds)
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {date.today()}")
+    if not asked.only_sweeps:
+        steps(asked.rounds)
+    sweeps(asked.rounds)
+
+
+def steps(rounds: int) -> None:
+    """The first table."""
     torch.set_num_threads(1)
     print(
         "| experts | precision | pairs | ours tok/s | transformers eager tok/s | ratio, quartiles | losses apart by |"
@@ -117,7 +138,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for experts in EXPERTS:
         for bfloat16 in (False, True):
-            ours, plain, ratios, apart = compare(experts, bfloat16, asked.rounds * max(1, 64 // experts))
+            ours, plain, ratios, apart = compare(experts, bfloat16, rounds * max(1, 64 // experts))
             assert bfloat16 or apart < AGREE, f"{experts} experts: losses differ by {apart}"
             low, middle, high = quantiles(ratios, n=4)
             cells = (experts, "bfloat16" if bfloat16 else "float32", len(ratios), f"{ours:,.0f}", f"{plain:,.0f}")
@@ -127,12 +148,21 @@ def main() -> None:
                 f"{middle:.2f} ({low:.2f}–{high:.2f}) | {apart:.1g} |",
                 flush=True,
             )
-    cores, ratios = os.cpu_count() or 1, []
-    for _ in range(asked.rounds):
-        many, one = throughput(cores, 1, asked.rounds), throughput(1, cores, asked.rounds)
-        ratios.append(many / one)
-    spread = f"{median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})"
-    print(f"\n{cores} processes of one thread {many:,.0f} tok/s, one of {cores} threads {one:,.0f}: {spread}")
+
+
+def sweeps(rounds: int) -> None:
+    """The second table."""
+    cores = os.cpu_count() or 1
+    print(f"\n| model | {cores} processes of one thread, tok/s | one of {cores} threads | ratio, least and most |")
+    print("|---|---|---|---|")
+    for name in SWEPT:
+        pairs = [(throughput(name, cores, 1, rounds), throughput(name, 1, cores, rounds)) for _ in range(rounds)]
+        many, one = (median(figures) for figures in zip(*pairs, strict=True))
+        ratios = [a / b for a, b in pairs]
+        print(
+            f"| {name} | {many:,.0f} | {one:,.0f} | {median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
