@@ -13,9 +13,7 @@ from transformers import PreTrainedModel
 
 from turnout.errors import RecipeError
 
-_ROUNDING = (
-    200  # steps of the dtype, of the largest logit; measured: below 30, and 800 for a fresh model's convolutions
-)
+_ROUNDING = 200  # steps of the dtype, of the largest logit; measured: below 30; 800 of a fresh model's convolutions
 
 
 def positions(ids_T: Tensor, end: int) -> Tensor:
