@@ -21,6 +21,7 @@ from turnout import ops
 
 DOCS = HERE.parents[1] / "docs" / "align.md"
 BEGIN, END = "<!-- results: written by experiments/align/analyse.py -->\n", "<!-- end of results -->"
+HOT = RATES[1:]
 RESAMPLES, POWER = 10_000, 2.8  # standard errors that a two-sided 5 % test finds four times in five
 PLAIN, MAIN = "router-tuning", "roma"
 Runs = dict[str, dict[str, Any]]
@@ -87,7 +88,8 @@ def contrast(runs: Runs, a: str, b: str, held_out: bool) -> dict[str, Any] | Non
         return None
     questions = HELD_OUT if held_out else "tuned"
     found = two_way(left_SQ - right(runs, b, seeds, held_out))
-    return {"a": a, "b": b, "questions": questions, "seeds": len(seeds), **found}
+    runs_of_a = 1 if len(first) == 1 else len(seeds)
+    return {"a": a, "b": b, "questions": questions, "seeds": runs_of_a, **found}
 
 
 def contrasts(runs: Runs) -> pl.DataFrame:
@@ -95,6 +97,9 @@ def contrasts(runs: Runs) -> pl.DataFrame:
     names = ["base", MAIN, *(m for m in TRAINED if m not in (PLAIN, MAIN)), "c3po", "oracle"]
     families = [(names, PLAIN, out) for out in (False, True)]
     families.append(([f"{MAIN}-{name}" for name in ABLATIONS], MAIN, False))
+    families += [
+        (["base", f"{MAIN}-at-{rate:g}"], f"{PLAIN}-at-{rate:g}", out) for rate in HOT for out in (False, True)
+    ]
     frames = []
     for methods, base, held_out in families:
         rows = [row for method in methods if (row := contrast(runs, method, base, held_out))]
@@ -215,20 +220,52 @@ def differ(frame: pl.DataFrame, base: str, questions: str) -> str:
 def manipulation(runs: Runs) -> str:
     """How far the manifold loss of the tuning questions fell, and how far routing moved."""
     rows = []
-    for method in TRAINED:
-        found = [runs[f"{method}-{seed}"]["found"] for seed in there(runs, method)]
-        if found:
+    for method in (*TRAINED, *(f"{method}-at-{rate:g}" for rate in HOT for method in (PLAIN, MAIN))):
+        those = [runs[f"{method}-{seed}"] for seed in there(runs, method)]
+        if those:
+            found = [one["found"] for one in those]
             falls = [one["manifold"]["after"] - one["manifold"]["before"] for one in found]
             entropy = [one["cross_entropy"]["after"] - one["cross_entropy"]["before"] for one in found]
             rows.append(
-                [method, over_seeds(falls), f"{np.mean([one['moved'] for one in found]):.4f}", over_seeds(entropy)]
+                [
+                    those[0]["method"],
+                    f"{those[0]['options']['learning_rate']:g}",
+                    over_seeds(falls),
+                    f"{np.mean([one['moved'] for one in found]):.4f}",
+                    over_seeds(entropy),
+                ]
             )
     head = [
         "method",
+        "learning rate",
         "manifold loss, after − before",
         "routing moved, ‖r − r_base‖²",
         "cross-entropy of the tuning questions",
     ]
+    return table(head, rows)
+
+
+def hotter(runs: Runs, frame: pl.DataFrame) -> str:
+    """The primary contrast at rates that move routing: answers that differ, and the contrasts."""
+    rows = []
+    for a, b in ((MAIN, PLAIN), *((f"{MAIN}-at-{rate:g}", f"{PLAIN}-at-{rate:g}") for rate in HOT)):
+        seeds = [seed for seed in there(runs, a) if f"{b}-{seed}" in runs]
+        if not seeds:
+            continue
+        apart = [
+            np.mean(np.array(runs[f"{a}-{s}"]["answers"]["after"]) != np.array(runs[f"{b}-{s}"]["answers"]["after"]))
+            for s in seeds
+        ]
+        cells = [f"{np.mean(apart):.3f}"]
+        for x, y, held_out in ((a, b, False), (a, b, True), ("base", b, False), ("base", b, True)):
+            found = frame.filter(a=x, b=y, questions=HELD_OUT if held_out else "tuned").to_dicts()
+            sign = -1 if x == "base" else 1
+            bounds = sorted((sign * found[0]["low"], sign * found[0]["high"]))
+            cells.append(f"{sign * found[0]['mean']:+.4f} [{bounds[0]:+.4f}, {bounds[1]:+.4f}]")
+        rows.append([f"{runs[f'{a}-{seeds[0]}']['options']['learning_rate']:g}", str(len(seeds)), *cells])
+    head = ["learning rate", "seeds", "answers that differ"]
+    for contrasted in (f"{MAIN} − {PLAIN}", f"{PLAIN} − base"):
+        head += [f"{contrasted}, tuned", f"{contrasted}, {HELD_OUT}"]
     return table(head, rows)
 
 
@@ -296,15 +333,21 @@ def ablated(runs: Runs) -> str:
         method = f"{MAIN}-{name}" if name else MAIN
         seeds = there(runs, method, FEW)
         if seeds:
-            falls = [
-                run["manifold"]["after"] - run["manifold"]["before"]
-                for run in (runs[f"{method}-{seed}"]["found"] for seed in seeds)
-            ]
+            found = [runs[f"{method}-{seed}"]["found"]["manifold"] for seed in seeds]
+            before = np.mean([one["before"] for one in found])
+            falls = [one["after"] - one["before"] for one in found]
             tuned, other = (right(runs, method, seeds, out).mean() for out in (False, True))
             rows.append(
-                [name or "RoMA as it is", str(len(seeds)), f"{tuned:.4f}", f"{other:.4f}", f"{np.mean(falls):+.4f}"]
+                [
+                    name or "RoMA as it is",
+                    str(len(seeds)),
+                    f"{tuned:.4f}",
+                    f"{other:.4f}",
+                    f"{before:.4f}",
+                    f"{np.mean(falls):+.4f}",
+                ]
             )
-    return table(["changed", "seeds", "tuned domains", HELD_OUT, "manifold loss"], rows)
+    return table(["changed", "seeds", "tuned domains", HELD_OUT, "manifold loss, before", "after − before"], rows)
 
 
 def main() -> None:
@@ -325,6 +368,7 @@ def main() -> None:
             ("Accuracy", accuracies(runs)),
             ("", differ(frame, PLAIN, "tuned")),
             ("", differ(frame, PLAIN, HELD_OUT)),
+            ("Rates that move routing (looked at afterwards)", hotter(runs, frame)),
             ("Did the penalty do anything?", manipulation(runs)),
             ("Routing and meaning, and the committee", shown),
             ("The oracle and its control", oracle(runs)),

@@ -89,6 +89,21 @@ def ablations() -> Iterator[Job]:
             yield {"name": f"roma-{name}-{seed}", **on, "tuning": "quarter" if name == "quarter" else "tuning"}
 
 
+def hotter() -> Iterator[Job]:
+    """The two methods of the primary contrast at rates that move routing; added after the first results."""
+    for seed in SEEDS:
+        for rate in RATES[1:]:
+            for method in ("router-tuning", "roma"):
+                options = {"learning_rate": rate}
+                yield {
+                    "name": f"{method}-at-{rate:g}-{seed}",
+                    "method": method,
+                    "options": options,
+                    "seed": seed,
+                    **TEST,
+                }
+
+
 def changes() -> list[Job]:
     """What the two methods of the primary contrast changed in the routing; the base first, since all are held to it."""
     names = [f"{method}-{seed}" for seed in SEEDS for method in ("router-tuning", "roma")]
@@ -121,13 +136,13 @@ def together(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 def main() -> None:
-    """Everything, in order: learning rates, methods, what they changed, ablations."""
+    """Everything, in order: learning rates, methods, what they changed, ablations, higher rates."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     prepare()
-    for part in (rates, methods, lambda: [{"name": "change-base", "of": "base"}], changes, ablations):
+    for part in (rates, methods, lambda: [{"name": "change-base", "of": "base"}], changes, ablations, hotter):
         with ThreadPoolExecutor(asked.processes) as pool:
             list(pool.map(start, together(list(part()))))
 
