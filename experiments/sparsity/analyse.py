@@ -1,6 +1,7 @@
 """Tables of docs/sparsity.md and results/* from the sweeps and after.py: `python experiments/sparsity/analyse.py`.
 
-The two primary tests are those of PLAN.md; everything else describes. Intervals over seeds are t intervals, 95 %.
+The two primary tests are those of PLAN.md; everything else describes. Intervals over seeds are t intervals, 95 %. Those
+of the two lines' slopes have bounds of 95 % each (90 % together): the test is one-sided on either side.
 """
 
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import polars as pl
 from after import EXPERTS, NARROW, RESULTS, ROUTERS, SEEDS
 
+from turnout.sparsity.analysis.gaps import generalisation_gap, loss_accuracy_gap
 from turnout.sparsity.analysis.intervals import interval
 from turnout.sparsity.analysis.optimum import optimum
 from turnout.sparsity.analysis.two_lines import two_lines
@@ -47,9 +49,6 @@ MEASURES: dict[str, Measure] = {
     "facts: bits a parameter": fact("bits_per_parameter"),
     "chains: task loss": mean_chains("nats_per_token"),
     "chains: accuracy": mean_chains("accuracy"),
-    "chains: task loss − training loss": lambda trial: (
-        mean_chains("nats_per_token")(trial) - float(trial["found"]["training_loss"])
-    ),
     **{f"chains-{n}: accuracy": (lambda trial, n=n: trial["found"]["tasks"][f"chains-{n}"]["accuracy"]) for n in SHOWN},
 }
 AUDIT = {"Gini": audited("gini"), "coverage": audited("coverage"), "Jaccard": audited("jaccard_mean")}
@@ -133,6 +132,29 @@ def dense_contrasts(by: dict[tuple[int, int], Trial]) -> str:
     return table(["E − dense", "pairs", *(name for name, _ in PRIMARY)], rows)
 
 
+def gaps(by: dict[tuple[int, int], Trial]) -> str:
+    """Both gaps along sparsity, mean over seeds, and their slope per doubling by seed."""
+    experts = sorted({e for e, _ in by if e > 1})
+    seeds = complete(by, experts)
+    keys = [(e, seed) for seed in seeds for e in experts]
+    rows = []
+    for task, loss, accuracy in (
+        ("facts", fact("nats_per_token"), fact("accuracy")),
+        ("chains", mean_chains("nats_per_token"), mean_chains("accuracy")),
+    ):
+        losses, right, training = (
+            np.array([of(by[key]) for key in keys]) for of in (loss, accuracy, MEASURES["training loss"])
+        )
+        for name, values in (
+            ("task loss − training loss", generalisation_gap(losses, training)),
+            ("accuracy − what the task loss predicts", loss_accuracy_gap(losses, right)),
+        ):
+            y_SX = values.reshape(len(seeds), len(experts))
+            slopes = interval([float(np.polyfit(np.log2(experts), row, 1)[0]) for row in y_SX])
+            rows.append([f"{task}: {name}", *(f"{mean:+.3f}" for mean in y_SX.mean(0)), span(slopes)])
+    return table(["gap", *map(str, experts), "slope per doubling"], rows) if len(seeds) > 1 else ""
+
+
 def committees(by: dict[tuple[int, int], Trial]) -> str:
     """The audit's measures along sparsity, and their slope per doubling by seed."""
     audited_by = {key: trial for key, trial in by.items() if key[0] > 1 and trial["found"]["audit"]}
@@ -187,7 +209,7 @@ def tested(rows: Sequence[dict[str, Any]]) -> str:
         "question",
         "seeds",
         "two lines",
-        "slope before the break",
+        "slope before the break [90 %]",
         "after it",
         "best E",
         "best at an edge",
@@ -259,7 +281,7 @@ def main() -> None:
         if name in budgets:
             SweepResult.load(path).frame().write_parquet(folder / f"{name}.parquet", compression="zstd")
             parts.append((f"{name.capitalize()} budget, means over seeds", shapes(budgets[name])))
-            parts += [("", dense_contrasts(budgets[name])), ("", committees(budgets[name]))]
+            parts += [("", of(budgets[name])) for of in (dense_contrasts, gaps, committees)]
     if len(budgets) == 2:
         moved = shifted(budgets["narrow"], budgets["wide"])
         cells = [[row["question"], row["experts"], str(row["seeds"]), row["places"], span(row)] for row in moved]
