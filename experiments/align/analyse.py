@@ -14,16 +14,15 @@ import numpy as np
 import polars as pl
 import torch
 from questions import HELD_OUT
-from run import ABLATIONS, FEW, HERE, RATES, RESULTS, SEEDS, TRAINED
+from run import ABLATIONS, FEW, HERE, HOT, PRIMARY, RATES, RESULTS, SEEDS, TRAINED
 from scipy.stats import t
 
 from turnout import ops
 
 DOCS = HERE.parents[1] / "docs" / "align.md"
 BEGIN, END = "<!-- results: written by experiments/align/analyse.py -->\n", "<!-- end of results -->"
-HOT = RATES[1:]
 RESAMPLES, POWER = 10_000, 2.8  # standard errors that a two-sided 5 % test finds four times in five
-PLAIN, MAIN = "router-tuning", "roma"
+PLAIN, MAIN = PRIMARY
 Runs = dict[str, dict[str, Any]]
 
 

@@ -21,6 +21,8 @@ RUNS = Path("runs/align")
 RESULTS = RUNS / "results"
 SEEDS, FEW = range(5), range(3)
 RATES = (7e-5, 7e-4, 7e-3)
+HOT = RATES[1:]
+PRIMARY = ("router-tuning", "roma")
 TOGETHER = 5
 TRAINED = (
     "router-tuning",
@@ -92,8 +94,8 @@ def ablations() -> Iterator[Job]:
 def hotter() -> Iterator[Job]:
     """The two methods of the primary contrast at rates that move routing; added after the first results."""
     for seed in SEEDS:
-        for rate in RATES[1:]:
-            for method in ("router-tuning", "roma"):
+        for rate in HOT:
+            for method in PRIMARY:
                 options = {"learning_rate": rate}
                 yield {
                     "name": f"{method}-at-{rate:g}-{seed}",
@@ -106,7 +108,7 @@ def hotter() -> Iterator[Job]:
 
 def changes() -> list[Job]:
     """What the two methods of the primary contrast changed in the routing; the base first, since all are held to it."""
-    names = [f"{method}-{seed}" for seed in SEEDS for method in ("router-tuning", "roma")]
+    names = [f"{method}-{seed}" for seed in SEEDS for method in PRIMARY]
     return [{"name": f"change-{name}", "of": name} for name in names]
 
 
