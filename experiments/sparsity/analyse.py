@@ -134,25 +134,27 @@ def dense_contrasts(by: dict[tuple[int, int], Trial]) -> str:
 
 def gaps(by: dict[tuple[int, int], Trial]) -> str:
     """Both gaps along sparsity, mean over seeds, and their slope per doubling by seed."""
-    experts = sorted({e for e, _ in by if e > 1})
-    seeds = complete(by, experts)
-    keys = [(e, seed) for seed in seeds for e in experts]
+    x_X, training_SX = curve(by, MEASURES["training loss"])
+    if len(training_SX) < 2:
+        return ""
     rows = []
     for task, loss, accuracy in (
         ("facts", fact("nats_per_token"), fact("accuracy")),
         ("chains", mean_chains("nats_per_token"), mean_chains("accuracy")),
     ):
-        losses, right, training = (
-            np.array([of(by[key]) for key in keys]) for of in (loss, accuracy, MEASURES["training loss"])
-        )
-        for name, values in (
-            ("task loss − training loss", generalisation_gap(losses, training)),
-            ("accuracy − what the task loss predicts", loss_accuracy_gap(losses, right)),
+        losses_SX, right_SX = curve(by, loss)[1], curve(by, accuracy)[1]
+        beyond_SX = loss_accuracy_gap(losses_SX.ravel(), right_SX.ravel()).reshape(losses_SX.shape)
+        for name, y_SX in (
+            ("task loss − training loss", generalisation_gap(losses_SX, training_SX)),
+            ("accuracy − what the task loss predicts", beyond_SX),
         ):
-            y_SX = values.reshape(len(seeds), len(experts))
-            slopes = interval([float(np.polyfit(np.log2(experts), row, 1)[0]) for row in y_SX])
-            rows.append([f"{task}: {name}", *(f"{mean:+.3f}" for mean in y_SX.mean(0)), span(slopes)])
-    return table(["gap", *map(str, experts), "slope per doubling"], rows) if len(seeds) > 1 else ""
+            rows.append([f"{task}: {name}", *(f"{mean:+.3f}" for mean in y_SX.mean(0)), slope(x_X, y_SX)])
+    return table(["gap", *(f"{2**x:.0f}" for x in x_X), "slope per doubling"], rows)
+
+
+def slope(x_X: np.ndarray, y_SX: np.ndarray) -> str:
+    """Of the least-squares line of each seed."""
+    return span(interval([float(np.polyfit(x_X, row, 1)[0]) for row in y_SX]))
 
 
 def committees(by: dict[tuple[int, int], Trial]) -> str:
@@ -164,8 +166,7 @@ def committees(by: dict[tuple[int, int], Trial]) -> str:
     rows = []
     for name, of in AUDIT.items():
         x_X, y_SX = curve(audited_by, of)
-        slopes = interval([float(np.polyfit(x_X, row, 1)[0]) for row in y_SX])
-        rows.append([name, *(f"{mean:.3f}" for mean in y_SX.mean(0)), span(slopes)])
+        rows.append([name, *(f"{mean:.3f}" for mean in y_SX.mean(0)), slope(x_X, y_SX)])
     cores = []
     for e in experts:
         layers = [
