@@ -1,8 +1,9 @@
 """Training tokens a second: our recipe against transformers' eager, a sweep's processes against one with all threads.
 
 `python benchmarks/train_speed.py [--rounds 5] [--only-sweeps]`. Steps of the two alternate in one process of one
-thread; each pair's processor time gives a ratio, so that other work on the machine disturbs little. Short steps are taken more often: a
-handful of them says nothing. The same weights, tokens and optimiser; loss curves in float32 must agree.
+thread; each pair's processor time gives a ratio, so that other work on the machine disturbs little. Short steps are
+taken more often: a handful of them says nothing. The same weights, tokens and optimiser; loss curves in float32 must
+agree.
 """
 
 import argparse
