@@ -5,6 +5,8 @@ runs/sparsity/after/results/NAME.json. One that fails is kept with its error.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import subprocess
@@ -18,7 +20,7 @@ NARROW, RUNS = Path("runs/sparsity/narrow"), Path("runs/sparsity/after")
 RESULTS = RUNS / "results"
 EXPERTS, SEEDS, ROUTERS = (2, 8, 32), range(1, 4), ("trained", "frozen")
 DEPTHS, WANTED = range(1, 13), 0.5
-RATES, LOOK = (5e-6, 5e-5, 5e-4), (8, 1)  # learning rates, tried on this E and seed
+RATES, LOOK = (5e-6, 5e-5, 5e-4), 8  # learning rates, tried on this E
 STEPS, LAST, TOKENS = 100, 20, 64
 Job = dict[str, Any]
 
@@ -28,12 +30,18 @@ def model_of(experts: int, seed: int) -> Path:
     return NARROW / "trials" / f"d64-l2-e{experts}-k2-i128-lr0.003-init0.1-s{seed}"
 
 
+def right(experts: int, seed: int, operations: int) -> float:
+    """How many of the chains of so many operations a trained model answers, as the sweep found."""
+    found = json.loads((model_of(experts, seed) / "result.json").read_text())
+    return float(found["tasks"][f"chains-{operations}"]["accuracy"])
+
+
+@functools.cache
 def depth() -> int:
-    """The number of operations at which one seed's models are right nearest to `WANTED` of the time, on average."""
-    files = [model_of(experts, LOOK[1]) / "result.json" for experts in EXPERTS]
-    tasks = [json.loads(file.read_text())["tasks"] for file in files]
-    right = {n: sum(of[f"chains-{n}"]["accuracy"] for of in tasks) / len(tasks) for n in DEPTHS}
-    return min(DEPTHS, key=lambda operations: abs(right[operations] - WANTED))
+    """The number of operations at which all models of `jobs` are right nearest to `WANTED` of the time, on average."""
+    models = list(itertools.product(EXPERTS, SEEDS))
+    mean = {n: sum(right(*model, n) for model in models) / len(models) for n in DEPTHS}
+    return min(DEPTHS, key=lambda operations: abs(mean[operations] - WANTED))
 
 
 def vote(name: str, model: Path) -> Job:
@@ -47,8 +55,9 @@ def grpo(name: str, model: Path, **options: Any) -> Job:
 
 
 def looks() -> list[Job]:
-    """The model that is looked at, at each learning rate."""
-    model = model_of(*LOOK) / "run" / "model"
+    """The seed that is right nearest to `WANTED` of the time, at each learning rate."""
+    seed = min(SEEDS, key=lambda seed: abs(right(LOOK, seed, depth()) - WANTED))
+    model = model_of(LOOK, seed) / "run" / "model"
     return [grpo(f"rate-{rate:g}", model, learning_rate=rate, steps=STEPS, seed=0) for rate in RATES]
 
 
