@@ -2,6 +2,7 @@
 
 import json
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -53,19 +54,26 @@ def test_a_bad_option_is_one_line(half_taught, tmp_path):
     assert "learning_rate: expected a number above 0, got 0.0" in done.stderr
 
 
-def test_a_stopped_run_goes_on_from_its_checkpoint(half_taught, tmp_path):
+@pytest.mark.parametrize("stop", [2, 4, 5])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(half_taught, tmp_path, stop):
     heard = []
 
     def listen(what, done, *_):
         heard.append(done)
-        if heard == [1, 2]:
-            raise KeyboardInterrupt  # the second step's checkpoint is not written yet
+        if len(heard) == stop:
+            raise KeyboardInterrupt  # this step's checkpoint is not written yet
 
-    options = {"steps": 3, "problems_per_step": 2, "generations": 2, "most_tokens": 6, "asked": 8, "save_every": 1}
+    # two steps a pass over the problems: stopped in the first, at the end of the second and in the third
+    options = {"steps": 6, "problems": 4, "problems_per_step": 2, "generations": 2, "most_tokens": 6, "asked": 8}
+    options |= {"save_every": 1, "learning_rate": 1e-3, "temperature": 1.5}
     with pytest.raises(KeyboardInterrupt):
         turnout.grpo(half_taught, "chains-1", tmp_path / "out", progress=listen, **options)
     found = turnout.grpo(half_taught, "chains-1", tmp_path / "out", progress=listen, **options)
-    assert heard == [1, 2, 2, 3]
-    rewards = found.frame().filter(metric="reward")
-    assert rewards["step"].to_list() == [1, 2, 3]
+    assert heard == [*range(1, stop + 1), *range(stop, 7)]
+    whole = turnout.grpo(half_taught, "chains-1", tmp_path / "whole", **options)
+    curves = found.frame().filter(pl.col("metric").is_in(["reward", "kl", "loss", "tokens"]))
+    assert curves.equals(whole.frame().filter(pl.col("metric").is_in(["reward", "kl", "loss", "tokens"])))
+    assert curves.filter(metric="reward")["step"].to_list() == [1, 2, 3, 4, 5, 6]
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("out", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
     assert verify(tmp_path / "out") == []

@@ -21,6 +21,7 @@ from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.sparsity.answered import Answered, answered
 from turnout.sparsity.rewarding.config import GrpoConfig
+from turnout.sparsity.rewarding.order import OrderByPass
 from turnout.sparsity.rewarding.result import ANSWERS, CURVES, GRPO_FILE, Rewarded, content_of
 from turnout.tasks.exercises import Exercise, digest, load_exercises, parse_answer
 from turnout.training.checkpoints import MarkComplete, newest_complete
@@ -49,7 +50,7 @@ def grpo(
     """Train `model` in place for the reward of right final answers, and ask it before and after.
 
     The reward is 1 where the final answer that can be read in the text equals the gold one, else 0; text is never run.
-    A run that was killed goes on from its last whole checkpoint.
+    A run that was killed goes on from its last whole checkpoint, as if it had not been.
 
     Args:
         model: a causal language model in float32, MoE or dense.
@@ -106,7 +107,7 @@ def _train(
 ) -> list[dict[str, Any]]:
     """Run the trainer; its log history."""
     trl = _trl()
-    trainer_class = type("_Trainer", (StrictResume, trl.GRPOTrainer), {})
+    trainer_class = type("_Trainer", (StrictResume, OrderByPass, trl.GRPOTrainer), {})
     trainer = trainer_class(
         model=model,
         reward_funcs=reward({one.prompt: one.kind for one in taught}),
