@@ -79,12 +79,13 @@ def jobs() -> Iterator[Job]:
 
 
 def votes_after() -> Iterator[Job]:
-    """The models that GRPO made."""
+    """The models that GRPO made; one that was killed has none yet."""
     for seed in SEEDS:
         for experts in EXPERTS:
             for routers in ROUTERS:
                 name = f"{routers}-e{experts}-s{seed}"
-                yield vote(f"vote-{name}", RUNS / "runs" / f"grpo-{name}" / "model")
+                if (RESULTS / f"grpo-{name}.json").exists():
+                    yield vote(f"vote-{name}", RUNS / "runs" / f"grpo-{name}" / "model")
 
 
 def work(job: Job) -> None:
