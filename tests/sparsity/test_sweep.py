@@ -155,6 +155,40 @@ def test_a_failed_trial_is_kept_and_the_rest_goes_on(tmp_path):
     assert found.shapes()["error"].to_list() == [None, bad["error"]]
 
 
+def test_a_refused_retry_leaves_the_sweep_as_it_is(tmp_path):
+    folder = tmp_path / "out"
+    read = SweepRecipe.parse(content(grid=[{"experts": [4], "learning_rate": [0.01, 1e30]}]))
+    turnout.sweep(read, folder)
+    assert plan_sweep(read, folder, 1).trials == 0
+    assert plan_sweep(read, folder, 1, retry_failed=True).trials == 1
+    other = read.model_copy(update={"budget": Budget(tokens=2048)})
+    with pytest.raises(RunError, match=r"budget.tokens = 1536.*got 2048"):
+        turnout.sweep(other, folder, retry_failed=True)
+    assert verify(folder) == []
+    assert len(turnout.sweep(read, folder).failed) == 1
+
+
+def test_other_texts_to_audit_are_refused(swept, tmp_path):
+    recipe, out, _ = swept
+    tasks = Path(SweepRecipe.load(recipe).ask.audit)
+    written = tasks.read_bytes()
+    shutil.copytree(out, tmp_path / "half")
+    (tmp_path / "half" / "manifest.json").unlink()
+    try:
+        tasks.write_bytes(written + written)
+        with pytest.raises(RunError, match=r"tasks.jsonl.* as in the run that it holds"):
+            turnout.sweep(recipe, tmp_path / "half")
+    finally:
+        tasks.write_bytes(written)
+
+
+def test_a_shape_that_cannot_be_timed_is_left_out_of_the_estimate(tmp_path):
+    read = SweepRecipe.parse(content(grid=[{"experts": [4], "expert_width": [16, 2**44]}]))  # petabytes
+    cost = plan_sweep(read, tmp_path / "out", 1)
+    assert len(cost.timed) == 1
+    assert cost.seconds > 1e6 * cost.timed[0][1]
+
+
 def test_a_killed_worker_is_tried_once_more(tmp_path):
     states = []
 

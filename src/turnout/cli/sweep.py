@@ -48,11 +48,12 @@ def sweep(
     read, folder = SweepRecipe.load(recipe), out or Path("runs") / recipe.stem
     at_once = processes or os.cpu_count() or 1
     with Bars() as bars:
-        cost = plan_sweep(read, folder, at_once, progress=bars)
+        cost = plan_sweep(read, folder, at_once, progress=bars, retry_failed=retry_failed)
     if cost.trials:
+        time = "no shape could be timed" if cost.seconds is None else f"about {cost.seconds / 60:.0f} minutes"
         say(
-            f"{cost.trials} trials, {show_count(cost.tokens)} tokens, {show_count(cost.flops)} FLOPs: about "
-            f"{cost.seconds / 60:.0f} minutes with {at_once} at a time, {show_bytes(cost.disk)} on disk "
+            f"{cost.trials} trials, {show_count(cost.tokens)} tokens, {show_count(cost.flops)} FLOPs: "
+            f"{time} with {at_once} at a time, {show_bytes(cost.disk)} on disk "
             f"(while running {show_bytes(cost.disk_while_running)} more)"
         )
     if dry_run:

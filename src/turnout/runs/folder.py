@@ -167,6 +167,13 @@ class RunFolder:
         self._manifest = write_manifest(self.path, content)
         self.complete = True
 
+    def go_on(self) -> None:
+        """Make a complete run unfinished again; RunError if other versions than these finished it."""
+        if self.complete:
+            refuse_difference(self.path, "versions", self.versions, versions())
+            (self.path / MANIFEST).unlink()
+            self.complete, self._manifest = False, None
+
     def close(self) -> None:
         """Let another process have the folder."""
         if self._held is not None:

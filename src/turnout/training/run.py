@@ -223,7 +223,12 @@ class _TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transfo
 
 
 def _inputs(recipe: TrainRecipe) -> dict[str, object]:
-    """What makes this run this run: the recipe, and the bytes of every file that it names."""
+    """What makes this run this run."""
+    return {"verb": "train", "recipe": recipe.model_dump(mode="json"), "files": recipe_files(recipe)}
+
+
+def recipe_files(recipe: TrainRecipe) -> dict[str, str]:
+    """SHA-256 of every file that the recipe names, by path; RecipeError for one that is not there."""
     paths = [s.path for s in recipe.data.sources if s.path is not None]
     if recipe.data.tokenizer != EXERCISES or EXERCISES.exists():
         paths.append(recipe.data.tokenizer / "tokenizer.json")
@@ -233,11 +238,7 @@ def _inputs(recipe: TrainRecipe) -> dict[str, object]:
         if not path.exists():
             raise RecipeError(path, expected="a file or folder that the recipe names", came="nothing there")
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
-    return {
-        "verb": "train",
-        "recipe": recipe.model_dump(mode="json"),
-        "files": {str(file): sha256(file) for file in files if file.is_file()},
-    }
+    return {str(file): sha256(file) for file in files if file.is_file()}
 
 
 def _text_key(inputs: Mapping[str, Any]) -> str:

@@ -17,20 +17,24 @@ from turnout.sparsity.sweep.recipe import SweepRecipe
 from turnout.sparsity.sweep.result import SWEEP_FILE, SweepResult, gather
 from turnout.sparsity.sweep.trials import Trial, trials
 from turnout.sparsity.sweep.work import FAILED, FOUND, AuditModel, Job
+from turnout.training.run import recipe_files
 
 Engine = Literal["local", "ray"]
 State = Literal["waiting", "running", "done", "failed"]
 Watch = Callable[[str, State], None]
 """Hears of each trial (name) whenever its state changes."""
-TRIALS, TOKENS, MANIFEST = "trials", ".tokens", "manifest.json"
+TRIALS, TOKENS = "trials", ".tokens"
 _TRIES = 2  # of a trial whose process was killed
 _ENGINES = {"local": run_local, "ray": run_on_ray}
 
 
-def plan_sweep(recipe: SweepRecipe, out: str | Path, processes: int, progress: Progress = silent) -> Estimate:
+def plan_sweep(
+    recipe: SweepRecipe, out: str | Path, processes: int, progress: Progress = silent, *, retry_failed: bool = False
+) -> Estimate:
     """What `sweep` would still have to do in `out`, in time and disk; writes nothing."""
     made, _ = trials(recipe)
-    return estimate([one for one in made if not (_folder(out, one) / FOUND).exists()], processes, progress)
+    ended = ("done",) if retry_failed else ("done", "failed")
+    return estimate([one for one in made if _state(Path(out), one) not in ended], processes, progress)
 
 
 def sweep(
@@ -65,12 +69,12 @@ def sweep(
     if processes < 1:
         raise RecipeError("processes", expected="1 or more", came=processes)
     made, left_out = trials(recipe)
-    if retry_failed:
-        _forget_failures(Path(out), made)
-    with RunFolder.open(out, _inputs(recipe)) as run:
+    with RunFolder.open(out, _inputs(recipe, made)) as run:
+        if retry_failed:
+            _forget_failures(run, made)
         if run.complete:
             return SweepResult.load(run.path, already_complete=True)
-        jobs = [_job(run.path, recipe, trial, audit) for trial in made if not _ended(run.path, trial)]
+        jobs = [_job(run.path, recipe, trial, audit) for trial in made if _state(run.path, trial) == "waiting"]
         for trial in made:
             watch(trial.name, _state(run.path, trial))
         _Attempts(watch).run(jobs, processes, engine)
@@ -118,16 +122,12 @@ def _write_killed(folder: Path, code: int) -> None:
     write_json(folder / FAILED, {"error": said, "traceback": ""})
 
 
-def _inputs(recipe: SweepRecipe) -> dict[str, object]:
-    """What makes this sweep this sweep: the recipe, and the bytes of the text files that it names."""
-    sources = (recipe.base.get("data") or {}).get("sources") or []
-    paths = [Path(str(source["path"])) for source in sources if isinstance(source, dict) and source.get("path")]
-    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
-    return {
-        "verb": "sweep",
-        "recipe": recipe.model_dump(mode="json"),
-        "files": {str(file): sha256(file) for file in files if file.is_file()},
-    }
+def _inputs(recipe: SweepRecipe, made: Sequence[Trial]) -> dict[str, object]:
+    """What makes this sweep this sweep: the recipe, and the bytes of all files that it names."""
+    files = recipe_files(made[0].recipe)  # all trials have the same data
+    if recipe.ask.audit is not None and Path(recipe.ask.audit).is_file():
+        files[recipe.ask.audit] = sha256(Path(recipe.ask.audit))
+    return {"verb": "sweep", "recipe": recipe.model_dump(mode="json"), "files": files}
 
 
 def _job(out: Path, recipe: SweepRecipe, trial: Trial, audit: AuditModel | None) -> Job:
@@ -137,10 +137,6 @@ def _job(out: Path, recipe: SweepRecipe, trial: Trial, audit: AuditModel | None)
 
 def _folder(out: str | Path, trial: Trial) -> Path:
     return Path(out) / TRIALS / trial.name
-
-
-def _ended(out: Path, trial: Trial) -> bool:
-    return any((_folder(out, trial) / name).exists() for name in (FOUND, FAILED))
 
 
 def _state(out: Path, trial: Trial) -> State:
@@ -154,9 +150,9 @@ def _outcome(out: Path, trial: Trial) -> dict[str, Any]:
     return read_object(folder / name, "what a trial found", "remove it and run the sweep again")
 
 
-def _forget_failures(out: Path, made: Sequence[Trial]) -> None:
-    failed = [_folder(out, trial) / FAILED for trial in made if (_folder(out, trial) / FAILED).exists()]
+def _forget_failures(run: RunFolder, made: Sequence[Trial]) -> None:
+    failed = [_folder(run.path, trial) / FAILED for trial in made if _state(run.path, trial) == "failed"]
     if failed:
-        (out / MANIFEST).unlink(missing_ok=True)
+        run.go_on()
     for file in failed:
         file.unlink()
