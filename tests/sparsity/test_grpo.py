@@ -1,6 +1,7 @@
 """GRPO through the command line: the reward, what learns, resuming, and what it brings to a model that half knows."""
 
 import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 import turnout
 from turnout.cli.main import app
 from turnout.models.load import load_causal
-from turnout.runs import verify
+from turnout.runs import RunFolder, verify
+from turnout.sparsity.answered import answered
 from turnout.sparsity.rewarding.run import reward
 
 
@@ -77,3 +79,37 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(half_taught, tmp_path, stop
     weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("out", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
     assert verify(tmp_path / "out") == []
+
+
+def test_a_run_stopped_after_its_last_step_takes_no_other(half_taught, tmp_path, monkeypatch):
+    asked = []
+
+    def ask(*arguments, **options):
+        asked.append(1)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return answered(*arguments, **options)
+
+    monkeypatch.setattr("turnout.sparsity.rewarding.run.answered", ask)
+    options = {"steps": 3, "problems": 8, "problems_per_step": 2, "generations": 2, "most_tokens": 6, "asked": 8}
+    options |= {"learning_rate": 1e-3, "temperature": 1.5}
+    with pytest.raises(KeyboardInterrupt):
+        turnout.grpo(half_taught, "chains-1", tmp_path / "out", **options)
+    found = turnout.grpo(half_taught, "chains-1", tmp_path / "out", **options)
+    whole = turnout.grpo(half_taught, "chains-1", tmp_path / "whole", **options)
+    assert found.frame().equals(whole.frame())
+    assert found.frame()["step"].max() == 3
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("out", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+def test_answers_that_few_give_are_kept(half_taught, tmp_path, monkeypatch):
+    def ask(*arguments, **options):
+        return replace(answered(*arguments, **options), said=(None,) * 110 + ("5",) * 10)
+
+    monkeypatch.setattr("turnout.sparsity.rewarding.run.answered", ask)
+    found = turnout.grpo(
+        half_taught, "chains-1", tmp_path, steps=1, problems_per_step=2, generations=2, most_tokens=1, asked=120
+    )
+    table = RunFolder.read(found.path).read_table("answers")
+    assert table["before"].to_list() == table["after"].to_list() == [None] * 110 + ["5"] * 10

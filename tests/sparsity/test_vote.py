@@ -42,6 +42,35 @@ def test_votes_on_the_command_line(half_taught, tmp_path):
     assert "is complete" in again.stderr
 
 
+def test_a_stopped_vote_keeps_its_answers(half_taught, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(*arguments, **options):
+        drawn.append(options["seed"])
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr("turnout.sparsity.voting.run.sample", draw)
+    options = {"samples": 4, "problems": 10, "batch_size": 8, "most_tokens": 6}
+    with pytest.raises(KeyboardInterrupt):
+        turnout.vote(half_taught, "chains-1", tmp_path / "out", **options)
+    found = turnout.vote(half_taught, "chains-1", tmp_path / "out", **options)
+    assert drawn == [0, 2, 4, 4, 6, 8]
+    assert found.frame().equals(turnout.vote(half_taught, "chains-1", tmp_path / "whole", **options).frame())
+    assert verify(tmp_path / "out") == []
+    assert not (tmp_path / "out" / ".answers").exists()
+
+
+def test_answers_that_few_give_are_kept(half_taught, tmp_path, monkeypatch):
+    told = iter([None] * 110 + ["5"] * 10)
+    monkeypatch.setattr("turnout.sparsity.voting.run.parse_answer", lambda *_: next(told))
+    found = turnout.vote(half_taught, "chains-1", tmp_path, samples=1, problems=120, most_tokens=1)
+    table = pl.read_parquet(found.path / "tables" / "answers.parquet")
+    assert table.filter(answer="5")["times"].sum() == 10
+    assert table["answer"].null_count() == 110
+
+
 def test_the_same_seed_gives_the_same_answers(half_taught):
     model, tokenizer, *_ = load_causal(half_taught)
     prompts = [tokenizer(one.prompt)["input_ids"] for one in load_exercises("chains-1", 3)]
@@ -68,7 +97,9 @@ def test_figures_are_plain_counts():
         ("chains-0", "levels of one operation"),
         ("nothing", "neither such a name nor a file"),
         ("facts-0", "at least one exercise"),
-        ("empty.jsonl", r'empty.jsonl, row 1: expected an object with strings "prompt" and "answer"'),
+        ("empty.jsonl", r"empty.jsonl, row 1: expected an answer of one line"),
+        ("unasked.jsonl", r'unasked.jsonl, row 1: expected an object with strings "prompt" and "answer"'),
+        ("latin.jsonl", r"latin.jsonl: expected text in UTF-8"),
         ("bad.jsonl", r'bad.jsonl, row 2: expected an object with strings "prompt" and "answer"'),
     ],
 )
@@ -76,17 +107,29 @@ def test_refuses_what_cannot_be_asked(tmp_path, monkeypatch, spec, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "answer": "1"}\n{"prompt": "p"}\n')
     (tmp_path / "empty.jsonl").write_text('{"prompt": "p", "answer": " "}\n')
+    (tmp_path / "unasked.jsonl").write_text('{"prompt": " ", "answer": "1"}\n')
+    (tmp_path / "latin.jsonl").write_bytes('{"prompt": "é", "answer": "1"}\n'.encode("latin-1"))
     with pytest.raises(TaskError, match=said):
         load_exercises(spec, 5)
 
 
 def test_a_file_of_prompts(tmp_path):
-    (tmp_path / "own.jsonl").write_text(
-        '{"prompt": "2 + 2 =", "answer": "it is 4."}\n\n{"prompt": "p", "answer": "x y"}\n'
-    )
-    number, word = load_exercises(tmp_path / "own.jsonl", 5)
+    rows = [{"prompt": "2 + 2\u2028=", "answer": "#### 4."}, {"prompt": "p", "answer": "X y"}]
+    (tmp_path / "own.jsonl").write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    number, words = load_exercises(tmp_path / "own.jsonl", 5)
     assert (number.kind, number.answer) == ("reasoning", "4")
-    assert (word.kind, word.answer) == ("recall", "x")
+    assert (words.kind, words.answer) == ("text", "x y")
+
+
+def test_a_file_is_split_by_its_prompts(tmp_path):
+    rows = [{"prompt": f"{i} + 1 =", "answer": str(i + 1)} for i in range(400)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train, test, whole = (
+        {one.prompt for one in load_exercises(tmp_path / "own.jsonl", 400, split)} for split in ("train", "test", None)
+    )
+    assert not train & test
+    assert train | test == whole
+    assert 70 <= len(test) <= 130
 
 
 def test_a_bad_option_is_one_line(half_taught, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from turnout.errors import TaskError
 from turnout.tasks.exercises import VOCABULARY, chains, facts, parse_answer
+from turnout.tasks.exercises.exercise import read_gold
 from turnout.tasks.exercises.facts import MOST
 
 
@@ -77,6 +78,12 @@ def test_no_test_problem_occurs_in_train():
         ("3.0", "3"),
         ("1,234,567.80", "1234567.8"),
         ("either 3,5", "5"),
+        ("about .5", "0.5"),
+        ("x = -.50", "-0.5"),
+        ("pages 3-5", "5"),
+        ("2026-11-22", "22"),
+        ("5 -3", "-3"),
+        ("v.5", "5"),
         ("no idea", None),
         ("", None),
     ],
@@ -88,6 +95,43 @@ def test_final_numbers(written, answer):
 def test_a_fact_is_the_first_word():
     assert parse_answer(" tavi . kelo", "recall") == "tavi"
     assert parse_answer("  ", "recall") is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "kind", "answer"),
+    [
+        ("18", "reasoning", "18"),
+        ("$70,000.", "reasoning", "70000"),
+        ("3 + 4 = 7 apples\nso there are 7\n#### 7", "reasoning", "7"),
+        ("1/2", "text", "1/2"),
+        ("New  York", "text", "new york"),
+        ("yes", "text", "yes"),
+        ("Henry the 8th of England", "text", "henry the 8th of england"),
+    ],
+)
+def test_a_gold_answer_says_how_answers_are_read(gold, kind, answer):
+    assert read_gold(gold) == (kind, answer)
+    assert parse_answer(gold.rpartition("####")[2], kind) == answer
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("\n Paris. \nWhat next?", "paris"),
+        ("PARIS", "paris"),
+        ("3/2", "3/2"),
+        ("New Jersey", "new jersey"),
+        (" .", None),
+    ],
+)
+def test_text_is_the_first_line(written, answer):
+    assert parse_answer(written, "text") == answer
+
+
+@pytest.mark.parametrize("gold", ["", " . ", "one\ntwo"])
+def test_a_gold_answer_has_one_line(gold):
+    with pytest.raises(ValueError, match="one line"):
+        read_gold(gold)
 
 
 @pytest.mark.parametrize(

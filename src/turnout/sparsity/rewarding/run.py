@@ -14,6 +14,7 @@ from transformers import (
     TrainerCallback,
     TrainerState,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from turnout.errors import MissingExtraError, ModelError
 from turnout.models.anatomy import read
@@ -55,7 +56,8 @@ def grpo(
     Args:
         model: a causal language model in float32, MoE or dense.
         tokenizer: its tokenizer.
-        tasks: as `load_exercises` takes them; training draws from the train split, asking from the test split.
+        tasks: as `load_exercises` takes them; training draws from the train split, asking from the test split, but
+            facts have none: they are asked as they were taught.
         out: the run's folder; `model/` in it is the trained checkpoint.
         described: what the run records of the model, its digest among it.
         progress: told how many steps are done.
@@ -118,6 +120,10 @@ def _train(
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = newest_complete(checkpoints) if checkpoints.exists() else None
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)) if checkpoint else None
+    if state is not None and state.global_step >= config.steps:  # the Trainer would take one more
+        trainer._load_from_checkpoint(str(checkpoint))
+        return list(state.log_history)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return list(trainer.state.log_history)
 
@@ -178,8 +184,9 @@ def _curves(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 def _answers(asked: Sequence[Exercise], before: Answered, after: Answered) -> pl.DataFrame:
     rows = zip(asked, before.said, after.said, before.right, after.right, strict=True)
-    names = ["problem", "level", "gold", "before", "after", "right_before", "right_after"]
-    return pl.DataFrame([(one.id, one.level, one.answer, *rest) for one, *rest in rows], schema=names, orient="row")
+    schema = {"problem": pl.String, "level": pl.Int64, "gold": pl.String, "before": pl.String, "after": pl.String}
+    schema |= {"right_before": pl.Boolean, "right_after": pl.Boolean}
+    return pl.DataFrame([(one.id, one.level, one.answer, *rest) for one, *rest in rows], schema=schema, orient="row")
 
 
 def _trl() -> Any:

@@ -1,5 +1,6 @@
 """`vote`: a model and problems in; sampled answers and what voting over them is worth out."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from turnout.errors import ModelError
 from turnout.models.sampling import sample
 from turnout.progress import Progress, silent
-from turnout.runs import RunFolder
+from turnout.runs import RunFolder, atomic
+from turnout.runs.json_files import read_object, write_json
 from turnout.sparsity.voting.config import VoteConfig
 from turnout.sparsity.voting.figures import figures
 from turnout.sparsity.voting.result import ANSWERS, VOTES_FILE, Votes, content_of
 from turnout.tasks.exercises import Exercise, digest, load_exercises, parse_answer
+
+WRITTEN = ".answers"
 
 
 def vote(
@@ -29,7 +33,7 @@ def vote(
 ) -> Votes:
     """Sample answers of each problem, read the final one out of each, and vote.
 
-    A run that was killed begins anew; a complete one is read.
+    A run that was killed keeps what it has written of its answers; a complete one is read.
 
     Args:
         model: a causal language model, MoE or dense.
@@ -44,12 +48,12 @@ def vote(
         TurnoutError: an option, the problems or the folder do not fit.
     """
     config = VoteConfig.of(options)
-    exercises = load_exercises(tasks, config.problems, "test", config.seed)
+    exercises = load_exercises(tasks, config.problems, seed=config.seed)
     inputs = {"verb": "vote", "model": described, "tasks": digest(exercises), "config": config.describe()}
     with RunFolder.open(out, inputs) as run:
         if run.complete:
             return Votes.load(run.path, already_complete=True)
-        said = _answers(model, tokenizer, exercises, config, progress)
+        said = _answers(model, tokenizer, exercises, config, run.path / WRITTEN, progress)
         rows = figures(
             said,
             [one.answer for one in exercises],
@@ -61,6 +65,7 @@ def vote(
         run.write_table(ANSWERS, _table(exercises, said).to_arrow())
         run.write_json(VOTES_FILE, content_of(described, str(tasks), config, exercises, said, rows))
         run.finish(seed=config.seed)
+        shutil.rmtree(run.path / WRITTEN, ignore_errors=True)
         return Votes.load(run.path)
 
 
@@ -69,18 +74,23 @@ def _answers(
     tokenizer: PreTrainedTokenizerBase,
     exercises: Sequence[Exercise],
     config: VoteConfig,
+    kept: Path,
     progress: Progress,
 ) -> list[list[str | None]]:
-    """For each problem the final answer of each sample; None where it has none."""
+    """For each problem the final answer of each sample, None where it has none; each batch is a file in `kept`."""
     said: list[list[str | None]] = []
     prompts = [tokenizer(one.prompt, add_special_tokens=False)["input_ids"] for one in exercises]
     empty = next((one.id for one, ids in zip(exercises, prompts, strict=True) if not ids), None)
     if empty is not None:
         raise ModelError(f"exercise {empty}", expected="a prompt of at least one token", came="none")
+    atomic.make_folder(kept)
     at_once = max(1, config.batch_size // config.samples)
     for at in range(0, len(prompts), at_once):
         progress("voting", at, len(prompts), "problems")
-        batch = slice(at, at + at_once)
+        batch, file = slice(at, at + at_once), kept / f"{at}.json"
+        if file.exists():
+            said += read_object(file, "answers of this run", "remove it and run the command again")["said"]  # type: ignore[arg-type]  # a list
+            continue
         written = sample(
             model,
             prompts[batch],
@@ -89,10 +99,15 @@ def _answers(
             most=config.most_tokens,
             seed=config.seed + at,
         )
-        for one, texts in zip(exercises[batch], written, strict=True):
-            said.append([parse_answer(tokenizer.decode(ids, skip_special_tokens=True), one.kind) for ids in texts])
+        final = [_final(tokenizer, texts, one) for one, texts in zip(exercises[batch], written, strict=True)]
+        write_json(file, {"said": final})
+        said += final
     progress("voting", len(prompts), len(prompts), "problems")
     return said
+
+
+def _final(tokenizer: PreTrainedTokenizerBase, written: Sequence[Sequence[int]], one: Exercise) -> list[str | None]:
+    return [parse_answer(tokenizer.decode(ids, skip_special_tokens=True), one.kind) for ids in written]
 
 
 def _table(exercises: Sequence[Exercise], said: Sequence[Sequence[str | None]]) -> pl.DataFrame:
@@ -101,4 +116,5 @@ def _table(exercises: Sequence[Exercise], said: Sequence[Sequence[str | None]]) 
     for one, answers in zip(exercises, said, strict=True):
         counts = pl.Series(answers, dtype=pl.String).value_counts().sort("count", "", descending=[True, False])
         rows += [(one.id, one.level, answer, n, answer == one.answer) for answer, n in counts.iter_rows()]
-    return pl.DataFrame(rows, schema=["problem", "level", "answer", "times", "right"], orient="row")
+    schema = {"problem": pl.String, "level": pl.Int64, "answer": pl.String, "times": pl.Int64, "right": pl.Boolean}
+    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -5,24 +5,29 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from turnout.errors import MissingExtraError, TaskError
 from turnout.tasks.exercises.chains import chains
-from turnout.tasks.exercises.exercise import Exercise, Kind, parse_answer
+from turnout.tasks.exercises.exercise import Exercise, read_gold
 from turnout.tasks.exercises.facts import facts
+from turnout.tasks.worlds.problem import split_of
 
 _CHAINS = re.compile(r"chains-(\d+(?:\+\d+)*)")
 _FORMS = "chains-2, chains-1+3, facts-500, gym-NAME, or a JSONL file of prompts and answers"
 
 
-def load_exercises(spec: str | Path, n: int, split: str = "test", seed: int = 0) -> list[Exercise]:
+def load_exercises(
+    spec: str | Path, n: int, split: Literal["train", "test"] | None = None, seed: int = 0
+) -> list[Exercise]:
     """`n` exercises, fewer where there are not so many.
 
     Args:
         spec: "chains-2" or "chains-1+3" (operations), "facts-500" (of a world of so many), "gym-NAME" (a task of the
-            package reasoning-gym), or a JSONL file whose rows have `prompt` and `answer` (strings).
+            package reasoning-gym), or a JSONL file whose rows have `prompt` and `answer` (strings; see `read_gold`).
         n: how many at most.
-        split: "train" or "test"; facts and files have no splits.
+        split: "train" or "test", which share no exercise: a quarter of a file's rows, by digest of the prompt, is test.
+            None: test of what is made, and a file as a whole. Facts have no splits: they are there to be remembered.
         seed: of the draw.
 
     Raises:
@@ -35,15 +40,16 @@ def load_exercises(spec: str | Path, n: int, split: str = "test", seed: int = 0)
     return found
 
 
-def _read(spec: str, n: int, split: str, seed: int) -> Iterator[Exercise]:
+def _read(spec: str, n: int, split: Literal["train", "test"] | None, seed: int) -> Iterator[Exercise]:
     if levels := _CHAINS.fullmatch(spec):
-        return chains(split, n, [int(level) for level in levels[1].split("+")], seed)
+        return chains(split or "test", n, [int(level) for level in levels[1].split("+")], seed)
     if spec.startswith("facts-") and spec[6:].isdigit():
         return facts(int(spec[6:]), seed)
     if spec.startswith("gym-"):
-        return _gym(spec[4:], n, seed if split == "test" else seed + 1_000_000)
+        return _gym(spec[4:], n, seed + 1_000_000 if split == "train" else seed)
     if Path(spec).is_file():
-        return _file(Path(spec))
+        rows = _file(Path(spec))
+        return rows if split is None else (one for one in rows if split_of(f"file:{one.prompt}") == split)
     raise TaskError(spec, expected=_FORMS, came="neither such a name nor a file")
 
 
@@ -59,21 +65,31 @@ def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
         raise TaskError(f"gym-{name}", expected="a task of reasoning-gym", came=name) from error
     for i, entry in enumerate(made):
         answer = str(entry["answer"])
-        wanted = parse_answer(answer, "reasoning") or answer
-        yield Exercise(f"{name}-{seed}-{i}", "reasoning", 0, f"Question: {entry['question']}\nAnswer:", answer, wanted)
+        try:
+            kind, gold = read_gold(answer)
+        except ValueError as error:
+            raise TaskError(f"gym-{name}, problem {i}", expected=str(error), came=answer) from error
+        yield Exercise(f"{name}-{seed}-{i}", kind, 0, f"Question: {entry['question']}\nAnswer:", answer, gold)
 
 
 def _file(path: Path) -> Iterator[Exercise]:
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TaskError(path, expected="text in UTF-8", came=error) from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"{path}, row {number}"
         try:
             row = json.loads(line)
             prompt, answer = row["prompt"], row["answer"]
         except (ValueError, KeyError, TypeError):
             prompt = answer = None
-        if not isinstance(prompt, str) or not isinstance(answer, str) or not answer.strip():
-            raise TaskError(f"{path}, row {number}", expected='an object with strings "prompt" and "answer"', came=line)
-        numeric = parse_answer(answer, "reasoning")
-        kind: Kind = "reasoning" if numeric is not None else "recall"
-        yield Exercise(f"{path.stem}-{number}", kind, 0, prompt, answer, numeric or answer.split()[0])
+        if not isinstance(prompt, str) or not isinstance(answer, str) or not prompt.strip():
+            raise TaskError(where, expected='an object with strings "prompt" and "answer"', came=line)
+        try:
+            kind, gold = read_gold(answer)
+        except ValueError as error:
+            raise TaskError(where, expected=str(error), came=answer) from error
+        yield Exercise(f"{path.stem}-{number}", kind, 0, prompt, answer, gold)
