@@ -131,3 +131,20 @@ def test_bfloat16_trains_too(tmp_path):
     losses = train(TrainRecipe.load(path), tmp_path / "run").losses
     exact = train(TrainRecipe.load(write_recipe(tmp_path)), tmp_path / "exact").losses
     assert losses == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize(("whole", "shipped"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
+def test_the_texts_loss_is_logged_without_balancing(tmp_path, whole, shipped):
+    def logged(name, layered, of_model):
+        content = recipe(tmp_path, learning_rate=1e-12, balancing=layered)
+        content["model"]["balancing"] = of_model
+        result = train(TrainRecipe.parse(content), tmp_path / name)
+        metrics = pl.read_parquet(result.path / "tables" / "metrics.parquet")
+        return [metrics.filter(metric=of)["value"][0] for of in ("loss", "lm_loss")]
+
+    write_recipe(tmp_path)
+    plain, plain_text = logged("plain", 0.0, 0.0)
+    loss, text = logged("balanced", whole, shipped)
+    assert plain == pytest.approx(plain_text, abs=1e-4)  # the Trainer rounds
+    assert text == pytest.approx(plain_text, abs=1e-4)
+    assert loss > text + 0.9 * (whole + shipped)

@@ -1,6 +1,7 @@
 """Greedy continuation of prompts, a batch at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -20,9 +21,20 @@ def continue_greedily(moe: MoE | PreTrainedModel, prompts: Sequence[Sequence[int
     settings = GenerationConfig(
         max_new_tokens=n, do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
     )
-    with evaluating(model), fast_experts(model), fast_linears(model):
+    with evaluating(model), as_asked(model), fast_experts(model), fast_linears(model):
         out = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=settings)
     return [until_end(row[ids.shape[1] :].tolist(), ends) for row in out]
+
+
+@contextmanager
+def as_asked(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, `generate` does what it is given: transformers adds what a checkpoint ships, penalties among it."""
+    shipped = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = shipped
 
 
 def left_padded(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, list[int]]:

@@ -31,11 +31,6 @@ class Answered:
     said: tuple[str | None, ...]
     right: tuple[bool, ...]
 
-    @property
-    def first_token_bits(self) -> list[float]:
-        """Loss of the solution's first token, in bits: of a fact, its value."""
-        return [of[0] / math.log(2) for of in self.nats]
-
     def figures(self) -> dict[str, Any]:
         """`n`, `nats_per_token`, `nats_per_byte` (means over exercises), `accuracy` with `interval`, `no_answer`."""
         n = len(self.right)
@@ -54,7 +49,7 @@ def answered(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, exercises: Sequence[Exercise], most_tokens: int = 0
 ) -> Answered:
     """Ask `model` the `exercises`; it may write as many tokens as the longest solution and one, or `most_tokens`."""
-    prompts = [tokenizer(one.prompt, add_special_tokens=False)["input_ids"] for one in exercises]
+    prompts = [tokenizer(one.prompt)["input_ids"] for one in exercises]
     solutions = [tokenizer(f" {one.solution}", add_special_tokens=False)["input_ids"] for one in exercises]
     nats: list[tuple[float, ...]] = []
     said: list[str | None] = []

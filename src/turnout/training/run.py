@@ -191,6 +191,10 @@ class _TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transfo
     balancing = 0.0
     layers: tuple[MoELayer, ...] = ()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._heard: list[torch.Tensor] = []
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -199,12 +203,27 @@ class _TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transfo
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The model's own loss; in training, plus the layers' mean balancing loss times its weight."""
-        if not (self.balancing and model.training):
+        if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         with balancing(self.layers) as losses:
             own, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        loss = own + self.balancing * torch.stack(losses).mean()
+        self._hear(own, outputs)
+        loss = own + self.balancing * torch.stack(losses).mean() if losses else own
         return (loss, outputs) if return_outputs else loss
+
+    def _hear(self, own: torch.Tensor, outputs: Any) -> None:
+        """Keep the loss of the text alone: without the term that transformers adds where the model's config asks."""
+        shipped = getattr(outputs, "aux_loss", None)
+        if shipped is not None:
+            own = own - self.model.config.router_aux_loss_coef * shipped.to(own.device)
+        self._heard.append(own.detach())
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The Trainer's own; beside "loss", what is minimised, "lm_loss", that of the text alone."""
+        if "loss" in logs and self._heard:
+            logs["lm_loss"] = float(torch.stack(self._heard).mean())
+            self._heard.clear()
+        super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's own, with losses in nats a token."""
@@ -381,7 +400,7 @@ def _metrics(history: Sequence[dict[str, float]], sources: Sequence[str]) -> pl.
     hold no times.
     """
     keys: dict[str, tuple[str, str | None]]
-    keys = {"loss": ("loss", None), "learning_rate": ("learning_rate", None), "grad_norm": ("grad_norm", None)}
+    keys = {name: (name, None) for name in ("loss", "lm_loss", "learning_rate", "grad_norm")}
     keys |= {f"eval_{source}_loss": ("held_out_loss", source) for source in sources}
     keys |= {key: (key, None) for entry in history for key in entry if "/" in key and not key.startswith("overhead/")}
     rows = {(entry["step"], *keys[key]): float(entry[key]) for entry in history for key in entry if key in keys}

@@ -1,5 +1,6 @@
 """What a trained model is asked: facts and chains, by loss on the gold solution and by what it writes itself."""
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -31,7 +32,8 @@ def ask(
         answers = answered(model, tokenizer, exercises)
         found[name] = answers.figures()
         if known:
-            lost = answers.first_token_bits
+            values = [len(tokenizer(f" {one.answer}", add_special_tokens=False)["input_ids"]) for one in exercises]
+            lost = [sum(of[:n]) / math.log(2) for of, n in zip(answers.nats, values, strict=True)]
             kept = sum(max(0.0, BITS - bits) for bits in lost) / len(lost)
             found[name]["bits_per_parameter"] = kept * known / parameters
     return found

@@ -79,7 +79,7 @@ def _answers(
 ) -> list[list[str | None]]:
     """For each problem the final answer of each sample, None where it has none; each batch is a file in `kept`."""
     said: list[list[str | None]] = []
-    prompts = [tokenizer(one.prompt, add_special_tokens=False)["input_ids"] for one in exercises]
+    prompts = [tokenizer(one.prompt)["input_ids"] for one in exercises]
     empty = next((one.id for one, ids in zip(exercises, prompts, strict=True) if not ids), None)
     if empty is not None:
         raise ModelError(f"exercise {empty}", expected="a prompt of at least one token", came="none")
