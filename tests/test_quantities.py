@@ -18,6 +18,7 @@ from turnout.quantities import parse_bytes, parse_count, show_bytes, show_count
         (" 2.5 K ", 2500),
         ("99_584", 99584),
         ("1,000", 1000),
+        ("1,000,000", 10**6),
         ("1e9", 10**9),
         ("0.1B", 10**8),
         (4096, 4096),
@@ -35,7 +36,9 @@ def test_memory(text, number):
     assert parse_bytes("memory", text) == number
 
 
-@pytest.mark.parametrize("text", ["", "1.3X", "-1B", "0", "1.5", "B", "1e-9", "nan", "inf", "1.3BB", "5 apples", "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "1.3X", "-1B", "0", "1.5", "B", "1e-9", "nan", "inf", "1.3BB", "5 apples", "٣", "1,3B", "1,0000"]
+)
 def test_no_counts(text):
     with pytest.raises(RecipeError, match=r"^active: expected a number above 0 such as .*, got") as raised:
         parse_count("active", text)

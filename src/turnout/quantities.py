@@ -7,6 +7,7 @@ from turnout.errors import RecipeError
 
 _POWERS = {"": 0, "K": 3, "M": 6, "B": 9, "T": 12}
 _COUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:e\+?(\d{1,2}))?\s*([KMBT]?)", re.IGNORECASE | re.ASCII)
+_GROUPING = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _BYTES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGTP]?)(i?)B)?", re.IGNORECASE | re.ASCII)
 _PREFIXES = ["", "K", "M", "G", "T", "P"]
 
@@ -17,7 +18,7 @@ def parse_count(where: str, text: str | float) -> int:
     Raises:
         RecipeError: what does not parse, is no whole number, or is not above 0; `where` is the option's name.
     """
-    found = _COUNT.fullmatch(str(text).strip().replace("_", "").replace(",", ""))
+    found = _COUNT.fullmatch(_GROUPING.sub("", str(text).strip()).replace("_", ""))
     number = Decimal(found[1]).scaleb(int(found[2] or 0) + _POWERS[found[3].upper()]) if found else Decimal(0)
     if number <= 0 or number != int(number):
         raise RecipeError(where, expected="a number above 0 such as 170M, 1.3B or 5T", came=text)

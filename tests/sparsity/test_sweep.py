@@ -91,6 +91,8 @@ def test_a_finished_sweep_says_so(swept):
     assert again.returncode == 0
     assert "is complete" in again.stderr
     assert "d16-l1-dense" in again.stdout
+    assert {"facts", "chains"} <= {line.split()[1] for line in again.stdout.splitlines() if len(line.split()) == 4}
+    assert "…" not in again.stdout
 
 
 def test_another_recipe_is_refused_with_the_difference(swept):

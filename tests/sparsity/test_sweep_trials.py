@@ -74,3 +74,10 @@ def test_equal_flops_give_wide_models_fewer_tokens():
 def test_refuses_what_does_not_fit(changes, said):
     with pytest.raises(RecipeError, match=said):
         made(**changes)
+
+
+def test_a_dense_model_needs_an_experts_width():
+    base = content()["base"]
+    del base["model"]["expert_width"]
+    with pytest.raises(RecipeError, match=r"base.model.expert_width: expected the width of an expert, .*, got none"):
+        made(base=base, grid=[{"experts": [1]}])

@@ -5,14 +5,18 @@ import json
 import polars as pl
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from typer.testing import CliRunner
 
 import turnout
 from turnout.cli.main import app
 from turnout.errors import TaskError
+from turnout.models.answers import answer_nats
+from turnout.models.greedy import continue_greedily
 from turnout.models.load import load_causal
 from turnout.models.sampling import sample
 from turnout.runs import verify
+from turnout.sparsity.answered import answered
 from turnout.sparsity.voting.figures import figures
 from turnout.tasks.exercises import load_exercises
 
@@ -79,6 +83,36 @@ def test_the_same_seed_gives_the_same_answers(half_taught):
     assert draws[0] == draws[1] != draws[2]
     assert [len(one) for one in draws[0]] == [4, 4, 4]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_a_checkpoint_ships_does_not_bend_sampling(half_taught):
+    model, tokenizer, *_ = load_causal(half_taught)
+    prompts = [tokenizer(one.prompt)["input_ids"] for one in load_exercises("chains-2", 4)]
+    both = lambda: (  # noqa: E731
+        continue_greedily(model, prompts, 8),
+        sample(model, prompts, 4, temperature=1.0, most=8, seed=0),
+    )
+    plain = both()
+    model.generation_config.repetition_penalty, model.generation_config.min_p = 1.8, 0.5
+    assert both() == plain
+    assert model.generation_config.repetition_penalty == 1.8
+
+
+def test_prompts_are_tokenised_as_grpo_does(half_taught, monkeypatch):
+    model, tokenizer, *_ = load_causal(half_taught)
+    first = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.eos_token_id)]
+    )
+    asked = []
+
+    def nats(model, prompts, solutions):
+        asked.extend([*prompts, *solutions])
+        return answer_nats(model, prompts, solutions)
+
+    monkeypatch.setattr("turnout.sparsity.answered.answer_nats", nats)
+    answered(model, tokenizer, load_exercises("chains-1", 1))
+    assert [tokens[0] == tokenizer.eos_token_id for tokens in asked] == [True, False]
 
 
 def test_figures_are_plain_counts():

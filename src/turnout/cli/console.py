@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     Progress,
@@ -25,6 +26,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from turnout.report import terminal
 
+_WIDE_ENOUGH = 10_000  # columns
 OUT = Console(highlight=False, markup=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
@@ -123,7 +125,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    OUT.print(table)
+    if OUT.is_terminal:
+        OUT.print(table)
+        return
+    before = OUT.width
+    OUT.width = max(before, Measurement.get(OUT, OUT.options.update(width=_WIDE_ENOUGH), table).maximum)
+    OUT.print(table)  # nothing is left out for a window that is not there
+    OUT.width = before
 
 
 def print_result(tables: "Iterable[terminal.Table]", sentences: Iterable[str] = ()) -> None:

@@ -3,8 +3,7 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +12,6 @@ from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
     from turnout.sparsity.sweep import SweepResult
-
-
-_SHOWN = ("loss", "held_out_loss", "accuracy", "gini")
 
 
 class Engine(StrEnum):
@@ -88,13 +84,19 @@ def _show_frontier(found: "SweepResult") -> None:
 
 
 def _show(found: "SweepResult") -> None:
-    """Means over seeds, a row a shape."""
-    frame = found.frame()
-    pairs = frame.filter(frame["metric"].is_in(_SHOWN)).select("task", "metric").unique(maintain_order=True).rows()
-    rows = []
-    for shape, trial in {trial["shape"]: trial for trial in found.trials}.items():
-        of = frame.filter(shape=shape)
-        values = [of.filter(task=task, metric=metric)["value"].to_list() for task, metric in pairs]
-        counted = [str(of["seed"].n_unique()), f"{trial['sparsity']:.3f}", f"{trial['tpp']:.2f}"]
-        rows.append([shape, *counted, *(f"{fmean(v):.3f}" if v else "–" for v in values)])
-    print_table(["shape", "seeds", "sparsity", "TPP", *(f"{t} {m.replace('_', ' ')}" for t, m in pairs)], rows)
+    """Means over seeds: a row a shape, then a row a shape and task, chains of all lengths together."""
+    said = found.frontier()
+    tasks = [task for task in said["tasks"] if task == "chains" or not task.startswith("chains-")]
+
+    def mean(point: dict[str, Any], task: str, measure: str) -> str:
+        value = point["values"].get(task, {}).get(measure)
+        return "–" if value is None else f"{value['mean']:.3f}"
+
+    rows, by_task = [], []
+    for point in said["points"]:
+        seeds = point["values"].get("training", {}).get("loss", {}).get("n", 0)
+        head = [point["name"], str(seeds), f"{point['sparsity']:.3f}", f"{point['tpp']:.2f}"]
+        rows.append([*head, mean(point, "training", "loss"), mean(point, "audit", "gini")])
+        by_task += [[point["name"], task, mean(point, task, "loss"), mean(point, task, "accuracy")] for task in tasks]
+    print_table(["shape", "seeds", "sparsity", "TPP", "training loss", "gini"], rows)
+    print_table(["shape", "task", "task loss", "accuracy"], by_task)

@@ -98,6 +98,9 @@ def _combinations(family: Family) -> Iterator[dict[str, Any]]:
 def _dense(model: dict[str, Any]) -> dict[str, Any]:
     """One block as wide as the chosen experts together: equal active parameters, but for the router."""
     top_k = model.get("top_k") or 1
+    if "expert_width" not in model:
+        expected = "the width of an expert, which the dense model's is a multiple of"
+        raise RecipeError("base.model.expert_width", expected=expected, came="none")
     return model | {"top_k": 1, "expert_width": model["expert_width"] * top_k}
 
 
