@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from after import EXPERTS, NARROW, RESULTS, ROUTERS, SEEDS
+from scipy.stats import t
 
+from turnout.sparsity.analysis.frontier import frontier
 from turnout.sparsity.analysis.gaps import generalisation_gap, loss_accuracy_gap
 from turnout.sparsity.analysis.intervals import interval
 from turnout.sparsity.analysis.optimum import optimum
@@ -107,6 +109,24 @@ def shifted(narrow: dict[tuple[int, int], Trial], wide: dict[tuple[int, int], Tr
     return rows
 
 
+def at_equal_loss() -> str:
+    """Wide − narrow at equal training loss, over the losses that both have, seed by seed."""
+    both = [trial for path in (NARROW, WIDE) for trial in SweepResult.load(path).trials]
+    found = frontier({"trials": both, "left_out": []})["effects"]
+    rows = [
+        [one["task"], one["measure"], str(one["n"]), span(one | {"mean": one["difference"]}), one["verdict"] or "–"]
+        for one in found
+        if one["effect"] == "budget" and one["task"] in ("facts", "chains")
+    ]
+    return table(["wide − narrow at equal training loss", "measure", "seeds", "difference [95 %]", "wide is"], rows)
+
+
+def detectable(slope: dict[str, Any], side: str, seeds: int) -> float:
+    """The slope that the one-sided test at 5 % would find in 80 % of such experiments."""
+    error = (slope[f"{side} high"] - slope[f"{side} low"]) / 2 / t.ppf(0.95, seeds - 1)
+    return float(error * (t.ppf(0.95, seeds - 1) + t.ppf(0.8, seeds - 1)))
+
+
 def shapes(by: dict[tuple[int, int], Trial]) -> str:
     """Mean over seeds of every measure, one row a number of experts."""
     rows = []
@@ -196,7 +216,8 @@ def tested(rows: Sequence[dict[str, Any]]) -> str:
     shown = []
     for row in rows:
         lines = [
-            f"{row[f'{side} slope']:+.4f} [{row[f'{side} low']:+.4f}, {row[f'{side} high']:+.4f}]"
+            f"{row[f'{side} slope']:+.4f} [{row[f'{side} low']:+.4f}, {row[f'{side} high']:+.4f}], "
+            f"{detectable(row, side, row['seeds']):.3f}"
             if f"{side} slope" in row
             else "–"
             for side in ("left", "right")
@@ -210,7 +231,7 @@ def tested(rows: Sequence[dict[str, Any]]) -> str:
         "question",
         "seeds",
         "two lines",
-        "slope before the break [90 %]",
+        "slope before the break [90 %], found at 80 %",
         "after it",
         "best E",
         "best at an edge",
@@ -287,7 +308,7 @@ def main() -> None:
         moved = shifted(budgets["narrow"], budgets["wide"])
         cells = [[row["question"], row["experts"], str(row["seeds"]), row["places"], span(row)] for row in moved]
         head = ["question", "experts", "seeds", "best E by seed, narrow and wide", "log2 moved"]
-        parts.append(("Does the optimum move with the budget?", table(head, cells)))
+        parts += [("Does the optimum move with the budget?", table(head, cells)), ("", at_equal_loss())]
     frame, shown = rewarded()
     if frame.height:
         frame.write_csv(folder / "after.csv", float_precision=6)
