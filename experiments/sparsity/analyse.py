@@ -22,7 +22,7 @@ from turnout.sparsity.analysis.two_lines import two_lines
 from turnout.sparsity.sweep.result import SweepResult
 
 HERE = Path(__file__).parent
-WIDE = NARROW.with_name("wide")
+WIDE, CHOSEN = NARROW.with_name("wide"), NARROW.with_name("chosen")
 DOCS = HERE.parents[1] / "docs" / "sparsity.md"
 BEGIN, END = "<!-- results: written by experiments/sparsity/analyse.py -->\n", "<!-- end of results -->"
 TAUGHT, SHOWN, MARGIN = range(1, 13), (4, 6, 8, 10, 13), 0.01
@@ -109,16 +109,16 @@ def shifted(narrow: dict[tuple[int, int], Trial], wide: dict[tuple[int, int], Tr
     return rows
 
 
-def at_equal_loss() -> str:
-    """Wide − narrow at equal training loss, over the losses that both have, seed by seed."""
-    both = [trial for path in (NARROW, WIDE) for trial in SweepResult.load(path).trials]
+def contrasts(other: Path, effect: str, first: str) -> str:
+    """What a sweep that differs from the narrow one in `effect` alone does, seed by seed; chains of all lengths."""
+    both = [trial for path in (NARROW, other) for trial in SweepResult.load(path).trials]
     found = frontier({"trials": both, "left_out": []})["effects"]
-    rows = [
-        [one["task"], one["measure"], str(one["n"]), span(one | {"mean": one["difference"]}), one["verdict"] or "–"]
-        for one in found
-        if one["effect"] == "budget" and one["task"] in ("facts", "chains")
-    ]
-    return table(["wide − narrow at equal training loss", "measure", "seeds", "difference [95 %]", "wide is"], rows)
+    asked = [one for one in found if one["effect"] == effect and one["task"] in ("facts", "chains")]
+    rows = []
+    for one in asked:
+        difference = span(one | {"mean": one["difference"]})
+        rows.append([one["contrast"], one["task"], one["measure"], str(one["n"]), difference, one["verdict"] or "–"])
+    return table(["contrast", "task", "measure", "seeds", "difference [95 %]", first], rows)
 
 
 def detectable(slope: dict[str, Any], side: str, seeds: int) -> float:
@@ -308,7 +308,11 @@ def main() -> None:
         moved = shifted(budgets["narrow"], budgets["wide"])
         cells = [[row["question"], row["experts"], str(row["seeds"]), row["places"], span(row)] for row in moved]
         head = ["question", "experts", "seeds", "best E by seed, narrow and wide", "log2 moved"]
-        parts += [("Does the optimum move with the budget?", table(head, cells)), ("", at_equal_loss())]
+        parts += [("Does the optimum move with the budget?", table(head, cells))]
+        parts.append(("At equal training loss", contrasts(WIDE, "budget", "the wider is")))
+    if (CHOSEN / "sweep.json").exists():
+        SweepResult.load(CHOSEN).frame().write_parquet(folder / "chosen.parquet", compression="zstd")
+        parts.append(("More chosen experts, at equal TPP", contrasts(CHOSEN, "top_k", "the larger K is")))
     frame, shown = rewarded()
     if frame.height:
         frame.write_csv(folder / "after.csv", float_precision=6)
