@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from after import EXPERTS, NARROW, RESULTS, ROUTERS, SEEDS
+from after import EXPERTS, LAST, NARROW, RATES, RESULTS, ROUTERS, SEEDS
 from scipy.stats import t
 
 from turnout.sparsity.analysis.frontier import frontier
@@ -282,6 +282,47 @@ def rewarded() -> tuple[pl.DataFrame, str]:
     return frame, table(["E", "routers", "seeds", "pass@1", "majority of 128", "pass@128", "pass@1, gain"], shown)
 
 
+def lifted(frame: pl.DataFrame) -> str:
+    """What voting and GRPO bring, and whether sparsity matters after them; each figure is one a seed."""
+    at = {row["routers"]: {} for row in frame.iter_rows(named=True)}
+    for row in frame.iter_rows(named=True):
+        at[row["routers"]][row["experts"], row["seed"]] = row
+    seeds = [s for s in SEEDS if all((e, s) in of for of in at.values() for e in EXPERTS)]
+    if len(at) != 1 + len(ROUTERS) or len(seeds) < 2:
+        return ""
+
+    def mean(of: str, name: str) -> np.ndarray:
+        return np.array([np.mean([at[of][e, s][name] for e in EXPERTS]) for s in seeds])
+
+    rows = [
+        [
+            "majority of 128 − pass@1, before",
+            span(interval(mean("before", "majority of 128") - mean("before", "pass@1"))),
+        ],
+        ["pass@1: trained − before", span(interval(mean("trained", "pass@1") - mean("before", "pass@1")))],
+        ["pass@1: trained − frozen", span(interval(mean("trained", "pass@1") - mean("frozen", "pass@1")))],
+        ["pass@128: trained − before", span(interval(mean("trained", "pass@128") - mean("before", "pass@128")))],
+    ]
+    x_X = np.log2(EXPERTS)
+    for of in ("before", *ROUTERS):
+        y_SX = np.array([[at[of][e, s]["pass@1"] for e in EXPERTS] for s in seeds])
+        rows.append([f"pass@1 per doubling of E, {of}", slope(x_X, y_SX)])
+    return table(["mean over E, by seed", f"{len(seeds)} seeds [95 %]"], rows)
+
+
+def looked_at() -> pl.DataFrame:
+    """The learning rates that GRPO was tried with."""
+    rows = []
+    for rate in RATES:
+        file = RESULTS / f"rate-{rate:g}.json"
+        if file.exists():
+            found = json.loads(file.read_text())
+            last = float(np.mean(found["reward"][-LAST:]))
+            greedy = {f"greedy {when}": found["accuracy"][when] for when in ("before", "after")}
+            rows.append({"rate": rate, f"reward, last {LAST}": last, **greedy})
+    return pl.DataFrame(rows)
+
+
 def votes(run: Trial) -> dict[str, float]:
     """Pass and majority at the first and the last number of samples."""
     first, last = run["votes"][0], run["votes"][-1]
@@ -316,7 +357,11 @@ def main() -> None:
     frame, shown = rewarded()
     if frame.height:
         frame.write_csv(folder / "after.csv", float_precision=6)
-        parts.append(("GRPO and self-consistency", shown))
+        rates = looked_at()
+        rates.write_csv(folder / "rates.csv", float_precision=6)
+        cells = [[f"{rate:g}", *(f"{value:.3f}" for value in rest)] for rate, *rest in rates.rows()]
+        tried = table(["learning rate, E = 8", *rates.columns[1:]], cells)
+        parts += [("GRPO and self-consistency", tried), ("", shown), ("", lifted(frame))]
     text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts if body)
     before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
     DOCS.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", "utf-8")
