@@ -58,6 +58,8 @@ def test_train_coupled_then_with_its_norms(turnout, recipe, tmp_path):
     metrics = pl.read_parquet(tmp_path / "erc" / "tables" / "metrics.parquet")
     assert {"coupling/erc", "coupling/layer_1/router_norm"} <= set(metrics["metric"])
     assert not metrics["metric"].str.contains("overhead").any()
+    loss, text = (metrics.filter(metric=name).sort("step")["value"].to_numpy() for name in ("loss", "lm_loss"))
+    assert (loss > text + 0.01).all()  # the term is in what is minimised, not in the text's loss
     matched = turnout("train", recipe, "--out", tmp_path / "norms", "--match-norms", tmp_path / "erc", "--json")
     assert matched.code == 0, matched.err
     other = turnout("train", recipe, "--out", tmp_path / "erc", "--erc", "alpha=2")

@@ -168,10 +168,13 @@ class RunFolder:
         self.complete = True
 
     def go_on(self) -> None:
-        """Make a complete run unfinished again; RunError if other versions than these finished it."""
+        """Make a complete run unfinished again; RunError if other versions finished it, or it cannot be written."""
         if self.complete:
             refuse_difference(self.path, "versions", self.versions, versions())
-            (self.path / MANIFEST).unlink()
+            try:
+                (self.path / MANIFEST).unlink()
+            except OSError as error:
+                raise atomic.write_error(self.path / MANIFEST, error) from error
             self.complete, self._manifest = False, None
 
     def close(self) -> None:

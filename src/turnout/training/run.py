@@ -205,18 +205,26 @@ class _TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transfo
         """The model's own loss; in training, plus the layers' mean balancing loss times its weight."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with balancing(self.layers) as losses:
+        with balancing(self.layers) as losses, self._hearing():
             own, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        self._hear(own, outputs)
         loss = own + self.balancing * torch.stack(losses).mean() if losses else own
         return (loss, outputs) if return_outputs else loss
 
-    def _hear(self, own: torch.Tensor, outputs: Any) -> None:
-        """Keep the loss of the text alone: without the term that transformers adds where the model's config asks."""
-        shipped = getattr(outputs, "aux_loss", None)
-        if shipped is not None:
-            own = own - self.model.config.router_aux_loss_coef * shipped.to(own.device)
-        self._heard.append(own.detach())
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Inside, note what the model's loss function returns: the loss of the text, before anything is added to it."""
+        function = self.model.loss_function
+
+        def heard(*args: Any, **kwargs: Any) -> torch.Tensor:
+            loss: torch.Tensor = function(*args, **kwargs)
+            self._heard.append(loss.detach().clone())  # families add to it in place
+            return loss
+
+        self.model.loss_function = heard
+        try:
+            yield
+        finally:
+            self.model.loss_function = function
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's own; beside "loss", what is minimised, "lm_loss", that of the text alone."""
