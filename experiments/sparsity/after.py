@@ -54,10 +54,14 @@ def grpo(name: str, model: Path, **options: Any) -> Job:
     return {"name": name, "verb": "grpo", "model": str(model), "tasks": f"chains-{depth()}", "options": options}
 
 
+def look_seed() -> int:
+    """The seed of E = `LOOK` that is right nearest to `WANTED` of the time."""
+    return min(SEEDS, key=lambda seed: abs(right(LOOK, seed, depth()) - WANTED))
+
+
 def looks() -> list[Job]:
-    """The seed that is right nearest to `WANTED` of the time, at each learning rate."""
-    seed = min(SEEDS, key=lambda seed: abs(right(LOOK, seed, depth()) - WANTED))
-    model = model_of(LOOK, seed) / "run" / "model"
+    """That model, at each learning rate."""
+    model = model_of(LOOK, look_seed()) / "run" / "model"
     return [grpo(f"rate-{rate:g}", model, learning_rate=rate, steps=STEPS, seed=0) for rate in RATES]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from after import EXPERTS, LAST, NARROW, RATES, RESULTS, ROUTERS, SEEDS
+from after import EXPERTS, LAST, LOOK, NARROW, RATES, RESULTS, ROUTERS, SEEDS, look_seed
 from scipy.stats import t
 
 from turnout.sparsity.analysis.frontier import frontier
@@ -119,6 +119,18 @@ def contrasts(other: Path, effect: str, first: str) -> str:
         difference = span(one | {"mean": one["difference"]})
         rows.append([one["contrast"], one["task"], one["measure"], str(one["n"]), difference, one["verdict"] or "–"])
     return table(["contrast", "task", "measure", "seeds", "difference [95 %]", first], rows)
+
+
+def wider(narrow: dict[tuple[int, int], Trial], wide: dict[tuple[int, int], Trial]) -> str:
+    """Wide − narrow at equal E, mean over E by seed."""
+    experts = sorted({e for e, _ in narrow if e > 1} & {e for e, _ in wide if e > 1})
+    seeds = sorted(set(complete(narrow, experts)) & set(complete(wide, experts)))
+    rows = []
+    for name in ("facts: accuracy", "chains: task loss", "chains: accuracy") if len(seeds) > 1 else ():
+        of = MEASURES[name]
+        means = [float(np.mean([of(wide[e, s]) - of(narrow[e, s]) for e in experts])) for s in seeds]
+        rows.append([name, str(len(seeds)), span(interval(means))])
+    return table([f"wide − narrow, mean over E of {experts}", "seeds", "difference [95 %]"], rows)
 
 
 def detectable(slope: dict[str, Any], side: str, seeds: int) -> float:
@@ -254,9 +266,12 @@ def rewarded() -> tuple[pl.DataFrame, str]:
             for routers in ROUTERS:
                 after, gained = found.get(f"vote-{routers}-{name}"), found.get(f"grpo-{routers}-{name}")
                 if after is not None and gained is not None:
+                    low, high = gained["accuracy"]["interval"]
                     greedy = {
                         "greedy before": gained["accuracy"]["before"],
                         "greedy after": gained["accuracy"]["after"],
+                        "greedy gain low": low,
+                        "greedy gain high": high,
                     }
                     reward = gained["reward"]
                     steps = {"first reward": float(np.mean(reward[:10])), "last reward": float(np.mean(reward[-10:]))}
@@ -303,11 +318,22 @@ def lifted(frame: pl.DataFrame) -> str:
         ["pass@1: trained − frozen", span(interval(mean("trained", "pass@1") - mean("frozen", "pass@1")))],
         ["pass@128: trained − before", span(interval(mean("trained", "pass@128") - mean("before", "pass@128")))],
     ]
+    for of in ROUTERS:
+        gain = mean(of, "greedy after") - mean(of, "greedy before")
+        rows.append([f"greedy: {of} − before", span(interval(gain))])
     x_X = np.log2(EXPERTS)
     for of in ("before", *ROUTERS):
         y_SX = np.array([[at[of][e, s]["pass@1"] for e in EXPERTS] for s in seeds])
         rows.append([f"pass@1 per doubling of E, {of}", slope(x_X, y_SX)])
     return table(["mean over E, by seed", f"{len(seeds)} seeds [95 %]"], rows)
+
+
+def all_votes() -> pl.DataFrame:
+    """Every number of samples of every vote."""
+    files = sorted(RESULTS.glob("vote-*.json")) if RESULTS.is_dir() else []
+    found = [(file.stem, row) for file in files for row in json.loads(file.read_text())["votes"]]
+    names = ("samples", "pass", "majority")
+    return pl.DataFrame([{"vote": name, **{key: row[key] for key in names}} for name, row in found])
 
 
 def looked_at() -> pl.DataFrame:
@@ -349,18 +375,21 @@ def main() -> None:
         moved = shifted(budgets["narrow"], budgets["wide"])
         cells = [[row["question"], row["experts"], str(row["seeds"]), row["places"], span(row)] for row in moved]
         head = ["question", "experts", "seeds", "best E by seed, narrow and wide", "log2 moved"]
-        parts += [("Does the optimum move with the budget?", table(head, cells))]
-        parts.append(("At equal training loss", contrasts(WIDE, "budget", "the wider is")))
+        parts.append(("Does the optimum move with the budget?", table(head, cells)))
+        parts.append(("More active parameters, at equal E", wider(budgets["narrow"], budgets["wide"])))
+        parts.append(("and at equal training loss (chains of 1 to 14)", contrasts(WIDE, "budget", "the wider is")))
     if (CHOSEN / "sweep.json").exists():
         SweepResult.load(CHOSEN).frame().write_parquet(folder / "chosen.parquet", compression="zstd")
-        parts.append(("More chosen experts, at equal TPP", contrasts(CHOSEN, "top_k", "the larger K is")))
+        more = contrasts(CHOSEN, "top_k", "the larger K is")
+        parts.append(("More chosen experts, at equal TPP (chains of 1 to 14)", more))
     frame, shown = rewarded()
     if frame.height:
         frame.write_csv(folder / "after.csv", float_precision=6)
+        all_votes().write_csv(folder / "votes.csv", float_precision=6)
         rates = looked_at()
         rates.write_csv(folder / "rates.csv", float_precision=6)
         cells = [[f"{rate:g}", *(f"{value:.3f}" for value in rest)] for rate, *rest in rates.rows()]
-        tried = table(["learning rate, E = 8", *rates.columns[1:]], cells)
+        tried = table([f"learning rate, E = {LOOK}, seed {look_seed()}", *rates.columns[1:]], cells)
         parts += [("GRPO and self-consistency", tried), ("", shown), ("", lifted(frame))]
     text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts if body)
     before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
