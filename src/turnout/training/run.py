@@ -9,7 +9,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,11 @@ from transformers import (
 from transformers.utils import logging
 
 from turnout.errors import RecipeError
-from turnout.models.anatomy import MoELayer, read
+from turnout.models.anatomy import read
 from turnout.models.experts import set_fast_experts
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.runs.digest import json_sha256, sha256
-from turnout.training.balancing import balancing
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.data import Mixture, Tokens, load_tokenizer, windows
@@ -44,7 +43,7 @@ from turnout.training.exercise_tokenizer import EXERCISES
 from turnout.training.isolation import require_isolation
 from turnout.training.model import build_model, load_model
 from turnout.training.recipe import TrainRecipe
-from turnout.training.strict_resume import StrictResume
+from turnout.training.text_trainer import TextTrainer
 
 MODEL, CHECKPOINTS, TOKENS = "model", ".checkpoints", ".tokens"
 _LOG_STEPS = 10
@@ -181,74 +180,6 @@ def _model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     return build_model(recipe.model, tokenizer, recipe.seed)
 
 
-class _TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transformers ships no types
-    """Scores held-out text alone, without the load-balancing term; autocast on a CPU is bfloat16's where asked.
-
-    accelerate's own autocast copies all logits to float32, though nobody reads them.
-    """
-
-    cpu_autocast = False
-    balancing = 0.0
-    layers: tuple[MoELayer, ...] = ()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._heard: list[torch.Tensor] = []
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """The model's own loss; in training, plus the layers' mean balancing loss times its weight."""
-        if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with balancing(self.layers) as losses, self._hearing():
-            own, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        loss = own + self.balancing * torch.stack(losses).mean() if losses else own
-        return (loss, outputs) if return_outputs else loss
-
-    @contextmanager
-    def _hearing(self) -> Iterator[None]:
-        """Inside, note what the model's loss function returns: the loss of the text, before anything is added to it."""
-        function = self.model.loss_function
-
-        def heard(*args: Any, **kwargs: Any) -> torch.Tensor:
-            loss: torch.Tensor = function(*args, **kwargs)
-            self._heard.append(loss.detach().clone())  # families add to it in place
-            return loss
-
-        self.model.loss_function = heard
-        try:
-            yield
-        finally:
-            self.model.loss_function = function
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The Trainer's own; beside "loss", what is minimised, "lm_loss", that of the text alone."""
-        if "loss" in logs and self._heard:
-            logs["lm_loss"] = float(torch.stack(self._heard).mean())
-            self._heard.clear()
-        super().log(logs, *args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The Trainer's own, with losses in nats a token."""
-        config = self.model.config
-        if not getattr(config, "output_router_logits", False):
-            return super().evaluate(*args, **kwargs)
-        config.output_router_logits = False
-        try:
-            return super().evaluate(*args, **kwargs)
-        finally:
-            config.output_router_logits = True
-
-    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[None]:
-        """Entered around each forward pass, training or evaluation."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.cpu_autocast, cache_enabled=cache_enabled)
-
-
 def _inputs(recipe: TrainRecipe) -> dict[str, object]:
     """What makes this run this run."""
     return {"verb": "train", "recipe": recipe.model_dump(mode="json"), "files": recipe_files(recipe)}
@@ -289,7 +220,7 @@ def _trainer(
     end = _end(recipe, tokenizer)
     weights = {source.name: source.weight for source in recipe.data.sources}
     length, sequences = recipe.data.sequence_length, recipe.steps * recipe.schedule.batch_size
-    trainer = _TextTrainer(
+    trainer = TextTrainer(
         model=model,
         args=_arguments(recipe, folder, bf16=recipe.schedule.precision == "bfloat16" and not cpu_autocast),
         train_dataset=Mixture(tokens["train"], weights, length, sequences, recipe.seed, end),
