@@ -5,21 +5,18 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from turnout.errors import MissingExtraError, TaskError
 from turnout.tasks.exercises.chains import chains
 from turnout.tasks.exercises.exercise import Exercise, read_gold
 from turnout.tasks.exercises.facts import facts
-from turnout.tasks.worlds.problem import split_of
+from turnout.tasks.worlds.problem import Split, split_of
 
 _CHAINS = re.compile(r"chains-(\d+(?:\+\d+)*)")
 _FORMS = "chains-2, chains-1+3, facts-500, gym-NAME, or a JSONL file of prompts and answers"
 
 
-def load_exercises(
-    spec: str | Path, n: int, split: Literal["train", "test"] | None = None, seed: int = 0
-) -> list[Exercise]:
+def load_exercises(spec: str | Path, n: int, split: Split | None = None, seed: int = 0) -> list[Exercise]:
     """`n` exercises, fewer where there are not so many.
 
     Args:
@@ -40,7 +37,7 @@ def load_exercises(
     return found
 
 
-def _read(spec: str, n: int, split: Literal["train", "test"] | None, seed: int) -> Iterator[Exercise]:
+def _read(spec: str, n: int, split: Split | None, seed: int) -> Iterator[Exercise]:
     if levels := _CHAINS.fullmatch(spec):
         return chains(split or "test", n, [int(level) for level in levels[1].split("+")], seed)
     if spec.startswith("facts-") and spec[6:].isdigit():
