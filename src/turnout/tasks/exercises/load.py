@@ -8,7 +8,7 @@ from pathlib import Path
 
 from turnout.errors import MissingExtraError, TaskError
 from turnout.tasks.exercises.chains import chains
-from turnout.tasks.exercises.exercise import Exercise, read_gold
+from turnout.tasks.exercises.exercise import Exercise, Kind, read_gold
 from turnout.tasks.exercises.facts import facts
 from turnout.tasks.worlds.problem import Split, split_of
 
@@ -23,8 +23,9 @@ def load_exercises(spec: str | Path, n: int, split: Split | None = None, seed: i
         spec: "chains-2" or "chains-1+3" (operations), "facts-500" (of a world of so many), "gym-NAME" (a task of the
             package reasoning-gym), or a JSONL file whose rows have `prompt` and `answer` (strings; see `read_gold`).
         n: how many at most.
-        split: "train" or "test", which share no exercise: a quarter of a file's rows, by digest of the prompt, is test.
-            None: test of what is made, and a file as a whole. Facts have no splits: they are there to be remembered.
+        split: "train" or "test". Chains and a file's rows are split by digest, a quarter of them test: none is in both. Gym
+            tasks are drawn from other seeds, which may repeat a problem. Facts have no splits: they are there to be
+            remembered. None: test of what is made, and a file as a whole.
         seed: of the draw.
 
     Raises:
@@ -62,10 +63,7 @@ def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
         raise TaskError(f"gym-{name}", expected="a task of reasoning-gym", came=name) from error
     for i, entry in enumerate(made):
         answer = str(entry["answer"])
-        try:
-            kind, gold = read_gold(answer)
-        except ValueError as error:
-            raise TaskError(f"gym-{name}, problem {i}", expected=str(error), came=answer) from error
+        kind, gold = _gold(f"gym-{name}, problem {i}", answer)
         yield Exercise(f"{name}-{seed}-{i}", kind, 0, f"Question: {entry['question']}\nAnswer:", answer, gold)
 
 
@@ -85,8 +83,12 @@ def _file(path: Path) -> Iterator[Exercise]:
             prompt = answer = None
         if not isinstance(prompt, str) or not isinstance(answer, str) or not prompt.strip():
             raise TaskError(where, expected='an object with strings "prompt" and "answer"', came=line)
-        try:
-            kind, gold = read_gold(answer)
-        except ValueError as error:
-            raise TaskError(where, expected=str(error), came=answer) from error
+        kind, gold = _gold(where, answer)
         yield Exercise(f"{path.stem}-{number}", kind, 0, prompt, answer, gold)
+
+
+def _gold(where: str, answer: str) -> tuple[Kind, str]:
+    try:
+        return read_gold(answer)
+    except ValueError as error:
+        raise TaskError(where, expected=str(error), came=answer) from error
