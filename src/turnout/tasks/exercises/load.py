@@ -23,9 +23,9 @@ def load_exercises(spec: str | Path, n: int, split: Split | None = None, seed: i
         spec: "chains-2" or "chains-1+3" (operations), "facts-500" (of a world of so many), "gym-NAME" (a task of the
             package reasoning-gym), or a JSONL file whose rows have `prompt` and `answer` (strings; see `read_gold`).
         n: how many at most.
-        split: "train" or "test". Chains and a file's rows are split by digest, a quarter of them test: none is in both. Gym
-            tasks are drawn from other seeds, which may repeat a problem. Facts have no splits: they are there to be
-            remembered. None: test of what is made, and a file as a whole.
+        split: "train" or "test". Chains and a file's rows are split by digest, a quarter of them test: none is in
+            both. Gym tasks are drawn from other seeds, which may repeat a problem. Facts have no splits: they are there
+            to be remembered. None: test of what is made, and a file as a whole.
         seed: of the draw.
 
     Raises:
