@@ -21,18 +21,19 @@ def continue_greedily(moe: MoE | PreTrainedModel, prompts: Sequence[Sequence[int
     settings = GenerationConfig(
         max_new_tokens=n, do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
     )
-    with evaluating(model), as_asked(model), fast_experts(model), fast_linears(model):
+    with generating(model):
         out = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=settings)
     return [until_end(row[ids.shape[1] :].tolist(), ends) for row in out]
 
 
 @contextmanager
-def as_asked(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, `generate` does what it is given: transformers adds what a checkpoint ships, penalties among it."""
+def generating(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, `generate` is fast, without dropout, and does what it is given, whatever the checkpoint ships."""
     shipped = model.generation_config
-    model.generation_config = GenerationConfig()
+    model.generation_config = GenerationConfig()  # transformers fills in penalties and the like from it
     try:
-        yield
+        with evaluating(model), fast_experts(model), fast_linears(model):
+            yield
     finally:
         model.generation_config = shipped
 

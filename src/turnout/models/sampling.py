@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from turnout.models.contract import evaluating
-from turnout.models.experts import fast_experts
-from turnout.models.greedy import as_asked, left_padded, until_end
-from turnout.models.products import fast_linears
+from turnout.models.greedy import generating, left_padded, until_end
 
 
 def sample(
@@ -33,13 +30,7 @@ def sample(
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
     )
-    with (
-        torch.random.fork_rng(devices=[]),
-        evaluating(model),
-        as_asked(model),
-        fast_experts(model),
-        fast_linears(model),
-    ):
+    with torch.random.fork_rng(devices=[]), generating(model):
         torch.manual_seed(seed)
         out = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=settings)
     written = [until_end(row[ids.shape[1] :].tolist(), ends) for row in out]
