@@ -3,15 +3,12 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from turnout.cli.console import Bars, SweepTable, print_table, say
 from turnout.cli.verb import Json, print_json, verb
-
-if TYPE_CHECKING:
-    from turnout.sparsity.sweep import SweepResult
 
 
 class Engine(StrEnum):
@@ -67,25 +64,24 @@ def sweep(
     if json:
         print_json(found.to_dict())
         return
-    _show(found)
-    _show_frontier(found)
+    said = found.frontier()
+    _show(said)
+    _show_frontier(said)
     say(f"sweep: {folder}, page: {folder / 'report.html'}")
 
 
-def _show_frontier(found: "SweepResult") -> None:
+def _show_frontier(said: dict[str, Any]) -> None:
     """What the trials say together."""
     from turnout import report
 
-    said = found.frontier()
     for table in report.frontier_tables(said):
         print_table(table.columns, table.rows, table.title)
     for note in said["notes"]:
         say(note)
 
 
-def _show(found: "SweepResult") -> None:
+def _show(said: dict[str, Any]) -> None:
     """Means over seeds: a row a shape, then a row a shape and task, chains of all lengths together."""
-    said = found.frontier()
     tasks = [task for task in said["tasks"] if task == "chains" or not task.startswith("chains-")]
 
     def mean(point: dict[str, Any], task: str, measure: str) -> str:
