@@ -68,6 +68,12 @@ def complete(by: dict[tuple[int, int], Trial], experts: Sequence[int]) -> list[i
     return [seed for seed in sorted({seed for _, seed in by}) if all((e, seed) in by for e in experts)]
 
 
+def shared(one: dict[tuple[int, int], Trial], other: dict[tuple[int, int], Trial]) -> tuple[list[int], list[int]]:
+    """Experts that both have, and the seeds that have all of them in both."""
+    experts = sorted({e for e, _ in one if e > 1} & {e for e, _ in other if e > 1})
+    return experts, sorted(set(complete(one, experts)) & set(complete(other, experts)))
+
+
 def curve(by: dict[tuple[int, int], Trial], of: Measure) -> tuple[np.ndarray, np.ndarray]:
     """log2 of the experts [X], and values [S, X] of the seeds that are complete."""
     experts = sorted({e for e, _ in by if e > 1})
@@ -96,8 +102,7 @@ def primary(by: dict[tuple[int, int], Trial], budget: str) -> list[dict[str, Any
 
 def shifted(narrow: dict[tuple[int, int], Trial], wide: dict[tuple[int, int], Trial]) -> list[dict[str, Any]]:
     """Best log2 E at the wide budget − at the narrow one, at the experts that both have, seed by seed."""
-    experts = sorted({e for e, _ in narrow if e > 1} & {e for e, _ in wide if e > 1})
-    seeds = sorted(set(complete(narrow, experts)) & set(complete(wide, experts)))
+    experts, seeds = shared(narrow, wide)
     rows = []
     for name, sign in PRIMARY if len(seeds) > 1 else ():
         places = [
@@ -113,9 +118,10 @@ def contrasts(other: Path, effect: str, first: str) -> str:
     """What a sweep that differs from the narrow one in `effect` alone does, seed by seed; chains of all lengths."""
     both = [trial for path in (NARROW, other) for trial in SweepResult.load(path).trials]
     found = frontier({"trials": both, "left_out": []})["effects"]
-    asked = [one for one in found if one["effect"] == effect and one["task"] in ("facts", "chains")]
     rows = []
-    for one in asked:
+    for one in found:
+        if one["effect"] != effect or one["task"] not in ("facts", "chains"):
+            continue
         difference = span(one | {"mean": one["difference"]})
         rows.append([one["contrast"], one["task"], one["measure"], str(one["n"]), difference, one["verdict"] or "–"])
     return table(["contrast", "task", "measure", "seeds", "difference [95 %]", first], rows)
@@ -123,8 +129,7 @@ def contrasts(other: Path, effect: str, first: str) -> str:
 
 def wider(narrow: dict[tuple[int, int], Trial], wide: dict[tuple[int, int], Trial]) -> str:
     """Wide − narrow at equal E, mean over E by seed."""
-    experts = sorted({e for e, _ in narrow if e > 1} & {e for e, _ in wide if e > 1})
-    seeds = sorted(set(complete(narrow, experts)) & set(complete(wide, experts)))
+    experts, seeds = shared(narrow, wide)
     rows = []
     for name in ("facts: accuracy", "chains: task loss", "chains: accuracy") if len(seeds) > 1 else ():
         of = MEASURES[name]
@@ -299,15 +304,13 @@ def rewarded() -> tuple[pl.DataFrame, str]:
 
 def lifted(frame: pl.DataFrame) -> str:
     """What voting and GRPO bring, and whether sparsity matters after them; each figure is one a seed."""
-    at = {row["routers"]: {} for row in frame.iter_rows(named=True)}
-    for row in frame.iter_rows(named=True):
-        at[row["routers"]][row["experts"], row["seed"]] = row
-    seeds = [s for s in SEEDS if all((e, s) in of for of in at.values() for e in EXPERTS)]
-    if len(at) != 1 + len(ROUTERS) or len(seeds) < 2:
+    at = {(row["routers"], row["experts"], row["seed"]): row for row in frame.iter_rows(named=True)}
+    seeds = [s for s in SEEDS if all((of, e, s) in at for of in ("before", *ROUTERS) for e in EXPERTS)]
+    if len(seeds) < 2:
         return ""
 
     def mean(of: str, name: str) -> np.ndarray:
-        return np.array([np.mean([at[of][e, s][name] for e in EXPERTS]) for s in seeds])
+        return np.array([np.mean([at[of, e, s][name] for e in EXPERTS]) for s in seeds])
 
     rows = [
         [
@@ -323,7 +326,7 @@ def lifted(frame: pl.DataFrame) -> str:
         rows.append([f"greedy: {of} − before", span(interval(gain))])
     x_X = np.log2(EXPERTS)
     for of in ("before", *ROUTERS):
-        y_SX = np.array([[at[of][e, s]["pass@1"] for e in EXPERTS] for s in seeds])
+        y_SX = np.array([[at[of, e, s]["pass@1"] for e in EXPERTS] for s in seeds])
         rows.append([f"pass@1 per doubling of E, {of}", slope(x_X, y_SX)])
     return table(["mean over E, by seed", f"{len(seeds)} seeds [95 %]"], rows)
 
