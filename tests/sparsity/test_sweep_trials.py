@@ -1,12 +1,19 @@
 """The grid: every combination once, paired seeds, equal budgets; and what it refuses."""
 
+import math
+
 import pytest
+import tiny
 from sparsity.sweeps import content
 
 from turnout import ops
 from turnout.errors import RecipeError
 from turnout.sparsity.sweep import SweepRecipe
+from turnout.sparsity.sweep.asking import ask
+from turnout.sparsity.sweep.recipe import Asked
 from turnout.sparsity.sweep.trials import trials
+from turnout.tasks.exercises import facts
+from turnout.training.model import build_model
 
 
 def made(**changes):
@@ -81,3 +88,20 @@ def test_a_dense_model_needs_an_experts_width():
     del base["model"]["expert_width"]
     with pytest.raises(RecipeError, match=r"base.model.expert_width: expected the width of an expert, .*, got none"):
         made(base=base, grid=[{"experts": [1]}])
+
+
+def test_a_value_of_several_tokens_is_one_fact(monkeypatch):
+    recipe = made(grid=[{"experts": [4]}])[0][0].recipe
+    tokenizer = tiny.tiny_tokenizer()  # bytes and pieces of words
+    model = build_model(recipe.model, tokenizer, 0)
+
+    def one_bit_a_token(model, prompts, solutions):
+        return [[math.log(2)] * len(solution) for solution in solutions]
+
+    monkeypatch.setattr("turnout.sparsity.answered.answer_nats", one_bit_a_token)
+    found = ask(model, tokenizer, recipe, Asked(facts=20, chains=0))["facts"]
+    values = [fact.answer for fact in facts(20, recipe.data.worlds_seed)]
+    lengths = [len(tokenizer(f" {value}", add_special_tokens=False)["input_ids"]) for value in values]
+    assert min(lengths) > 1
+    kept = sum(max(0.0, math.log2(479) - n) for n in lengths) / 20
+    assert found["bits_per_parameter"] == pytest.approx(kept * 50 / sum(p.numel() for p in model.parameters()))
