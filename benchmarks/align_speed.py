@@ -33,13 +33,13 @@ from turnout.aligning.neighbourhood import find
 from turnout.aligning.questions import prepare
 from turnout.aligning.reading import Reader
 from turnout.aligning.training import Trainer
-from turnout.models.adapter import RouterWeights
-from turnout.models.anatomy import read
-from turnout.models.answering import last_token_only
-from turnout.models.experts import fast_experts, real_tokens
-from turnout.models.padding import pad
-from turnout.models.products import fast_linears
-from turnout.models.tail import Tail
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.fast.experts import fast_experts, real_tokens
+from turnout.models.fast.products import fast_linears
+from turnout.models.forward.answering import last_token_only
+from turnout.models.forward.padding import pad
+from turnout.models.forward.tail import Tail
+from turnout.models.wrap.anatomy import read
 from turnout.progress import silent
 from turnout.tasks import worlds
 from turnout.tasks.question import TaskSet

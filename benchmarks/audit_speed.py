@@ -22,10 +22,10 @@ import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel
 
 from turnout.auditing.config import AuditConfig
-from turnout.models.anatomy import MoE, read
-from turnout.models.batches import capture_batches
-from turnout.models.capture import plan_batches
-from turnout.models.products import product
+from turnout.models.fast.products import product
+from turnout.models.forward.batches import capture_batches
+from turnout.models.forward.capture import plan_batches
+from turnout.models.wrap.anatomy import MoE, read
 
 TURNOUT_BUDGET = AuditConfig().token_budget
 PADDED_BUDGET = 2048  # the faster one of 1024, 2048 and 4096 for padded batches on the machine in docs/speed.md

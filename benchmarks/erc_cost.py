@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 import turnout
 from turnout import ops
 from turnout.coupling.timing import Stopwatch
-from turnout.models.experts import set_fast_experts
+from turnout.models.fast.experts import set_fast_experts
 
 LENGTH = 512
 

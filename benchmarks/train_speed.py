@@ -19,7 +19,7 @@ from statistics import median, quantiles
 import torch
 from transformers import PreTrainedModel
 
-from turnout.models.experts import set_fast_experts
+from turnout.models.fast.experts import set_fast_experts
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.exercise_tokenizer import exercise_tokenizer
 from turnout.training.model import build_model

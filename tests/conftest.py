@@ -25,3 +25,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return made[family]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def few_draws():
+    """Resamples, permutations and rotations by the handful, for a whole module."""
+    from auditing.few import few_draws as make_few
+
+    with pytest.MonkeyPatch.context() as patch:
+        make_few(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="session")
+def half_taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a MoE that was trained on chains of one operation for a few seconds."""
+    from turnout.training import TrainRecipe, train
+
+    recipe = {
+        "model": {"hidden_size": 32, "layers": 1, "heads": 2, "experts": 4, "top_k": 2, "expert_width": 32},
+        "data": {
+            "tokenizer": "exercises",
+            "sequence_length": 48,
+            "evaluation_tokens": 96,
+            "sources": [{"name": "chains", "chains": [1], "samples": 500}],
+        },
+        "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
+    }
+    return train(TrainRecipe.parse(recipe), tmp_path_factory.mktemp("half-taught") / "run").model

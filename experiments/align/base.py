@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.embedded import model_path
-from turnout.models.experts import set_fast_experts
+from turnout.models.fast.experts import set_fast_experts
 from turnout.tasks import prompts, worlds
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.data import load_tokenizer

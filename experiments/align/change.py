@@ -17,8 +17,8 @@ from questions import FOLDER
 import turnout
 from turnout import ops
 from turnout.aligning.embedding import embed
-from turnout.models.anatomy import MoE
-from turnout.models.load import load
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import load
 from turnout.runs import atomic
 from turnout.tasks.load import load_tasks
 

@@ -13,7 +13,7 @@ from trials import HERE, RUNS, Trial
 from turnout.auditing import audit
 from turnout.coupling import CoupleConfig, measure_coupling, preparation
 from turnout.embedded.tokenizer import train_tokenizer
-from turnout.models.load import load
+from turnout.models.wrap.load import load
 from turnout.runs import atomic
 from turnout.training import RoutingCallback, TrainRecipe, train
 from turnout.training.data import documents

@@ -13,10 +13,10 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.aligning.upcycling import upcycle
     from turnout.api import align, audit, compare, evaluate, grpo, mask, measure_coupling, plan, sweep, vote
     from turnout.coupling import couple, uncouple
-    from turnout.models.load import load
+    from turnout.models.wrap.load import load
+    from turnout.upcycling import upcycle
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,8 +44,8 @@ _API = ("align", "audit", "compare", "evaluate", "grpo", "mask", "measure_coupli
 _HOMES = {
     **dict.fromkeys(_API, "turnout.api"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),
-    "load": "turnout.models.load",
-    "upcycle": "turnout.aligning.upcycling",
+    "load": "turnout.models.wrap.load",
+    "upcycle": "turnout.upcycling",
 }
 
 

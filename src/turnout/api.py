@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from turnout.aligning import Alignment
-    from turnout.auditing import Audit, Comparison, Masking
+    from turnout.auditing import Audit
+    from turnout.comparing import Comparison
     from turnout.coupling import CouplingResult
     from turnout.evaluating import Evaluation
-    from turnout.models.anatomy import MoE
+    from turnout.masking import Masking
+    from turnout.models.wrap.anatomy import MoE
+    from turnout.reasoning.grpo import Rewarded
+    from turnout.reasoning.vote import Votes
     from turnout.sparsity import Plan
-    from turnout.sparsity.rewarding import Rewarded
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
-    from turnout.sparsity.voting import Votes
 
 
 def audit(
@@ -129,7 +131,7 @@ def compare(
     Raises:
         TurnoutError: fewer than two runs, or one that is unfinished or damaged.
     """
-    from turnout.auditing import compare as run
+    from turnout.comparing import compare as run
 
     result = run(runs, against_last=against_last, **listening)
     if out is not None:
@@ -153,7 +155,7 @@ def mask(
         model: what was audited: a folder or hub id, a MoE, a live transformers model (with `tokenizer=`); None: the id
             in the run, or the embedded model if it was that.
         out: the masking run's folder; None keeps nothing on disk and leaves the page as it is.
-        **options: layers, which, controls, renormalise, generate, limit, seed (`turnout.auditing.masking.config`);
+        **options: layers, which, controls, renormalise, generate, limit, seed (`turnout.masking.config`);
             tokenizer, loading, progress, note.
 
     Returns:
@@ -162,8 +164,8 @@ def mask(
     Raises:
         TurnoutError: one line that says what could not be.
     """
-    from turnout.auditing import mask as masked
     from turnout.auditing.storing import log_note
+    from turnout.masking import mask as masked
 
     result = masked(run, _embedded(run) if model is None else model, out, **options)
     if out is not None:
@@ -355,12 +357,12 @@ def vote(
         dtype: of the weights; None: the checkpoint's.
         device: where they go; None: the CPU.
         **options: samples, temperature, problems, most_tokens, batch_size, subsets, resamples, seed, progress
-            (`turnout.sparsity.voting.VoteConfig`).
+            (`turnout.reasoning.vote.VoteConfig`).
 
     Raises:
         TurnoutError: one line that says what could not be.
     """
-    from turnout.sparsity.voting import vote as run
+    from turnout.reasoning.vote import vote as run
 
     live, tokenizer, described = _causal(model, dtype, device)
     return run(live, tokenizer, tasks, out, described=described, **options)
@@ -376,12 +378,12 @@ def grpo(model: str | Path, tasks: str | Path, out: str | Path, *, device: Any =
         tasks: "chains-2", "facts-500", "gym-NAME", or a JSONL file with `prompt` and `answer`.
         out: the run's folder; `model/` in it is the trained checkpoint.
         device: where it trains; None: the CPU.
-        **options: fields of `turnout.sparsity.rewarding.GrpoConfig`; progress.
+        **options: fields of `turnout.reasoning.grpo.GrpoConfig`; progress.
 
     Raises:
         TurnoutError: one line that says what could not be.
     """
-    from turnout.sparsity.rewarding import grpo as run
+    from turnout.reasoning.grpo import grpo as run
 
     live, tokenizer, described = _causal(model, "float32", device)
     return run(live, tokenizer, tasks, out, described=described, **options)
@@ -389,8 +391,8 @@ def grpo(model: str | Path, tasks: str | Path, out: str | Path, *, device: Any =
 
 def _causal(model: str | Path, dtype: Any, device: Any) -> tuple[Any, Any, dict[str, Any]]:
     """A causal language model, its tokenizer and what a run records of it."""
-    from turnout.models.anatomy import weights_digest
-    from turnout.models.load import load_causal
+    from turnout.models.wrap.anatomy import weights_digest
+    from turnout.models.wrap.load import load_causal
 
     live, tokenizer, name, revision = load_causal(model, dtype, device)
     if tokenizer is None:

@@ -20,7 +20,7 @@ from tiny import random_model, tiny_tokenizer
 
 from turnout.aligning import align
 from turnout.aligning.checkpoint import Checkpoint
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 
 CHECKPOINT = ".work/checkpoint.safetensors"
 

@@ -19,9 +19,9 @@ import turnout
 from turnout.aligning import AlignConfig, Alignment, align, merge
 from turnout.aligning.embedding import embed
 from turnout.errors import ModelError, RecipeError, RunError, TaskError
-from turnout.models.adapter import RouterAdapter
-from turnout.models.anatomy import read
-from turnout.models.capture import capture
+from turnout.models.change.adapter import RouterAdapter
+from turnout.models.forward.capture import capture
+from turnout.models.wrap.anatomy import read
 from turnout.runs import verify
 from turnout.tasks.prompts import encode, letter_ids
 from turnout.tasks.question import TaskSet

@@ -9,8 +9,8 @@ from turnout.aligning import align
 from turnout.aligning.config import ManifoldConfig
 from turnout.aligning.methods import Setting, penalties, penalty, targets
 from turnout.aligning.neighbourhood import find
-from turnout.models.adapter import RouterWeights
-from turnout.models.anatomy import read
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.wrap.anatomy import read
 
 N, K = 40, 3
 GENERATOR = torch.Generator().manual_seed(0)

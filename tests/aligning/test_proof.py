@@ -10,9 +10,9 @@ from tiny import random_model, tiny_tokenizer
 
 from turnout import ops
 from turnout.aligning import align
-from turnout.models.adapter import RouterAdapter, RouterWeights
-from turnout.models.anatomy import read
-from turnout.models.tail import Tail
+from turnout.models.change.adapter import RouterAdapter, RouterWeights
+from turnout.models.forward.tail import Tail
+from turnout.models.wrap.anatomy import read
 from turnout.tasks.prompts import encode, letter_ids
 from turnout.tasks.question import TaskSet
 

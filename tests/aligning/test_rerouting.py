@@ -21,10 +21,10 @@ from turnout.aligning.rerouting.references import References, median_distance, n
 from turnout.aligning.rerouting.scores import core, logits, scores
 from turnout.aligning.rerouting.steering import Steering
 from turnout.errors import RecipeError, TaskError
-from turnout.models.anatomy import read
-from turnout.models.capture import capture
-from turnout.models.products import linear
-from turnout.models.tail import Tail
+from turnout.models.fast.products import linear
+from turnout.models.forward.capture import capture
+from turnout.models.forward.tail import Tail
+from turnout.models.wrap.anatomy import read
 from turnout.progress import silent
 from turnout.tasks.prompts import letter_ids
 

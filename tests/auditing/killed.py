@@ -20,7 +20,7 @@ from auditing.few import few_draws
 from tiny import random_model, tiny_tokenizer
 
 from turnout.auditing import audit
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 
 
 def hear(folder, line):

@@ -16,7 +16,7 @@ from turnout.auditing import Audit, AuditConfig, audit, remeasure
 from turnout.auditing.config import KINDS
 from turnout.auditing.figures import MEASURES
 from turnout.errors import ModelError, RecipeError, RunError, TaskError
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 from turnout.tasks.question import Question, TaskSet
 
 TASKS = task_set()
@@ -98,7 +98,9 @@ def test_the_same_bytes_twice(moe, run, tmp_path):
 def test_a_complete_run_is_read_not_computed(moe, run, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
     said = []
-    monkeypatch.setattr("turnout.models.batches.capture", lambda *_, **__: pytest.fail("the model was asked again"))
+    monkeypatch.setattr(
+        "turnout.models.forward.batches.capture", lambda *_, **__: pytest.fail("the model was asked again")
+    )
     found = audit(moe, TASKS, run, answers=True, token_budget=512, note=said.append)
     assert found.to_dict() == Audit.load(run).to_dict()
     assert len(said) == 1
@@ -150,7 +152,7 @@ def test_a_damaged_shard_is_named_and_computed_again(moe, run, tmp_path):
 
 def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
     """Ctrl-C in the second shard: the first stays, and only what is missing is asked."""
-    from turnout.models import batches
+    from turnout.models.forward import batches
 
     tasks, real, calls = task_set(60), batches.capture, []
 

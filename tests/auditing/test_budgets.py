@@ -11,7 +11,7 @@ from turnout.auditing.budgets import budget_sweep
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
 from turnout.errors import RecipeError
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 from turnout.runs import RunFolder
 
 KS = [1, 2, 4]

@@ -19,8 +19,8 @@ from turnout.auditing.tokens.classes import stop_words, token_class, token_strin
 from turnout.auditing.tokens.partners import partner_table
 from turnout.auditing.tokens.tables import token_tables
 from turnout.errors import RunError
+from turnout.exchange.columns import COLUMNS, TABLES
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
-from turnout.runs.columns import COLUMNS, TABLES
 from turnout.runs.tables import frame
 
 LAYERS = (TraceLayer(0, experts=6, top_k=2), TraceLayer(2, experts=5, top_k=1), TraceLayer(5, experts=7, top_k=3))

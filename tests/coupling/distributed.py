@@ -24,7 +24,7 @@ from transformers import Trainer, TrainingArguments
 import turnout
 from turnout.coupling import CouplingCallback, coupling_of
 from turnout.errors import ModelError
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 
 STEPS, MICRO = 2, 2
 IDS = torch.randint(256, (STEPS, MICRO, 4, 10), generator=torch.Generator().manual_seed(0))

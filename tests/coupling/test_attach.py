@@ -14,8 +14,8 @@ from turnout import ops
 from turnout.coupling import Coupling, coupling_of
 from turnout.coupling.term import permutation
 from turnout.errors import ModelError, RecipeError
-from turnout.models.anatomy import read
-from turnout.models.gates import gate_matrices, router_rows
+from turnout.models.wrap.anatomy import read
+from turnout.models.wrap.gates import gate_matrices, router_rows
 
 READABLE = [family for family in FAMILIES if family not in {"llama4_text", "jetmoe", "llama", "turnout_aoe"}]
 IDS = torch.randint(256, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -83,7 +83,7 @@ def test_uncoupled_models_are_as_they_were():
     model = random_model("olmoe").train()
     plain = loss_of(model)
     hooks = {id(m): (len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()}
-    coupling = turnout.couple(turnout.models.anatomy.read(model))
+    coupling = turnout.couple(turnout.models.wrap.anatomy.read(model))
     assert isinstance(coupling, Coupling)
     assert coupling_of(model) is coupling
     with pytest.raises(ModelError, match="expected a model that is not coupled, got a coupled one; uncouple it first"):

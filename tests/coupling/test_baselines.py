@@ -9,8 +9,8 @@ from transformers import TrainerControl, TrainerState
 from turnout.coupling import NormMatchedDecay, norm_trajectory
 from turnout.coupling.baselines import norm_at
 from turnout.errors import ModelError, RunError
-from turnout.models.anatomy import read
-from turnout.models.gates import gate_matrices, router_rows
+from turnout.models.wrap.anatomy import read
+from turnout.models.wrap.gates import gate_matrices, router_rows
 
 
 def write_metrics(run, rows):

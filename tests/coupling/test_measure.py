@@ -18,7 +18,7 @@ from turnout import ops
 from turnout.coupling import CouplingResult, MeasureConfig, measure_coupling
 from turnout.coupling.pairing import Draws, pairing_figures
 from turnout.errors import ModelError, RecipeError, RunError
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 from turnout.runs import verify
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "coupling.json").read_text())
@@ -229,7 +229,7 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 from turnout.coupling import measure_coupling
-from turnout.models import stored
+from turnout.models.checkpoint import stored
 
 stored._MAPPED = 16 << 20
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024

@@ -8,8 +8,8 @@ from tiny import random_model, tiny_tokenizer
 from turnout.coupling import measure_coupling, measure_pieces
 from turnout.coupling.real_tokens import Tokens
 from turnout.errors import ModelError
-from turnout.models.anatomy import read
-from turnout.models.gates import gate_matrices
+from turnout.models.wrap.anatomy import read
+from turnout.models.wrap.gates import gate_matrices
 from turnout.tasks import Question, TaskSet
 
 FEW = {"permutations": 199, "resamples": 200}

@@ -4,7 +4,7 @@ import tiny
 import torch
 
 from turnout.embedded import evaluate
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 
 
 @pytest.mark.parametrize("length", [10, 16, 40, 43])

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from turnout.embedded import model_path
-from turnout.models.anatomy import read
-from turnout.models.capture import capture
+from turnout.models.forward.capture import capture
+from turnout.models.wrap.anatomy import read
 from turnout.tasks import encode, letter_ids, load_tasks, worlds
 from turnout.training import TrainRecipe
 

@@ -35,7 +35,7 @@ def test_beats_the_order_3_model_on_every_source(found):
 
 def test_the_figures_are_of_the_model_that_lies_here(found):
     from turnout.embedded import model_path
-    from turnout.models.load import load
+    from turnout.models.wrap.load import load
 
     assert load(str(model_path()), dtype="float32").digest() == found["model"]["digest"]
 

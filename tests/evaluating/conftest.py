@@ -110,7 +110,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def moe(checkpoint: Callable[[str], Path]):
-    from turnout.models.load import load
+    from turnout.models.wrap.load import load
 
     return load(checkpoint("olmoe"))
 

@@ -11,7 +11,7 @@ import torch
 from turnout.auditing import Audit
 from turnout.errors import RecipeError, TaskError
 from turnout.evaluating import EvaluateConfig, Evaluation, evaluate
-from turnout.models.capture import capture
+from turnout.models.forward.capture import capture
 from turnout.runs import RunFolder, verify
 
 TASKS = ["tiny_choice", "tiny_pairs", "tiny_generate", "tiny_text"]
@@ -131,7 +131,7 @@ def test_a_run_killed_after_the_harness_goes_on_without_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("turnout.models.batches.capture", killed)
+        patch.setattr("turnout.models.forward.batches.capture", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(moe, TASKS, record, include_path=task_folder, config=config)
     assert not any(m._forward_hooks for m in moe.model.modules())

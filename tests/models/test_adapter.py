@@ -8,7 +8,7 @@ from tiny import tiny_model
 
 import turnout
 from turnout.errors import ModelError
-from turnout.models.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
+from turnout.models.change.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
 
 
 @pytest.fixture(scope="module")

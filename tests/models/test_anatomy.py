@@ -4,8 +4,8 @@ from tiny import random_model
 from torch import nn
 
 from turnout.errors import ModelError
-from turnout.models import contract
-from turnout.models.anatomy import MoELayer, read
+from turnout.models.wrap import contract
+from turnout.models.wrap.anatomy import MoELayer, read
 
 # family: (layers, experts, chosen, shared, scoring), as the configurations in tiny.py make them
 EXPECTED = {

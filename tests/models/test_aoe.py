@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 import turnout
 from turnout.errors import ModelError
-from turnout.models.anatomy import read
 from turnout.models.aoe import AoeConfig, AoeForCausalLM
 from turnout.models.aoe.configuration import matching_rank
 from turnout.models.aoe.modeling import AoeSparseMoeBlock
-from turnout.models.capture import capture
-from turnout.models.intervene import add_to_logits, mask, with_top_k
+from turnout.models.change.intervene import add_to_logits, mask, with_top_k
+from turnout.models.forward.capture import capture
+from turnout.models.wrap.anatomy import read
 from turnout.training import RoutingCallback, TrainRecipe, train
 from turnout.training.balancing import balancing
 

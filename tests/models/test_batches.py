@@ -5,9 +5,9 @@ import pytest
 import torch
 from tiny import random_model
 
-from turnout.models.anatomy import read
-from turnout.models.batches import capture_batches
-from turnout.models.capture import RoutingError, capture
+from turnout.models.forward.batches import capture_batches
+from turnout.models.forward.capture import RoutingError, capture
+from turnout.models.wrap.anatomy import read
 
 
 def prompts(n, seed):

@@ -5,8 +5,8 @@ import torch
 from tiny import DENSE, tiny_model
 
 from turnout.errors import ModelError
-from turnout.models.dense import SISTERS, check_equal, fill, fill_router, load_dense, new_moe, save, visit
-from turnout.models.load import load
+from turnout.models.change.dense import SISTERS, check_equal, fill, fill_router, load_dense, new_moe, save, visit
+from turnout.models.wrap.load import load
 
 WINDOWS = torch.arange(2 * 40).view(2, 40)
 GROUPS = torch.arange(48).view(4, 12)

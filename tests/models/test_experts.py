@@ -5,7 +5,7 @@ import torch
 from tiny import random_model
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from turnout.models.experts import NAME, fast_experts, real_tokens, set_fast_experts, sorted_experts
+from turnout.models.fast.experts import NAME, fast_experts, real_tokens, set_fast_experts, sorted_experts
 
 FAMILIES = ["olmoe", "qwen2_moe", "qwen3_moe", "deepseek_v2", "mixtral", "gpt_oss", "deepseek_v3", "lfm2_moe", "phimoe"]
 TOKENS = torch.randint(0, 256, (3, 17), generator=torch.Generator().manual_seed(1))

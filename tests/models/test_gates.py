@@ -6,8 +6,8 @@ from tiny import FAMILIES, random_model
 from torch import nn
 
 from turnout.errors import ModelError
-from turnout.models.anatomy import read
-from turnout.models.gates import gate_matrices, gate_parameter, gates_in, has_gate, rest_in, router_rows
+from turnout.models.wrap.anatomy import read
+from turnout.models.wrap.gates import gate_matrices, gate_parameter, gates_in, has_gate, rest_in, router_rows
 
 OUTSIDE = {"llama4_text", "jetmoe", "llama", "turnout_aoe"}
 

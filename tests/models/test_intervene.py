@@ -5,10 +5,10 @@ import torch
 from tiny import FAMILIES, random_model, tiny_tokenizer
 
 from turnout.errors import ModelError
-from turnout.models.anatomy import read
-from turnout.models.capture import capture
-from turnout.models.intervene import add_to_logits, fewest_left, mask, replace_weights, with_top_k
-from turnout.models.products import fast_linears
+from turnout.models.change.intervene import add_to_logits, fewest_left, mask, replace_weights, with_top_k
+from turnout.models.fast.products import fast_linears
+from turnout.models.forward.capture import capture
+from turnout.models.wrap.anatomy import read
 
 MOES = [family for family in FAMILIES if family not in ("llama4_text", "jetmoe", "llama")]
 PROMPTS = [[1, 2, 3, 4, 5, 6, 7], [9, 8], [30, 31, 32, 33]]

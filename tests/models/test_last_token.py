@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny import random_model, tiny_tokenizer
 
-from turnout.models.anatomy import read
-from turnout.models.intervene import add_to_logits
-from turnout.models.last_token import LastToken
-from turnout.models.tail import Tail
+from turnout.models.change.intervene import add_to_logits
+from turnout.models.forward.last_token import LastToken
+from turnout.models.forward.tail import Tail
+from turnout.models.wrap.anatomy import read
 
 GENERATOR = torch.Generator().manual_seed(0)
 PROMPTS = [torch.randint(0, 250, (n,), generator=GENERATOR).tolist() for n in (5, 9, 2, 17, 33)]

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny import random_model, tiny_model, tiny_tokenizer
 
 from turnout.errors import ModelError
-from turnout.models.capture import capture
-from turnout.models.load import load
+from turnout.models.forward.capture import capture
+from turnout.models.wrap.load import load
 
 PROMPTS = [[5, 6, 7, 8], [9, 10]]
 

@@ -3,8 +3,8 @@ import torch
 from tiny import random_model
 from torch import nn
 
-from turnout.models import products
-from turnout.models.products import fast_linears, linear, product
+from turnout.models.fast import products
+from turnout.models.fast.products import fast_linears, linear, product
 
 pytestmark = pytest.mark.skipif(products._ONEDNN is None, reason="this PyTorch has no oneDNN")
 

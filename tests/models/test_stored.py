@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny import random_model, tiny_model
 
 from turnout.errors import ModelError
-from turnout.models.expert_names import places
-from turnout.models.stored import read_stored
+from turnout.models.checkpoint.expert_names import places
+from turnout.models.checkpoint.stored import read_stored
 
 READ = [
     "olmoe",
@@ -112,7 +112,7 @@ def test_only_routers_and_gates_are_cut(checkpoint, monkeypatch):
             return self._file.get_slice(name)
 
     stored = read_stored(checkpoint("deepseek_v2"))
-    monkeypatch.setattr("turnout.models.stored.safe_open", Listening)
+    monkeypatch.setattr("turnout.models.checkpoint.stored.safe_open", Listening)
     for layer in stored.layers:
         layer.router(), list(layer.gates())
     assert len(asked) == len(stored.layers) * 9

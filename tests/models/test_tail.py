@@ -5,11 +5,11 @@ import torch
 from tiny import random_model, tiny_tokenizer
 
 from turnout.errors import ModelError
-from turnout.models.adapter import RouterWeights
-from turnout.models.anatomy import read
-from turnout.models.capture import capture
-from turnout.models.prefix import decoder_layers
-from turnout.models.tail import TOKENS, Tail
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.forward.capture import capture
+from turnout.models.forward.prefix import decoder_layers
+from turnout.models.forward.tail import TOKENS, Tail
+from turnout.models.wrap.anatomy import read
 
 FAMILIES = ("olmoe", "qwen2_moe", "deepseek_v2", "deepseek_v3", "gpt_oss", "ernie4_5_moe", "granitemoe", "lfm2_moe")
 LETTERS = [65, 66, 67, 68]

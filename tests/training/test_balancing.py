@@ -3,7 +3,7 @@ import tiny
 import torch
 from training.texts import recipe, write_corpus
 
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 from turnout.training import TrainRecipe, train
 from turnout.training.balancing import balancing, balancing_loss
 

@@ -3,7 +3,7 @@ import tiny
 import torch
 
 from turnout.errors import RecipeError
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 from turnout.training.model import build_model, load_model
 from turnout.training.recipe import ModelRecipe
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from turnout.errors import ModelError
-from turnout.models.anatomy import read
+from turnout.models.wrap.anatomy import read
 from turnout.training import RoutingCallback
 from turnout.training.routing_callback import FIGURES
 

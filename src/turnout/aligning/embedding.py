@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from turnout.errors import MissingExtraError, RecipeError
-from turnout.models.anatomy import MoE
-from turnout.models.embedding import mean_hidden
-from turnout.models.load import quiet
+from turnout.models.forward.embedding import mean_hidden
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import quiet
 
 MINILM, OWN = "minilm", "model"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from turnout.aligning.answering import Letters
-from turnout.models.adapter import RouterWeights
-from turnout.models.capture import plan_batches
-from turnout.models.tail import Tail
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.forward.capture import plan_batches
+from turnout.models.forward.tail import Tail
 from turnout.progress import Progress
 
 DRAWS, _POWER = 10_000, 2.8  # standard errors that a two-sided 5 % test finds four times in five

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from turnout.models.tail import Tail
+from turnout.models.forward.tail import Tail
 
 
 def count(work: Callable[[], object]) -> int:

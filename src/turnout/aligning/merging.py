@@ -18,10 +18,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from turnout.errors import ModelError
-from turnout.models.adapter import RouterAdapter
-from turnout.models.anatomy import MoE
-from turnout.models.files import INDEX, checkpoint_folder, weight_files
-from turnout.models.load import load
+from turnout.models.change.adapter import RouterAdapter
+from turnout.models.checkpoint.files import INDEX, checkpoint_folder, weight_files
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import load
 from turnout.runs import atomic
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

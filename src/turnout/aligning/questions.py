@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from turnout.errors import ModelError, TaskError
-from turnout.models.anatomy import MoE
+from turnout.models.wrap.anatomy import MoE
 from turnout.tasks.prompts import encode, letter_ids
 from turnout.tasks.question import Question, TaskSet
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from turnout.aligning.questions import Asked
 from turnout.aligning.states import EnteredStates
-from turnout.models.adapter import RouterWeights
-from turnout.models.capture import plan_batches
-from turnout.models.tail import Reading, Tail
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.forward.capture import plan_batches
+from turnout.models.forward.tail import Reading, Tail
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,10 +27,10 @@ from turnout.aligning.rerouting import Work as Rerouting
 from turnout.aligning.result import ALIGN_FILE, SCHEMA, Alignment
 from turnout.aligning.training import Trainer, Training
 from turnout.errors import RecipeError, TurnoutError
-from turnout.models.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
-from turnout.models.anatomy import MoE, MoELayer
-from turnout.models.load import as_moe
-from turnout.models.tail import Tail
+from turnout.models.change.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
+from turnout.models.forward.tail import Tail
+from turnout.models.wrap.anatomy import MoE, MoELayer
+from turnout.models.wrap.load import as_moe
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, atomic
 from turnout.runs.tables import frame

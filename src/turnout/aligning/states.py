@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from turnout.models.tail import Tail
+from turnout.models.forward.tail import Tail
 
 
 class EnteredStates:

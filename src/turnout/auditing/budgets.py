@@ -25,9 +25,9 @@ from turnout.auditing.pieces import read_piece, write_piece
 from turnout.auditing.reading import LayerValues, read_values
 from turnout.auditing.storing import log_note
 from turnout.errors import ModelError, RecipeError
-from turnout.models.anatomy import MoE
-from turnout.models.capture import LayerTrace, capture, plan_batches
-from turnout.models.intervene import with_top_k
+from turnout.models.change.intervene import with_top_k
+from turnout.models.forward.capture import LayerTrace, capture, plan_batches
+from turnout.models.wrap.anatomy import MoE
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, Trace, TraceLayer
 

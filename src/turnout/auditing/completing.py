@@ -15,7 +15,7 @@ from turnout.auditing.tokens.atlas import atlas_tables
 from turnout.auditing.tokens.binding import has_tokens
 from turnout.auditing.tokens.classes import token_strings
 from turnout.auditing.tokens.tables import token_tables
-from turnout.models.anatomy import MoE
+from turnout.models.wrap.anatomy import MoE
 from turnout.progress import Progress
 from turnout.runs import RunFolder, Trace
 

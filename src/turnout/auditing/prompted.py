@@ -11,7 +11,7 @@ from turnout.auditing.gather import gather
 from turnout.auditing.prompts import Prompts
 from turnout.auditing.result import Audit
 from turnout.auditing.storing import Note, log_note, stored
-from turnout.models.anatomy import MoE
+from turnout.models.wrap.anatomy import MoE
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.tasks.question import TaskSet

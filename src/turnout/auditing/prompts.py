@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from turnout.auditing.config import AuditConfig
 from turnout.errors import ModelError, TaskError
-from turnout.models.anatomy import MoE
+from turnout.models.wrap.anatomy import MoE
 from turnout.tasks.prompts import choose_shots, encode, letter_ids
 from turnout.tasks.question import Question, TaskSet
 

@@ -13,8 +13,8 @@ from turnout.auditing.remeasure import is_run, remeasure
 from turnout.auditing.result import Audit
 from turnout.auditing.storing import Note, log_note
 from turnout.errors import RecipeError, TaskError
-from turnout.models.anatomy import MoE
-from turnout.models.load import as_moe
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import as_moe
 from turnout.progress import Progress, silent
 from turnout.tasks.load import NAMES, load_tasks
 from turnout.tasks.question import Question, TaskSet

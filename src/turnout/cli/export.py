@@ -29,7 +29,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a run's tidy tables as Parquet, CSV or JSON, with columns.json, which says what each column holds."""
-    from turnout.runs import export as write
+    from turnout.exchange import export as write
 
     files = write(run, out, form.value, tables or ())
     if json:

@@ -39,8 +39,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Read the chosen experts that vLLM or SGLang returned into a run; then `turnout audit RUN --kind frequency`."""
-    from turnout.auditing.importing.run import NOT_COMPUTED, import_routed
-    from turnout.auditing.importing.samples import ImportConfig
+    from turnout.exchange import NOT_COMPUTED, ImportConfig, import_routed
 
     config = ImportConfig(
         experts=experts,

@@ -12,7 +12,7 @@ from turnout.cli.verb import Json, print_json, verb
 from turnout.errors import RecipeError
 
 if TYPE_CHECKING:
-    from turnout.auditing import Masking
+    from turnout.masking import Masking
 
 
 class Which(StrEnum):
@@ -49,7 +49,7 @@ def mask(
     json: Json = False,
 ) -> None:
     """Mask an audit's committees, ask its questions again, and hold the drop against controls; redraws RUN's page."""
-    from turnout import api, auditing
+    from turnout import api, masking
 
     options = {
         "layers": _layers(layers),
@@ -61,7 +61,7 @@ def mask(
         "seed": seed,
     }
     if dry_run:
-        plan = auditing.mask_plan(run, **options)
+        plan = masking.mask_plan(run, **options)
         print_json(plan.to_dict()) if json else say(str(plan))
         return
     folder = out or run.with_name(f"{run.name}-mask-{which.value}-{layers}" + "-renormalised" * renormalise)

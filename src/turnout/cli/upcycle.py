@@ -11,7 +11,7 @@ from turnout.cli.options import Device, Dtype
 from turnout.cli.verb import Json, print_json, verb
 
 if TYPE_CHECKING:
-    from turnout.aligning.upcycling import Upcycled
+    from turnout.upcycling import Upcycled
 
 
 class Method(Enum):
@@ -55,7 +55,7 @@ def upcycle(
     json: Json = False,
 ) -> None:
     """Write a MoE made of the dense checkpoint DENSE, its routers fitted briefly; state the loss before and after."""
-    from turnout.aligning.upcycling import upcycle as run
+    from turnout.upcycling import upcycle as run
 
     with Bars() as bars:
         result = run(

@@ -36,8 +36,8 @@ from turnout.coupling.places import check_place
 from turnout.coupling.term import Term, coupling_term
 from turnout.coupling.timing import Stopwatch
 from turnout.errors import ModelError
-from turnout.models.anatomy import MoE, MoELayer, read
-from turnout.models.gates import gate_matrices, has_gate, router_rows
+from turnout.models.wrap.anatomy import MoE, MoELayer, read
+from turnout.models.wrap.gates import gate_matrices, has_gate, router_rows
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -20,8 +20,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from turnout import ops
 from turnout.errors import ModelError, RunError
-from turnout.models.anatomy import MoELayer, read
-from turnout.models.gates import gate_matrices, router_rows
+from turnout.models.wrap.anatomy import MoELayer, read
+from turnout.models.wrap.gates import gate_matrices, router_rows
 
 _KEY = re.compile(r"coupling/layer_(\d+)/(router|gate)_norm")
 _METRICS = Path("tables/metrics.parquet")

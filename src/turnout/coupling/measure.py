@@ -19,9 +19,9 @@ from turnout.coupling.pairing import Draws, mean_figure, pairing_figures
 from turnout.coupling.real_tokens import Tokens
 from turnout.coupling.result import COUPLING_FILE, SCHEMA, CouplingResult, experts_table, matrix_table
 from turnout.errors import ModelError, RecipeError
-from turnout.models.anatomy import MoE
-from turnout.models.load import as_moe
-from turnout.models.stored import read_stored
+from turnout.models.checkpoint.stored import read_stored
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import as_moe
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.tasks import TaskSet, encode, load_tasks

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.errors import ModelError
-from turnout.models.anatomy import MoE, MoELayer
-from turnout.models.gates import gate_matrices, has_gate, router_rows
+from turnout.models.wrap.anatomy import MoE, MoELayer
+from turnout.models.wrap.gates import gate_matrices, has_gate, router_rows
 
 
 class LayerWeights(Protocol):

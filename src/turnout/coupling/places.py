@@ -1,6 +1,6 @@
 """M read elsewhere in an expert than after its gate product: the paper's ablation, for small models.
 
-Unlike `turnout.ops.activation_norms` this goes through autograd as it is and holds N² · width numbers. Biases are left
+Unlike `turnout.ops.coupling` this goes through autograd as it is and holds N² · width numbers. Biases are left
 out, as they are where M is the gate product's.
 
 Shapes: N routed experts (a router's rows), H hidden size, I expert width.
@@ -14,9 +14,9 @@ from torch import Tensor
 from turnout import ops
 from turnout.coupling.config import Place
 from turnout.errors import ModelError
-from turnout.models.anatomy import MoELayer
-from turnout.models.experts import expert_matrices
-from turnout.models.gates import gate_matrices, gate_parameter, has_gate, rest_in
+from turnout.models.fast.experts import expert_matrices
+from turnout.models.wrap.anatomy import MoELayer
+from turnout.models.wrap.gates import gate_matrices, gate_parameter, has_gate, rest_in
 
 
 def place_norms(layer: MoELayer, proxies_NH: Tensor, place: Place, normalised: bool, frozen: bool) -> Tensor:

@@ -19,9 +19,9 @@ from torch import Tensor
 from turnout import ops
 from turnout.coupling.measure_config import Scope
 from turnout.errors import ModelError
-from turnout.models.anatomy import MoE
-from turnout.models.expert_inputs import ExpertInputs, visit_experts
-from turnout.models.gates import gate_matrices
+from turnout.models.forward.expert_inputs import ExpertInputs, visit_experts
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.gates import gate_matrices
 
 MEASURES = ("agree", "first", "correlation")
 SCALES = ("raw", "scale_free")

@@ -14,8 +14,8 @@ from torch.autograd.graph import Node
 from turnout import ops
 from turnout.coupling.config import CoupleConfig
 from turnout.coupling.places import place_norms
-from turnout.models.anatomy import MoELayer
-from turnout.models.gates import gate_parameter, gates_in, rest_in
+from turnout.models.wrap.anatomy import MoELayer
+from turnout.models.wrap.gates import gate_parameter, gates_in, rest_in
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,10 @@ from torch import nn
 from turnout.embedded import model_path
 from turnout.embedded.ngram import KneserNey
 from turnout.embedded.tables import write_tables
-from turnout.models.anatomy import MoE
-from turnout.models.capture import capture, plan_batches
-from turnout.models.experts import fast_experts
-from turnout.models.load import load
+from turnout.models.fast.experts import fast_experts
+from turnout.models.forward.capture import capture, plan_batches
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import load
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.tasks import encode, letter_ids, load_tasks, worlds

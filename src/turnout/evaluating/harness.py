@@ -13,8 +13,8 @@ from typing import Any
 from turnout.errors import ModelError, TaskError
 from turnout.evaluating.config import EvaluateConfig
 from turnout.evaluating.finding import Found
-from turnout.models.anatomy import MoE
-from turnout.models.contract import evaluating
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.contract import evaluating
 
 
 def describe_tasks(found: Found, config: EvaluateConfig) -> dict[str, object]:

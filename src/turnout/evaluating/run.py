@@ -21,8 +21,8 @@ from turnout.evaluating.finding import Found, find
 from turnout.evaluating.harness import describe_tasks, language_model, quiet, run_harness
 from turnout.evaluating.prompts import Prompt, prompts
 from turnout.evaluating.result import DOCUMENTS, EVAL_FILE, Evaluation
-from turnout.models.anatomy import MoE
-from turnout.models.load import as_moe
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.load import as_moe
 from turnout.runs import RunFolder
 from turnout.tasks.question import Question, TaskSet
 

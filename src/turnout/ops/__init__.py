@@ -7,48 +7,48 @@ they check shapes, not values, and NaN in is NaN out. Shape suffixes: S samples,
 D domains, M members; N rows of a router, H hidden size, I expert width; B samples of a batch, k neighbours.
 """
 
-from turnout.ops.activation_norms import activation_norms, fused_activation_norms
-from turnout.ops.benjamini_hochberg import benjamini_hochberg
-from turnout.ops.committee import Committee, committee
-from turnout.ops.contribution import contribution
-from turnout.ops.coverage import coverage
-from turnout.ops.coverage_topk import coverage_topk
-from turnout.ops.erc_cost import erc_cost
-from turnout.ops.erc_loss import erc_loss
-from turnout.ops.flops import Flops, flops, rule_of_thumb_flops, seen_keys
-from turnout.ops.gate_norms import gate_norms
-from turnout.ops.gini import gini
-from turnout.ops.gini_topk import gini_topk
-from turnout.ops.holm import holm
-from turnout.ops.influence_ratio import influence_ratio
-from turnout.ops.jaccard import jaccard
-from turnout.ops.joint_inclusion import joint_inclusion
-from turnout.ops.kernel_regression import kernel_regression
-from turnout.ops.kernel_weights import kernel_weights
-from turnout.ops.linear_cka import linear_cka
-from turnout.ops.log_odds import log_odds
-from turnout.ops.lorenz import lorenz
-from turnout.ops.majority import majority
-from turnout.ops.manifold_loss import manifold_loss
-from turnout.ops.membership import membership
-from turnout.ops.memory import Memory, cached_numbers, layer_activations, memory
-from turnout.ops.mutual_information import mutual_information
-from turnout.ops.neighbour_overlap import neighbour_overlap
-from turnout.ops.neighbours import neighbours
-from turnout.ops.noise_bound import noise_bound
-from turnout.ops.optimal_experts import optimal_experts
-from turnout.ops.pairing_costs import pairing_costs
-from turnout.ops.parameters import Parameters, parameters
-from turnout.ops.pass_at_k import pass_at_k
-from turnout.ops.proxies import proxies
-from turnout.ops.rank_correlation import rank_correlation
-from turnout.ops.ranks import ranks
-from turnout.ops.released import min_max_scaled, released
-from turnout.ops.router_orthogonality import router_orthogonality
-from turnout.ops.scale_free import matrix_lengths, scale_free
-from turnout.ops.silhouette import labelled_silhouette, mean_silhouette, silhouette
-from turnout.ops.tokens_per_parameter import tokens_per_parameter
-from turnout.ops.wilson import wilson
+from turnout.ops.answers import majority, pass_at_k
+from turnout.ops.committee import Committee, committee, contribution, membership, min_max_scaled, ranks, released
+from turnout.ops.coupling import (
+    activation_norms,
+    erc_cost,
+    erc_loss,
+    fused_activation_norms,
+    gate_norms,
+    matrix_lengths,
+    noise_bound,
+    pairing_costs,
+    proxies,
+    router_orthogonality,
+    scale_free,
+)
+from turnout.ops.inequality import coverage, coverage_topk, gini, gini_topk, influence_ratio, lorenz
+from turnout.ops.neighbours import kernel_regression, kernel_weights, manifold_loss, neighbours
+from turnout.ops.significance import benjamini_hochberg, holm, joint_inclusion, log_odds, wilson
+from turnout.ops.similarity import (
+    jaccard,
+    labelled_silhouette,
+    linear_cka,
+    mean_silhouette,
+    mutual_information,
+    neighbour_overlap,
+    rank_correlation,
+    silhouette,
+)
+from turnout.ops.size import (
+    Flops,
+    Memory,
+    Parameters,
+    cached_numbers,
+    flops,
+    layer_activations,
+    memory,
+    optimal_experts,
+    parameters,
+    rule_of_thumb_flops,
+    seen_keys,
+    tokens_per_parameter,
+)
 
 __all__ = [
     "Committee",

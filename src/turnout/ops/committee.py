@@ -1,11 +1,141 @@
+"""Committees of experts, from each domain's contributions (CommitteeAudit, arXiv 2601.03425).
+
+Shapes: S samples, D domains, E routed experts, M members, *R any leading dimensions.
+"""
+
+import math
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int64, Integer
 from torch import Tensor
 
-from turnout.ops._inputs import wide
-from turnout.ops.membership import membership, rank_sums
-from turnout.ops.ranks import ranks
+from turnout.ops._inputs import check_amounts, check_domains, check_floats, check_k, refuse, wide
+
+
+def contribution(
+    scores_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"], n_domains: int
+) -> Float[Tensor, "{n_domains} E"]:
+    """Expert Contribution Index: the mean of each expert's score over a domain's samples.
+
+    CommitteeAudit (arXiv 2601.03425), Eq. 2–4. With the full score vector p it is `gate`; with 0/1 choices `frequency`;
+    with applied weights, 0 where not chosen, `weight`.
+
+    Args:
+        scores_SE: one row a sample; p sums to 1 over experts, and so do the rows of the result.
+        domain_S: each sample's domain, 0…D−1; every domain has a sample.
+        n_domains: D.
+
+    Returns:
+        [D, E].
+    """
+    check_floats("scores_SE", scores_SE, "S E")
+    check_domains(domain_S, len(scores_SE), n_domains)
+    scores = wide(scores_SE)
+    # One sum a domain rather than index_add_, whose order, and so whose last bits, CUDA does not fix.
+    return torch.stack([scores[domain_S == d].mean(0) for d in range(n_domains)]).to(scores_SE.dtype)
+
+
+_EPSILON = 1e-6  # the released code's guard against an expert whose weight never varies
+
+
+def released(
+    weight_SE: Float[Tensor, "S E"],
+    domain_S: Integer[Tensor, "S"],
+    n_domains: int,
+    frequency_SE: Float[Tensor, "S E"] | None = None,
+) -> Float[Tensor, "{n_domains} E"]:
+    """Contribution as CommitteeAudit's released code computes it, which is not what the paper (Eq. 2–4) says.
+
+    An expert's applied weight is min–max scaled over a domain's samples, (x − min)/(max − min + 1e-6), averaged, and
+    multiplied by the expert's frequency in that domain.
+
+    Args:
+        weight_SE: applied weights, 0 where not chosen.
+        domain_S: each sample's domain, 0…D−1; every domain has a sample.
+        n_domains: D.
+        frequency_SE: how often the sample chose the expert, 0…1; left out, 1 where the weight is above 0.
+
+    Returns:
+        [D, E]; 0 in a domain with one sample, for nothing varies there.
+    """
+    check_amounts("weight_SE", weight_SE, "S E")
+    check_domains(domain_S, len(weight_SE), n_domains)
+    weight = wide(weight_SE)
+    if frequency_SE is None:
+        frequency = (weight > 0).to(weight.dtype)
+    else:
+        check_floats("frequency_SE", frequency_SE, "S E")
+        if frequency_SE.shape != weight_SE.shape:
+            refuse("frequency_SE", f"shape {list(weight_SE.shape)}, as weight_SE", list(frequency_SE.shape))
+        frequency = wide(frequency_SE)
+    scaled_DE = contribution(min_max_scaled(weight, domain_S, n_domains), domain_S, n_domains)
+    return (scaled_DE * contribution(frequency, domain_S, n_domains)).to(weight_SE.dtype)
+
+
+def min_max_scaled(
+    weight_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"], n_domains: int
+) -> Float[Tensor, "S E"]:
+    """Weights scaled over a domain's samples, (x − min)/(max − min + 1e-6): the first step of `released`."""
+    check_amounts("weight_SE", weight_SE, "S E")
+    check_domains(domain_S, len(weight_SE), n_domains)
+    weight, out_SE = wide(weight_SE), torch.empty_like(wide(weight_SE))
+    for d in range(n_domains):
+        rows = domain_S == d
+        low_E, high_E = torch.aminmax(weight[rows], dim=0)
+        out_SE[rows] = (weight[rows] - low_E) / (high_E - low_E + _EPSILON)
+    return out_SE.to(weight_SE.dtype)
+
+
+def ranks(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Int64[Tensor, "*R D E"]:
+    """Rank of each expert within each domain: 1 for the largest contribution, k + 1 outside the first k.
+
+    CommitteeAudit (arXiv 2601.03425). Equal contributions are ranked by lower expert index (ours).
+
+    Returns:
+        […, D, E] int64, values 1…k and k + 1.
+    """
+    check_floats("contribution_DE", contribution_DE, "*R D E")
+    check_k(k, contribution_DE.shape[-1])
+    order_DK = contribution_DE.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    rank_DK = torch.arange(1, k + 1, device=contribution_DE.device).expand_as(order_DK)
+    out_DE = torch.full(contribution_DE.shape, k + 1, dtype=torch.int64, device=contribution_DE.device)
+    return out_DE.scatter_(-1, order_DK, rank_DK)
+
+
+def membership(
+    contribution_DE: Float[Tensor, "*R D E"], k: int, presence: float = 0.8
+) -> tuple[Bool[Tensor, "*R E"], Bool[Tensor, "*R E"], Bool[Tensor, "*R"]]:
+    """Which experts are candidates and which are the committee, for any number of contributions at once.
+
+    The rule of `committee`, where it is written out.
+
+    Returns:
+        candidate […, E], member […, E] and fallback […].
+    """
+    if not 0 < presence <= 1:
+        refuse("presence", "a share above 0 and at most 1", presence)
+    rank_DE = ranks(contribution_DE, k)
+    n_domains = rank_DE.shape[-2]
+    present_E = (rank_DE <= k).sum(-2)
+    needed = math.ceil(round(presence * n_domains, 9))  # 0.07·100 is 7.000000000000001 in floats, and 7 domains suffice
+    most = present_E.amax(-1, keepdim=True)
+    candidate_E = present_E >= most.clamp(max=needed)
+    total_E, spread_E = rank_sums(rank_DE)
+    return candidate_E, candidate_E & ~_dominated(total_E, spread_E, candidate_E), most.squeeze(-1) < needed
+
+
+def rank_sums(rank_DE: Int64[Tensor, "*R D E"]) -> tuple[Int64[Tensor, "*R E"], Int64[Tensor, "*R E"]]:
+    """Σr and D·Σr² − (Σr)²: whole numbers in the place of mean and variance of rank, which compare exactly."""
+    total_E = rank_DE.sum(-2)
+    return total_E, rank_DE.shape[-2] * rank_DE.square().sum(-2) - total_E.square()
+
+
+def _dominated(total_E: Tensor, spread_E: Tensor, candidate_E: Tensor) -> Tensor:
+    """[…, E]: some candidate is no worse in both and better in one."""
+    no_worse = (total_E[..., :, None] <= total_E[..., None, :]) & (spread_E[..., :, None] <= spread_E[..., None, :])
+    same = (total_E[..., :, None] == total_E[..., None, :]) & (spread_E[..., :, None] == spread_E[..., None, :])
+    return (no_worse & ~same & candidate_E[..., :, None]).any(-2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,14 @@
-"""Exact nearest neighbours, a block of the distances at a time.
+"""Nearest neighbors and what is computed from them: kernel weights, kernel regression, the manifold loss.
 
-Shapes: N queries, R references, X coordinates, k neighbours, C candidates a query, n and r: a block of N and R.
+Shapes: N queries, R references, X coordinates, k neighbors, F routing scores, B samples of a batch; in the block
+search C candidates a query, n and r a block of N and R.
 """
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from turnout.ops._inputs import check_floats, refuse, wide
+from turnout.ops._inputs import check_floats, check_shape, refuse, wide
 
 _BLOCK_N, _BLOCK_R = 1024, 8192  # 32 MB of float32 products
 _SPARE = 12  # candidates beyond k: rounding may swap near ones, and their exact distances decide
@@ -160,3 +161,92 @@ def _check(
     if int(exclude_N.min()) < -1 or int(exclude_N.max()) >= len(references_RX):
         expected = f"indices from 0 to {len(references_RX) - 1}, or -1"
         refuse("exclude_N", expected, f"{int(exclude_N.min())} to {int(exclude_N.max())}")
+
+
+def kernel_weights(
+    queries_NX: Float[Tensor, "N X"],
+    neighbours_NkX: Float[Tensor, "N k X"],
+    sigma: float,
+    missing_Nk: Bool[Tensor, "N k"] | None = None,
+) -> Float[Tensor, "N k"]:
+    """Gaussian kernel weights K_j / ΣK of each query's neighbours, K = exp(−‖q − x_j‖² / 2σ²).
+
+    C3PO (arXiv 2504.07964) names the kernel and gives no width. A missing neighbour has weight 0; a query without any
+    has weights of 0. Neighbours so far away that every K is 0 in floating point still get their shares.
+
+    Args:
+        queries_NX: one row a query.
+        neighbours_NkX: the neighbours of each query.
+        sigma: the kernel's width, above 0, in the units of the distances.
+        missing_Nk: True where there is no such neighbour; None: all are there.
+    """
+    check_floats("queries_NX", queries_NX, "N X")
+    check_floats("neighbours_NkX", neighbours_NkX, "N k X")
+    n, k, width = neighbours_NkX.shape
+    if (n, width) != tuple(queries_NX.shape):
+        refuse("neighbours_NkX", f"shape [{len(queries_NX)}, k, {queries_NX.shape[1]}]", [n, k, width])
+    if not 0 < sigma < float("inf"):
+        refuse("sigma", "a width above 0", sigma)
+    if missing_Nk is None:
+        missing_Nk = torch.zeros(n, k, dtype=torch.bool, device=queries_NX.device)
+    if missing_Nk.shape != (n, k) or missing_Nk.dtype != torch.bool:
+        refuse("missing_Nk", f"booleans of shape [{n}, {k}]", f"{missing_Nk.dtype} {list(missing_Nk.shape)}")
+    difference_NkX = wide(neighbours_NkX) - wide(queries_NX).unsqueeze(1)
+    logit_Nk = difference_NkX.square().sum(2) / (-2 * sigma**2)
+    shares_Nk = logit_Nk.masked_fill(missing_Nk, -torch.inf).softmax(1)
+    return shares_Nk.masked_fill(missing_Nk, 0).to(queries_NX.dtype)
+
+
+def kernel_regression(
+    queries_NX: Float[Tensor, "N X"],
+    neighbours_NkX: Float[Tensor, "N k X"],
+    values_NkF: Float[Tensor, "N k F"],
+    sigma: float,
+    missing_Nk: Bool[Tensor, "N k"] | None = None,
+) -> Float[Tensor, "N F"]:
+    """Σ_j K_j·v_j / ΣK of each query, K the Gaussian kernel of width σ (Nadaraya and Watson).
+
+    C3PO's kernel regression (arXiv 2504.07964) with embeddings as queries and routing as values; its mode finding, a
+    step of mean shift, with routing as both. A query without neighbours gets 0.
+
+    Args:
+        queries_NX: one row a query.
+        neighbours_NkX: the neighbours of each query, where the kernel is taken.
+        values_NkF: what is averaged.
+        sigma: the kernel's width, above 0, in the units of the distances.
+        missing_Nk: True where there is no such neighbour; None: all are there.
+    """
+    check_floats("values_NkF", values_NkF, "N k F")
+    if values_NkF.shape[:2] != neighbours_NkX.shape[:2]:
+        refuse("values_NkF", f"shape {[*neighbours_NkX.shape[:2]]} and values", [*values_NkF.shape])
+    weight_Nk = wide(kernel_weights(queries_NX, neighbours_NkX, sigma, missing_Nk))
+    return (weight_Nk.unsqueeze(2) * wide(values_NkF)).sum(1).to(values_NkF.dtype)
+
+
+def manifold_loss(
+    routing_BF: Float[Tensor, "B F"], neighbours_BkF: Float[Tensor, "B k F"], weight_Bk: Float[Tensor, "B k"]
+) -> Float[Tensor, ""]:
+    """How far each sample's routing lies from its neighbours': mean over B of Σ_j W[i,j]·‖r_i − r_j‖².
+
+    RoMA (arXiv 2511.07419). Differentiable in all three. A missing neighbour has weight 0 and adds nothing; a sample
+    without any adds 0 and is counted in the mean.
+
+    Args:
+        routing_BF: r_i, the scores of a sample's layers, concatenated.
+        neighbours_BkF: r_j of each sample's neighbours.
+        weight_Bk: W, at least 0; a row sums to 1, or to 0 without neighbours.
+
+    Returns:
+        A scalar.
+    """
+    check_shape("routing_BF", routing_BF, "B F")
+    check_shape("neighbours_BkF", neighbours_BkF, "B k F")
+    check_shape("weight_Bk", weight_Bk, "B k")
+    n, features = routing_BF.shape
+    if neighbours_BkF.shape[0] != n or neighbours_BkF.shape[2] != features:
+        refuse("neighbours_BkF", f"shape [{n}, k, {features}]", list(neighbours_BkF.shape))
+    if weight_Bk.shape != neighbours_BkF.shape[:2]:
+        refuse("weight_Bk", f"shape {list(neighbours_BkF.shape[:2])}", list(weight_Bk.shape))
+    dtype = torch.promote_types(routing_BF.dtype, torch.float32)
+    difference_BkF = wide(routing_BF).unsqueeze(1) - neighbours_BkF.to(dtype)
+    return (weight_Bk.to(dtype) * difference_BkF.square().sum(2)).sum(1).mean().to(routing_BF.dtype)

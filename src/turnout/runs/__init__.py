@@ -1,6 +1,5 @@
 """A run's folder on disk: manifest, trace shards, tables; atomic, resumable, checkable. Imports no torch."""
 
-from turnout.runs.exporting import export
 from turnout.runs.folder import RunFolder
 from turnout.runs.layout import TraceLayer, trace_schema
 from turnout.runs.trace import Trace, TraceWriter
@@ -14,7 +13,6 @@ __all__ = [
     "Trace",
     "TraceLayer",
     "TraceWriter",
-    "export",
     "not_covered",
     "rows",
     "trace_schema",

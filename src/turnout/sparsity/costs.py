@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from turnout.models.size import Size
+from turnout.models.checkpoint.size import Size
 from turnout.ops import (
     Memory,
     cached_numbers,

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from turnout.errors import RecipeError
-from turnout.models.size import Size
+from turnout.models.checkpoint.size import Size
 from turnout.sparsity.shapes import PAPER_LAYERS, PAPER_VOCAB, shape_size
 
 _RELEASED = re.compile(r"(?:llm-jp/)?optimal-sparsity-(?:math|code)-d(\d+)-E(\d+)-k(\d+)(?:-.*)?")
@@ -27,7 +27,7 @@ def known_size(source: str | PathLike[str]) -> Size:
     name = str(source)
     if shape := _RELEASED.fullmatch(name):
         return _released(name, *map(int, shape.groups()))
-    from turnout.models.sizes import size_of  # only now: a budget alone needs no transformers
+    from turnout.models.checkpoint.sizes import size_of  # only now: a budget alone needs no transformers
 
     for model in published():
         if name.lower() in {alias.lower() for alias in (model["name"], *model["aliases"])}:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.errors import RecipeError
-from turnout.models.size import Size
+from turnout.models.checkpoint.size import Size
 from turnout.quantities import parse_count, show_bytes
 from turnout.runs import RunFolder
 from turnout.sparsity.config import PlanConfig

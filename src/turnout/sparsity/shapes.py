@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby, product
 
 from turnout.errors import RecipeError
-from turnout.models.size import Size
+from turnout.models.checkpoint.size import Size
 from turnout.ops import layer_activations, parameters
 from turnout.quantities import show_count
 from turnout.sparsity.config import PlanConfig

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from turnout.models.anatomy import MoELayer
+from turnout.models.wrap.anatomy import MoELayer
 
 
 def balancing_loss(scores_TE: Tensor, chosen_TK: Tensor) -> Tensor:

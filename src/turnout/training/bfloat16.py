@@ -18,7 +18,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from turnout.models.experts import FusedExperts
+from turnout.models.fast.experts import FusedExperts
 
 EXPERTS, ATTENTION = "turnout-padded", "turnout-float32"
 ROWS = 64

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from turnout.models.anatomy import MoELayer, read
+from turnout.models.wrap.anatomy import MoELayer, read
 from turnout.training.callback_order import go_first
 from turnout.training.load import LayerLoad, LoadMeter
 

@@ -30,8 +30,8 @@ from transformers import (
 from transformers.utils import logging
 
 from turnout.errors import RecipeError
-from turnout.models.anatomy import read
-from turnout.models.experts import set_fast_experts
+from turnout.models.fast.experts import set_fast_experts
+from turnout.models.wrap.anatomy import read
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.runs.digest import json_sha256, sha256

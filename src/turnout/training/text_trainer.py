@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from turnout.models.anatomy import MoELayer
+from turnout.models.wrap.anatomy import MoELayer
 from turnout.training.balancing import balancing
 from turnout.training.strict_resume import StrictResume
 

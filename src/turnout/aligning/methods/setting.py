@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from turnout.aligning.neighbourhood import Neighbourhood
-from turnout.models.adapter import RouterWeights
-from turnout.models.anatomy import MoELayer
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.wrap.anatomy import MoELayer
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
 """From the batch's routing [B, F] and its questions [B] to a scalar, mean over the batch."""

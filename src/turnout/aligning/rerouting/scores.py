@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from turnout.models.anatomy import MoELayer
+from turnout.models.wrap.anatomy import MoELayer
 
 _LEAST, _MOST = 1e-30, 1 - 1e-6
 

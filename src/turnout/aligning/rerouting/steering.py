@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from turnout.errors import ModelError
-from turnout.models.anatomy import MoELayer
-from turnout.models.intervene import add_to_logits
-from turnout.models.last_token import LastToken
-from turnout.models.padding import pad
-from turnout.models.tail import Reading, Tail, alike
+from turnout.models.change.intervene import add_to_logits
+from turnout.models.forward.last_token import LastToken
+from turnout.models.forward.padding import pad
+from turnout.models.forward.tail import Reading, Tail, alike
+from turnout.models.wrap.anatomy import MoELayer
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from turnout.aligning.rerouting.oracle import Oracle
 from turnout.aligning.rerouting.question import Method
 from turnout.aligning.rerouting.references import References, nearest
 from turnout.aligning.rerouting.steering import Steering
-from turnout.models.tail import Tail
+from turnout.models.forward.tail import Tail
 from turnout.progress import Progress
 from turnout.runs.tables import frame
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.figures import jaccard_mean
-from turnout.models.products import product
+from turnout.models.fast.products import product
 
 DRAWS = 199
 _ENTROPY_SAMPLES = 2048  # enough to know a mean entropy to a thousandth

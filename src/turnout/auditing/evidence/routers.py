@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from turnout.models.anatomy import MoE, routing_scores
-from turnout.models.families import Scoring
+from turnout.models.wrap.anatomy import MoE, routing_scores
+from turnout.models.wrap.families import Scoring
 from turnout.runs import RunFolder
 
 FILE = "routers.safetensors"

@@ -32,7 +32,7 @@ from transformers.models.olmoe.modeling_olmoe import (
 from transformers.utils.output_capturing import OutputRecorder
 
 from turnout.models.aoe.configuration import AoeConfig
-from turnout.models.products import linear
+from turnout.models.fast.products import linear
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.sparsity.answered import answered
+from turnout.reasoning.answered import answered
 from turnout.sparsity.sweep.recipe import Asked
 from turnout.tasks.exercises import Exercise, chains, facts
 from turnout.tasks.exercises.facts import BITS

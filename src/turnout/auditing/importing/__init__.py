@@ -1,1 +1,0 @@
-"""Routing that was recorded elsewhere, as a run."""

@@ -1,1 +1,0 @@
-"""What a committee is worth: masked and asked again, against matched controls."""

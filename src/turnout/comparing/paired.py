@@ -1,0 +1,105 @@
+"""The difference of two runs' figures, with its interval.
+
+Where both runs asked the same questions they are resampled together: the same subjects and samples are drawn for both,
+and what the questions have in common cancels. Else each is drawn on its own, and the interval says so.
+
+Shapes: D domains, E experts, R resamples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from turnout import ops
+from turnout.auditing.config import Kind
+from turnout.auditing.evidence.layer import resampled_contributions
+from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, percentile_interval
+from turnout.auditing.figures import jaccard_mean
+from turnout.auditing.reading import LayerValues, read_values
+from turnout.comparing.side import Side
+from turnout.runs import TraceLayer
+
+DEBIASED = ("gini", "gini_topk", "jaccard_mean")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two runs' resamples; `reason` says why there are none."""
+
+    resamples: tuple[Resamples, Resamples] | None
+    paired: bool
+    reason: str | None
+
+    def describe(self) -> dict[str, Any]:
+        """For the result: paired, level and draws, or the reason why there are no intervals."""
+        if self.resamples is None:
+            return {"paired": False, "level": None, "draws": 0, "reason": self.reason}
+        levels = {of.clusters.overall_level() for of in self.resamples}
+        level = "subjects" if levels == {"subjects"} else "samples"
+        return {"paired": self.paired, "level": level, "draws": len(self.resamples[0].counts_RS), "reason": None}
+
+
+def pair(reference: Side, other: Side) -> Pair:
+    """Resamples of both runs: the same for both where they asked the same questions in the same domains."""
+    for side in (reference, other):
+        if side.trace is None:
+            return Pair(None, False, f"{side.name} holds no trace of its own")
+    for what in ("kind", "scope"):
+        if reference.audit[what] != other.audit[what]:
+            return Pair(None, False, f"different {what}: the figures are not of the same thing")
+    assert reference.clusters is not None
+    assert other.clusters is not None
+    first = Resamples.draw(reference.clusters, reference.config.seed)
+    if same_questions(reference, other):
+        return Pair((first, first), True, None)
+    return Pair((first, Resamples.draw(other.clusters, reference.config.seed + 1)), False, None)
+
+
+def same_questions(reference: Side, other: Side) -> bool:
+    """Whether both asked the same samples of the same subjects, in the same domains and order."""
+    if reference.samples is None or other.samples is None or reference.kept != other.kept:
+        return False
+    return reference.samples.equals(other.samples)
+
+
+def drawn_contribution(side: Side, layer: TraceLayer, resamples: Resamples) -> Tensor:
+    """[1 + R, D, E]: the layer's contributions, then those of each resample."""
+    assert side.trace is not None
+    values: LayerValues = read_values(side.trace, layer, side.config.scope).take(torch.tensor(side.rows_S))
+    resampled_RDE = resampled_contributions(values, resamples, side.config.kind)
+    return torch.cat([_own(values, resamples.clusters, side.config.kind)[None].double(), resampled_RDE.double()])
+
+
+def _own(values: LayerValues, clusters: Clusters, kind: Kind) -> Tensor:
+    domain_S = torch.from_numpy(clusters.domain_S)
+    if kind == "released":
+        assert values.weight_SE is not None, "released of a trace without weights"
+        return ops.released(values.weight_SE, domain_S, clusters.n_domains, values.frequency_SE)
+    return ops.contribution(values.of(kind), domain_S, clusters.n_domains)
+
+
+def figures(drawn_RDE: Tensor, k: int, members: list[int]) -> dict[str, Tensor]:
+    """Every figure [1 + R] of a committee in the figures' own contributions and in each resample; defined ones only."""
+    found, of = dict[str, Tensor](), torch.tensor(members)
+    n_domains, n_experts = drawn_RDE.shape[1:]
+    if bool((drawn_RDE.sum(-1) > 0).all()):
+        found["coverage"] = ops.coverage(drawn_RDE, of)
+        found["coverage_topk"] = ops.coverage_topk(drawn_RDE, of, k)
+        found["gini"] = ops.gini(drawn_RDE.mean(-2))
+        found["gini_topk"] = ops.gini_topk(drawn_RDE, k)
+        if len(members) < n_experts and bool((found["coverage"] < 1).all()):
+            ratios = [ops.influence_ratio(share, len(members), n_experts) for share in found["coverage"]]
+            found["influence_ratio"] = torch.stack(ratios)
+    if n_domains > 1:
+        found["jaccard_mean"] = jaccard_mean(drawn_RDE, k)
+    return found
+
+
+def interval(measure: str, drawn_R: Tensor, difference: float) -> list[float]:
+    """The middle 95 % of resampled differences; of Gini and Jaccard less twice their bias."""
+    if measure in DEBIASED:
+        return list(debiased_interval(difference, drawn_R, least=-1.0, most=1.0))
+    return list(percentile_interval(drawn_R))

@@ -1,0 +1,1 @@
+"""Changes to a live model: masked experts, router adapters, MoE from dense."""

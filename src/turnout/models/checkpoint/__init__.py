@@ -1,0 +1,1 @@
+"""Checkpoint files, read without building a model."""

@@ -1,0 +1,241 @@
+"""The size of any MoE that transformers knows, counted on a model without weights (the meta device)."""
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from turnout.errors import ModelError
+from turnout.models.checkpoint.files import checkpoint_folder, read_object
+from turnout.models.checkpoint.size import Size, Widths
+from turnout.models.wrap.contract import Candidate, candidates
+from turnout.models.wrap.own import register_own
+from turnout.ops import Parameters, layer_activations
+
+_WHOLE = ("full_attention", "sliding_attention")
+_WITHOUT_KEYS = ("conv", "linear_attention")
+_DOWN = ("down_proj", "w2", "output_linear")  # what a feed-forward block calls its last matrix
+
+
+def size_of(
+    source: str | PathLike[str] | PreTrainedConfig, name: str | None = None, *, may_be_dense: bool = False
+) -> Size:
+    """The size of a checkpoint's folder, a config.json, a hub id (its configuration only) or a configuration.
+
+    The model is instantiated without weights, so that every parameter is counted as transformers makes it; of the
+    routed experts K/E are active. Attention, cache and activations follow from the configuration. A dense model, where
+    it may be one, has one expert in no layer.
+
+    Raises:
+        ModelError: no configuration, one that transformers does not know, or no MoE with fused experts.
+    """
+    config = source if isinstance(source, PreTrainedConfig) else read_config(source)
+    name = name or _name(source, config)
+    model = _without_weights(config, name)
+    found = candidates(model)
+    if not found and not may_be_dense:
+        came = f"{type(model).__name__}, without fused experts"
+        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=came)
+    return _size(model, config.get_text_config(), found, name)
+
+
+def read_config(source: str | PathLike[str]) -> PreTrainedConfig:
+    """The transformers configuration of a folder, a config.json or a hub id; no code of a checkpoint's own is run.
+
+    Raises:
+        ModelError: there is none, or transformers does not know its model type.
+    """
+    path = Path(source).expanduser()
+    file = path if path.is_file() else path / "config.json" if checkpoint_folder(str(source)) else None
+    if file is not None:
+        model_type = read_object(file).get("model_type")
+        register_own(model_type)
+        if model_type not in CONFIG_MAPPING:
+            raise ModelError(file, expected="a model_type that transformers knows", came=repr(model_type))
+    else:
+        register_own()
+    try:
+        return AutoConfig.from_pretrained(str(file or source), trust_remote_code=False)
+    except Exception as error:  # whatever a configuration's own checks, the hub or the network raise
+        expected = "a configuration that transformers can read"
+        raise ModelError(source, expected=expected, came=str(error).strip() or type(error).__name__) from error
+
+
+def _name(source: object, config: PreTrainedConfig) -> str:
+    if isinstance(source, PreTrainedConfig):
+        return str(config._name_or_path or config.model_type)
+    path = Path(str(source)).expanduser()
+    if path.is_file():
+        path = path.parent
+    return path.resolve().name if path.is_dir() else str(source)
+
+
+def _without_weights(config: PreTrainedConfig, name: str) -> PreTrainedModel:
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # how weights are stored, not how many there are
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # whatever a model's own code raises
+        expected = "a causal language model that transformers can build"
+        raise ModelError(name, expected=expected, came=str(error).strip() or type(error).__name__) from error
+
+
+def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidate], name: str) -> Size:
+    experts = top_k = 1
+    expert_width = int(config.intermediate_size) if not found else 0
+    if found:
+        experts = _one({candidate.n_experts for candidate in found}, name, "number of experts")
+        top_k = _one({_top_k(model, candidate, name) for candidate in found}, name, "number of chosen experts")
+        expert_width = _one({_expert_width(model, candidate, config) for candidate in found}, name, "width of experts")
+    routed = {p: n for candidate in found for n, p in model.get_submodule(candidate.experts_name).named_parameters()}
+    embeddings, products = _embeddings(model), 0
+    total = routed_total = 0
+    for full_name, parameter in model.named_parameters():
+        total += parameter.numel()
+        share = parameter.numel()
+        if parameter in routed:
+            routed_total += parameter.numel()
+            share = parameter.numel() * top_k // experts
+        if _multiplies(full_name, parameter) and not _only_looked_up(parameter, model):
+            products += share
+    idle = routed_total - routed_total * top_k // experts
+    attention, cache, stored, notes = _attention(config)
+    return Size(
+        name=name,
+        width=config.hidden_size,
+        layers=config.num_hidden_layers,
+        moe_layers=len(found),
+        experts=experts,
+        top_k=top_k,
+        shared=_shared(config, found),
+        expert_width=expert_width,
+        vocab=config.vocab_size,
+        parameters=Parameters(total, total - idle, total - embeddings, total - idle - embeddings),
+        routed=routed_total,
+        active_products=products,
+        attention_widths=attention,
+        cache_widths=cache,
+        activations=_activations(model, config, found, stored, top_k, expert_width),
+        notes=notes,
+    )
+
+
+def _one(values: set[int], name: str, what: str) -> int:
+    if len(values) != 1:
+        raise ModelError(name, expected=f"the same {what} in every MoE layer", came=sorted(values))
+    return values.pop()
+
+
+def _top_k(model: nn.Module, candidate: Candidate, name: str) -> int:
+    """K as the router beside the experts holds it."""
+    for beside in candidate.beside:
+        top_k = getattr(model.get_submodule(beside), "top_k", None)
+        if isinstance(top_k, int):
+            return top_k
+    where = f"{name}: layer {candidate.layer}"
+    raise ModelError(where, expected="a router that says how many experts it chooses", came="none")
+
+
+def _expert_width(model: nn.Module, candidate: Candidate, config: PreTrainedConfig) -> int:
+    down = model.get_submodule(candidate.experts_name).get_parameter("down_proj")
+    return down.numel() // (candidate.n_experts * int(config.hidden_size))
+
+
+def _embeddings(model: PreTrainedModel) -> int:
+    """Parameters of the input's and the output's embedding, once where they are tied."""
+    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    return sum(p.numel() for p in {module.weight for module in modules if module is not None})
+
+
+def _multiplies(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a matrix (or a stack of them, or a convolution's kernel), not a norm's weight nor a bias."""
+    return parameter.dim() >= 2 and not name.endswith("bias")
+
+
+def _only_looked_up(parameter: nn.Parameter, model: PreTrainedModel) -> bool:
+    head = model.get_output_embeddings()
+    return parameter is model.get_input_embeddings().weight and (head is None or head.weight is not parameter)
+
+
+def _shared(config: PreTrainedConfig, found: list[Candidate]) -> int:
+    """Shared experts: what the configuration says where a layer has such a module, else 1; 0 without."""
+    has = any("shared_expert" in beside.rpartition(".")[2] for one in found[:1] for beside in one.beside)
+    names = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
+    said = (getattr(config, name, None) for name in names)
+    return next((n for n in said if isinstance(n, int) and n > 0), 1) if has else 0
+
+
+def _attention(config: PreTrainedConfig) -> tuple[Widths, Widths, list[int], tuple[str, ...]]:
+    """Per layer: h·d_qk + h·d_v, numbers cached a token, and numbers that attention keeps for the backward pass."""
+    heads, keys, values, cached, key_heads = _heads(config)
+    scores = heads * (keys + values)
+    stored = heads * keys + key_heads * (keys + values) + heads * values
+    reach: list[tuple[int, int | None]] = []
+    notes = set()
+    for kind in _kinds(config):
+        if kind in _WITHOUT_KEYS:
+            reach.append((0, None))
+            notes.add(f"{kind} layers: no keys counted, their state left out")
+        elif kind not in _WHOLE:
+            reach.append((1, None))
+            notes.add(f"{kind} counted as full attention")
+        else:
+            reach.append((1, config.sliding_window if kind == "sliding_attention" else None))
+    return (
+        tuple((one * scores, window) for one, window in reach),
+        tuple((one * cached, window) for one, window in reach),
+        [one * stored for one, _ in reach],
+        tuple(sorted(notes)),
+    )
+
+
+def _heads(config: PreTrainedConfig) -> tuple[int, int, int, int, int]:
+    """Query heads, width of a key and of a value, numbers cached a token and layer, key heads."""
+    heads = config.num_attention_heads
+    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches the latent and one rotary key
+        keys = config.qk_nope_head_dim + config.qk_rope_head_dim
+        return heads, keys, config.v_head_dim, config.kv_lora_rank + config.qk_rope_head_dim, heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return heads, size, size, 2 * key_heads * size, key_heads
+
+
+def _kinds(config: PreTrainedConfig) -> Iterator[str]:
+    """What each layer attends to."""
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    plain = "sliding_attention" if windowed else "full_attention"
+    kinds: Any = getattr(config, "layer_types", None) or [plain] * config.num_hidden_layers
+    yield from kinds
+
+
+def _activations(
+    model: nn.Module,
+    config: PreTrainedConfig,
+    found: list[Candidate],
+    stored: list[int],
+    top_k: int,
+    expert_width: int,
+) -> int:
+    """Numbers that all layers keep a token for the backward pass (`layer_activations`)."""
+    routed = {candidate.layer for candidate in found}
+    always = dict.fromkeys(range(config.num_hidden_layers), 0)
+    for name, module in model.named_modules():
+        layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in _DOWN and layer is not None:
+            always[layer] += module.in_features
+    return sum(
+        layer_activations(
+            width=config.hidden_size,
+            attention=stored[layer],
+            chosen=top_k if layer in routed else 0,
+            hidden=hidden + (top_k * expert_width if layer in routed else 0),
+            experts=found[0].n_experts if layer in routed else 0,
+        )
+        for layer, hidden in always.items()
+    )

@@ -1,0 +1,1 @@
+"""Fast exact paths for experts and linear layers on a CPU."""

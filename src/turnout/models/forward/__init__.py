@@ -1,0 +1,1 @@
+"""Forward passes: capture of routing, answers, generation, cached tails."""

@@ -1,0 +1,264 @@
+"""One forward → for each MoE layer what its router said: scores, chosen experts, applied weights.
+
+Everything is read from what the router itself returned; nothing is recomputed beside it. Padding is never counted.
+
+Shapes: B samples of a batch, T real tokens of the batch (samples one after another), E experts, K chosen experts.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from threading import get_ident
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from turnout.errors import ModelError
+from turnout.models.fast.experts import NAME, fast_experts, real_tokens
+from turnout.models.fast.products import fast_linears
+from turnout.models.forward.answering import choice_logprobs, last_token_only
+from turnout.models.forward.padding import PaddedBatch, pad
+from turnout.models.wrap.anatomy import MoE, MoELayer
+from turnout.models.wrap.contract import EXPECTED, complaint, evaluating
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer's router said of one batch; CPU tensors.
+
+    Attributes:
+        layer: the decoder layer's number.
+        chosen_TK: the chosen experts of every real token, uint8 (uint16 above 256 experts).
+        scores_BE: the scores p of each sample's last token, float32.
+        weights_BK: the applied weights of each sample's last token, float32, aligned with its row of `chosen_TK`.
+        sum_scores_BE: p summed over the sample's tokens, float32 (added up in float64).
+        sum_weights_BE: applied weights, 0 where not chosen, summed over the sample's tokens, float32.
+        counts_BE: how many of the sample's tokens chose each expert, int64.
+        inputs_BH: what the router was given at each sample's last token, float16, within its range; None unless asked.
+    """
+
+    layer: int
+    chosen_TK: Tensor
+    scores_BE: Tensor
+    weights_BK: Tensor
+    sum_scores_BE: Tensor
+    sum_weights_BE: Tensor
+    counts_BE: Tensor
+    inputs_BH: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BatchTrace:
+    """One batch: tokens of each sample, one trace a MoE layer, and log-probabilities of the answer letters if asked."""
+
+    lengths_B: list[int]
+    layers: tuple[LayerTrace, ...]
+    choice_logprobs: list[list[float]] | None
+
+
+class RoutingError(ModelError):
+    """A router said something that cannot be counted. `layer` is the decoder layer, `sample` the index in the batch."""
+
+    def __init__(self, layer: MoELayer, *, expected: str, came: object, sample: int | None = None) -> None:
+        self.layer, self.sample = layer.layer, sample
+        where = f"layer {layer.layer}" + ("" if sample is None else f", sample {sample} of the batch")
+        super().__init__(where, expected=expected, came=came)
+
+
+class _AllRoutersSpoke(Exception):  # noqa: N818  not an error: the way out of a forward
+    """Raised from the last router's hook: the rest of the forward would be wasted."""
+
+
+def capture(
+    moe: MoE,
+    prompts: Sequence[Sequence[int]],
+    *,
+    letters: Sequence[Sequence[int]] | None = None,
+    padding: Literal["right", "left"] = "right",
+    experts: str | None = NAME,
+    inputs: bool = False,
+) -> BatchTrace:
+    """Run `prompts` (token ids) through the model as one batch and read every router.
+
+    The figures of a sample do not depend on the batch it is in, the side of the padding or the experts implementation,
+    beyond float tolerance. The model is left as it was found.
+
+    Args:
+        moe: the model.
+        prompts: token ids of each sample, none empty.
+        letters: token ids of each sample's answer letters. With None the forward ends at the last router and the
+            language-model head does not run.
+        padding: right padding goes without an attention mask, which is exact for causal attention; left uses one.
+        experts: the experts implementation during the forward, on a CPU; None leaves the model's own.
+        inputs: also keep what each router was given at the last token.
+
+    Raises:
+        ModelError: a router spoke twice or not at all in the forward, or not as agreed.
+        RoutingError: NaN or infinity in a router's logits or weights; names layer and sample.
+    """
+    if not prompts or not all(len(prompt) for prompt in prompts):
+        raise ValueError("capture needs at least one prompt, and no empty ones")
+    batch = pad(prompts, padding, moe.model.get_input_embeddings().weight.device)
+    reader = _Reader(moe, batch, leave=letters is None, keep_inputs=inputs)
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(moe.model))
+        if experts == NAME:
+            stack.enter_context(fast_experts(moe.model))
+            stack.enter_context(fast_linears(moe.model))
+        stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
+        stack.enter_context(reader.listening())
+        stack.enter_context(torch.inference_mode())
+        logits_BV = _forward(moe, batch, stack)
+    return BatchTrace(
+        lengths_B=batch.lengths_B,
+        layers=reader.traces(),
+        choice_logprobs=None if letters is None or logits_BV is None else choice_logprobs(logits_BV, letters),
+    )
+
+
+def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Indices of samples in batches of at most `token_budget` tokens, padding included; a longer sample goes alone.
+
+    Samples are ordered by (length, index), so that little is padded; the plan depends on nothing else.
+    """
+    if token_budget < 1:
+        raise ValueError(f"token_budget must be at least 1, got {token_budget}")
+    plan: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if plan and (len(plan[-1]) + 1) * lengths[index] <= token_budget:
+            plan[-1].append(index)
+        else:
+            plan.append([index])
+    return plan
+
+
+def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
+    """Logits [B, V] at each sample's last token; None if the forward ended at the last router."""
+    last_B = batch.last_B % batch.ids.shape[1]
+    head = moe.model.get_output_embeddings()
+    if head is not None:
+        stack.enter_context(last_token_only(head, last_B))
+    try:
+        output = moe.model(**batch.asked(), use_cache=False)
+    except _AllRoutersSpoke:
+        return None
+    if head is None:
+        raise ModelError(moe.model_id, expected="a language-model head to score answers", came=type(moe.model).__name__)
+    return output.logits[:, -1]
+
+
+class _Reader:
+    """Hooks on the routers of one forward; each reduces at once what its router returned.
+
+    They hear their own thread only: other batches may be on their way through the same model.
+    """
+
+    def __init__(self, moe: MoE, batch: PaddedBatch, leave: bool, keep_inputs: bool) -> None:
+        self._moe, self._batch, self._leave, self._keep_inputs = moe, batch, leave, keep_inputs
+        self._traces: dict[int, LayerTrace] = {}
+        self._thread = get_ident()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """The hooks are on inside."""
+        handles = [layer.router.register_forward_hook(self._hook(layer)) for layer in self._moe.layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def traces(self) -> tuple[LayerTrace, ...]:
+        """One trace a layer, in the order of the layers."""
+        for layer in self._moe.layers:
+            if layer.layer not in self._traces:
+                raise RoutingError(layer, expected="its router to speak once in a forward", came="silence")
+        return tuple(_ordinary(self._traces[layer.layer]) for layer in self._moe.layers)
+
+    def _hook(self, layer: MoELayer) -> Any:
+        # It returns nothing: that would replace the router's output.
+        def listen(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if get_ident() != self._thread:
+                return
+            if layer.layer in self._traces:
+                raise RoutingError(layer, expected="its router to speak once in a forward", came="a second time")
+            wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
+            if wrong:
+                raise RoutingError(layer, expected=EXPECTED, came=wrong)
+            self._traces[layer.layer] = _reduce(layer, self._batch, *output)
+            if self._keep_inputs:
+                self._traces[layer.layer] = replace(
+                    self._traces[layer.layer], inputs_BH=_last_inputs(self._batch, args[0])
+                )
+            if self._leave and len(self._traces) == len(self._moe.layers):
+                raise _AllRoutersSpoke
+
+        return listen
+
+
+def _reduce(layer: MoELayer, batch: PaddedBatch, logits: Tensor, weights: Tensor, indices: Tensor) -> LayerTrace:
+    """The real tokens' part of what a router returned, summed by sample."""
+    token_T = batch.token_T.to(logits.device)
+    logits_TE = logits.index_select(0, token_T)
+    weights_TK, chosen_TK = weights.index_select(0, token_T).float(), indices.index_select(0, token_T).long()
+    _check_finite(layer, batch, logits_TE, weights_TK)
+    scores_TE = layer.scores(logits_TE)
+    applied_TE = torch.zeros_like(scores_TE).scatter_add_(1, chosen_TK, weights_TK)
+    counts_BE = _counts(layer, batch, chosen_TK)
+    last_B = (batch.end_B - 1).to(logits.device)
+    return LayerTrace(
+        layer=layer.layer,
+        chosen_TK=chosen_TK.to(torch.uint8 if layer.n_experts <= 256 else torch.uint16).cpu(),
+        scores_BE=scores_TE[last_B].cpu(),
+        weights_BK=weights_TK[last_B].cpu(),
+        sum_scores_BE=_sums(scores_TE, batch.lengths_B),
+        sum_weights_BE=_sums(applied_TE, batch.lengths_B),
+        counts_BE=counts_BE,
+    )
+
+
+def _ordinary(trace: LayerTrace) -> LayerTrace:
+    """Copies that autograd may save and others may change, which tensors made in inference mode may not."""
+    return LayerTrace(
+        layer=trace.layer,
+        chosen_TK=trace.chosen_TK.clone(),
+        scores_BE=trace.scores_BE.clone(),
+        weights_BK=trace.weights_BK.clone(),
+        sum_scores_BE=trace.sum_scores_BE.clone(),
+        sum_weights_BE=trace.sum_weights_BE.clone(),
+        counts_BE=trace.counts_BE.clone(),
+        inputs_BH=None if trace.inputs_BH is None else trace.inputs_BH.clone(),
+    )
+
+
+def _last_inputs(batch: PaddedBatch, hidden: Tensor) -> Tensor:
+    """[B, H]: a router's input at each sample's last token, in half precision, held within its range."""
+    last_B = batch.last_B.to(hidden.device)
+    last_BH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, last_B).float()
+    largest = torch.finfo(torch.float16).max
+    return last_BH.clamp(-largest, largest).half().cpu()
+
+
+def _sums(x_TE: Tensor, lengths_B: list[int]) -> Tensor:
+    """Sums [B, E] over each sample's tokens: added up in float64, so that the order hardly matters."""
+    return torch.stack([x.sum(0, dtype=torch.float64) for x in x_TE.split(lengths_B)]).float().cpu()
+
+
+def _counts(layer: MoELayer, batch: PaddedBatch, chosen_TK: Tensor) -> Tensor:
+    """How often each sample chose each expert [B, E]; together tokens × K, or something was lost."""
+    n_samples, (n_tokens, top_k) = len(batch.lengths_B), chosen_TK.shape
+    cell_TK = chosen_TK + batch.sample_T.to(chosen_TK.device).unsqueeze(1) * layer.n_experts
+    counts_BE = torch.bincount(cell_TK.reshape(-1), minlength=n_samples * layer.n_experts).view(n_samples, -1).cpu()
+    total = int(counts_BE.sum())
+    if top_k != layer.top_k or counts_BE.shape[1] != layer.n_experts or total != sum(batch.lengths_B) * layer.top_k:
+        expected = f"{n_tokens} tokens × {layer.top_k} choices among {layer.n_experts} experts"
+        raise RoutingError(layer, expected=expected, came=f"{total} choices, {top_k} a token")
+    return counts_BE
+
+
+def _check_finite(layer: MoELayer, batch: PaddedBatch, logits_TE: Tensor, weights_TK: Tensor) -> None:
+    finite_T = logits_TE.isfinite().all(1) & weights_TK.isfinite().all(1)
+    if not finite_T.all():
+        sample = int(batch.sample_T[int((~finite_T).nonzero()[0])])
+        raise RoutingError(layer, expected="finite router scores", came="NaN or infinity", sample=sample)

@@ -1,0 +1,139 @@
+"""One router's forward, changed while it runs: at its product, its sigmoid, its choice and what it returns.
+
+Shapes: T tokens, E routed experts of a layer, K chosen experts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from turnout.errors import ModelError
+from turnout.models.wrap.anatomy import MoELayer
+
+Output = tuple[Tensor, Tensor, Tensor]
+"""What a router returns: logits [T, E], weights [T, K], indices [T, K]."""
+
+_PRODUCTS = (
+    functional.linear,
+    torch.mm,
+    torch.matmul,
+    Tensor.mm,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    torch.linalg.vector_norm,
+)  # the last where experts are chosen by the norm of what they compute
+_SIGMOIDS = (torch.sigmoid, Tensor.sigmoid)
+_CHOICES = (torch.topk, Tensor.topk)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done at each stage of one router's forward; None leaves the stage alone."""
+
+    logits: Callable[[Tensor], Tensor] | None = None
+    """To the product [T, E] with the router's rows."""
+    sigmoid: Callable[[Tensor], Tensor] | None = None
+    """To sigmoid scores [T, E]."""
+    banned_E: Tensor | None = None
+    """Experts that no top-k may take."""
+    output: Callable[[Output], Output] | None = None
+    """To what the router returns."""
+
+
+class _Within(TorchFunctionMode):
+    """Entered during one call of a router: applies a change to the operations that it is about."""
+
+    def __init__(self, n_experts: int, change: Change) -> None:
+        super().__init__()
+        self.n_experts, self.change, self.products, self.sigmoids = n_experts, change, 0, 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run `func`; change what it is given or what it returns where this is one of the router's three steps."""
+        kwargs = dict(kwargs or {})
+        if func in _CHOICES and self.change.banned_E is not None:
+            return self._choose(func, args, kwargs)
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor) or result.shape[-1:] != (self.n_experts,):
+            return result
+        if func in _PRODUCTS:
+            self.products += 1
+            return result if self.change.logits is None else self.change.logits(result)
+        if func in _SIGMOIDS and self.change.sigmoid is not None:
+            self.sigmoids += 1
+            return self.change.sigmoid(result)
+        return result
+
+    def _choose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A top-k over all experts, or over each group's; a choice among groups or of anything else is left alone."""
+        selection, *rest = args if args else (kwargs.pop("input"),)
+        banned_E = self.change.banned_E
+        assert banned_E is not None
+        banned_E = banned_E.to(selection.device)
+        in_groups = selection.ndim == 3 and selection.shape[-2:].numel() == self.n_experts
+        if not in_groups and selection.shape[-1:] != (self.n_experts,):
+            return func(selection, *rest, **kwargs)
+        banned = banned_E.view(selection.shape[-2:]) if in_groups else banned_E
+        found = func(selection.masked_fill(banned, float("-inf")), *rest, **kwargs)
+        if not in_groups:
+            return found
+        # A group is scored by the sum of its best; one that is missing adds nothing, unless all are missing.
+        best, index = found
+        some_left = best[..., :1] > float("-inf")
+        return torch.return_types.topk((best.masked_fill(best.isneginf() & some_left, 0.0), index))
+
+
+@contextmanager
+def changed(changes: Iterable[tuple[MoELayer, Change]]) -> Iterator[None]:
+    """Each router's forward goes through its change inside the block."""
+    with ExitStack() as stack:
+        for layer, change in changes:
+            stack.enter_context(replaced_forward(layer.router, _wrapped(layer, change)))
+        yield
+
+
+def _wrapped(layer: MoELayer, change: Change) -> Callable[..., Any]:
+    forward = layer.router.forward
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _Within(layer.n_experts, change) as within:
+            said = forward(*args, **kwargs)
+        if change.logits is not None and within.products != 1:
+            came = f"{within.products} in {type(layer.router).__name__}"
+            raise ModelError(where(layer), expected="one product of hidden states and router rows", came=came)
+        if change.sigmoid is not None and within.sigmoids != 1:
+            came = f"{within.sigmoids} in {type(layer.router).__name__}"
+            raise ModelError(where(layer), expected="one sigmoid over all experts", came=came)
+        return said if change.output is None else change.output(said)
+
+    return run
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """`module` runs `forward` inside the block; its own `forward`, if it had one (accelerate), returns."""
+    own, before = "forward" in module.__dict__, module.forward
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own:
+            module.forward = before
+        else:
+            del module.forward
+
+
+def where(layer: MoELayer) -> str:
+    """What an error says it is about."""
+    return f"layer {layer.layer}"

@@ -1,0 +1,1 @@
+"""Transformers models as routers and experts: loading, anatomy, the router contract."""

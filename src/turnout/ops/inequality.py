@@ -1,0 +1,113 @@
+"""How unequally experts share the routing: Gini, Lorenz curve, coverage, influence ratio.
+
+Shapes: D domains, E routed experts, M members, *R any leading dimensions.
+"""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from turnout.ops._inputs import check_amounts, check_k, check_members, refuse, wide
+from turnout.ops.committee import ranks
+
+
+def gini(x_E: Float[Tensor, "*R E"]) -> Float[Tensor, "*R"]:
+    """Gini coefficient, ΣᵢΣⱼ|xᵢ − xⱼ| / (2·E·Σx): 0 where all are equal, 1 − 1/E where one has everything.
+
+    CommitteeAudit (arXiv 2601.03425) takes it of the mean contribution over domains.
+
+    Args:
+        x_E: amounts of at least 0 with a sum above 0.
+    """
+    check_amounts("x_E", x_E, "*R E")
+    total = wide(x_E).sum(-1)
+    if not bool((total > 0).all()):
+        refuse("x_E", "a sum above 0", 0)
+    sorted_E = wide(x_E).sort().values
+    n_experts = x_E.shape[-1]
+    below = torch.arange(1, n_experts, device=x_E.device, dtype=sorted_E.dtype)
+    # A gap parts `below` poorer from E − `below` richer: no cancellation, and exactly 0 if all are equal.
+    pairs = (sorted_E.diff() * below * (n_experts - below)).sum(-1)
+    return (pairs / (n_experts * total)).to(x_E.dtype)
+
+
+def gini_topk(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tensor, "*R"]:
+    """Mean over domains of the Gini coefficient of the domain's contributions with all but its k largest set to 0.
+
+    What CommitteeAudit (arXiv 2601.03425) tabulates. At least 1 − k/E for any router, so read it beside that floor.
+    """
+    check_amounts("contribution_DE", contribution_DE, "*R D E")
+    kept_DE = wide(contribution_DE).where(ranks(contribution_DE, k) <= k, 0)
+    empty = ~kept_DE.any(-1)
+    if bool(empty.any()):
+        refuse(f"contribution_DE{empty.nonzero()[0].tolist()}", "a sum above 0", 0)
+    return gini(kept_DE).mean(-1).to(contribution_DE.dtype)
+
+
+def lorenz(x_E: Float[Tensor, "E"]) -> Float[Tensor, "E+1"]:
+    """Lorenz curve: share of the whole that the poorest 0, 1, …, E experts hold; from 0 to 1, convex.
+
+    Args:
+        x_E: amounts of at least 0 with a sum above 0.
+
+    Returns:
+        [E + 1]; the Gini coefficient is 1 − 2 × the area beneath.
+    """
+    check_amounts("x_E", x_E, "E")
+    held_E = wide(x_E).sort().values.cumsum(0)
+    if not bool(held_E[-1] > 0):
+        refuse("x_E", "a sum above 0", 0)
+    curve = held_E.new_zeros(len(x_E) + 1)
+    curve[1:] = held_E / held_E[-1]
+    return curve.to(x_E.dtype)
+
+
+def coverage(contribution_DE: Float[Tensor, "*R D E"], members: Integer[Tensor, "M"]) -> Float[Tensor, "*R"]:
+    """Share of the mean contribution over domains that `members` hold, of what *all* experts hold.
+
+    CommitteeAudit (arXiv 2601.03425) defines it so, and tabulates `coverage_topk`. |C|/E for a router that treats all
+    experts alike.
+    """
+    check_amounts("contribution_DE", contribution_DE, "*R D E")
+    check_members(members, contribution_DE.shape[-1])
+    mean_E = wide(contribution_DE).mean(-2)
+    total = mean_E.sum(-1)
+    if not bool((total > 0).all()):
+        refuse("contribution_DE", "a sum above 0", 0)
+    return (mean_E[..., members.long()].sum(-1) / total).clamp(max=1).to(contribution_DE.dtype)
+
+
+def coverage_topk(
+    contribution_DE: Float[Tensor, "*R D E"], members: Integer[Tensor, "M"], k: int
+) -> Float[Tensor, "*R"]:
+    """Coverage as CommitteeAudit (arXiv 2601.03425) tabulates it: of what each domain's first k hold, not of all.
+
+    A member counts as 0 in domains whose first k it misses. About |C|/k for any router, so read it beside that floor.
+    """
+    check_k(k, contribution_DE.shape[-1])
+    return coverage(contribution_DE.where(ranks(contribution_DE, k) <= k, 0), members)
+
+
+def influence_ratio(coverage: Float[Tensor, ""] | float, size: int, n_experts: int) -> Float[Tensor, ""]:
+    """Influence density ratio: what a member holds over what another expert holds, (cov/|C|) / ((1 − cov)/(E − |C|)).
+
+    CommitteeAudit (arXiv 2601.03425).
+
+    Args:
+        coverage: share that the committee holds, 0…1 (a Python float is taken as float64).
+        size: |C|, 1…E.
+        n_experts: E.
+
+    Returns:
+        NaN where |C| = E, for there is no other expert; infinity where the others hold nothing. audit.json has null.
+    """
+    share = coverage if isinstance(coverage, Tensor) else torch.tensor(coverage, dtype=torch.float64)
+    check_amounts("coverage", share, "")
+    if bool(share > 1):
+        refuse("coverage", "a share, at most 1", share.item())
+    if not 1 <= size <= n_experts:
+        refuse("size", f"1 to {n_experts}, the number of experts", size)
+    if size == n_experts:
+        return share.new_tensor(torch.nan)
+    held = wide(share)
+    return ((held / size) / ((1 - held) / (n_experts - size))).to(share.dtype)
