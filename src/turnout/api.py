@@ -396,5 +396,5 @@ def _causal(model: str | Path, dtype: Any, device: Any) -> tuple[Any, Any, dict[
 
     live, tokenizer, name, revision = load_causal(model, dtype, device)
     if tokenizer is None:
-        raise ModelError(name, expected="a tokenizer beside the model", came="none")
+        raise ModelError(name, expected="a tokenizer beside the model", received="none")
     return live, tokenizer, {"id": name, "revision": revision, "dtype": str(live.dtype), "digest": weights_digest(live)}

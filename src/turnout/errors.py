@@ -1,26 +1,27 @@
-"""What a user sees when something cannot be done: one line with where, what was expected, what came and what to do."""
+"""Exceptions of Turnout. Each message is one line: where, what was expected, what was received, what to do."""
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 
 
 class TurnoutError(Exception):
-    """Something could not be done; the message is one line.
+    """Base class: an operation that failed for a reason the user can act on. `str(error)` is one line.
 
     Args:
         where: the file, row, module or option that the message is about.
-        expected: what Turnout needed there.
-        came: what it found.
-        do: what the user can do about it, where that is not plain.
+        expected: what Turnout needs there.
+        received: what was there instead.
+        do: what the user can do about it, where that is not obvious.
     """
 
-    def __init__(self, where: object, *, expected: str, came: object, do: str | None = None) -> None:
-        self.where, self.expected, self.came, self.do = _line(where), _line(expected), _line(came), do and _line(do)
+    def __init__(self, where: object, *, expected: str, received: object, do: str | None = None) -> None:
+        self.where, self.expected, self.received = _one_line(where), _one_line(expected), _one_line(received)
+        self.do = do and _one_line(do)
         advice = f"; {self.do}" if self.do else ""
-        super().__init__(f"{self.where}: expected {self.expected}, got {self.came}{advice}")
+        super().__init__(f"{self.where}: expected {self.expected}, got {self.received}{advice}")
 
 
 class ModelError(TurnoutError):
-    """A checkpoint or model that cannot be loaded or is no MoE that Turnout can read."""
+    """A checkpoint or model that cannot be loaded, or is no MoE that Turnout can read."""
 
 
 class TaskError(TurnoutError):
@@ -28,18 +29,18 @@ class TaskError(TurnoutError):
 
 
 class RunError(TurnoutError):
-    """A run's folder that is damaged, foreign, unfinished or full."""
+    """A run folder that is damaged, foreign, unfinished or full."""
 
 
 class RecipeError(TurnoutError):
-    """A recipe or option whose value does not fit."""
+    """A value of a setting, recipe or option that does not fit."""
 
 
 class MissingExtraError(TurnoutError):
-    """An optional package that this call needs is not installed."""
+    """A call that needs an optional package which is not installed."""
 
 
-def _line(value: object) -> str:
+def _one_line(value: object) -> str:
     """`value` on one line, without control characters, at most 300 characters."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"

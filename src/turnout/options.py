@@ -15,5 +15,5 @@ def given_options(options: Mapping[str, Any], known: Collection[str], verb: str)
     given = {name: value for name, value in options.items() if value is not None}
     unknown = sorted(given.keys() - set(known))
     if unknown:
-        raise RecipeError(unknown[0], expected=f"an option of {verb} ({', '.join(known)})", came="an unknown one")
+        raise RecipeError(unknown[0], expected=f"an option of {verb} ({', '.join(known)})", received="an unknown one")
     return given

@@ -21,7 +21,7 @@ def parse_count(where: str, text: str | float) -> int:
     found = _COUNT.fullmatch(_GROUPING.sub("", str(text).strip()).replace("_", ""))
     number = Decimal(found[1]).scaleb(int(found[2] or 0) + _POWERS[found[3].upper()]) if found else Decimal(0)
     if number <= 0 or number != int(number):
-        raise RecipeError(where, expected="a number above 0 such as 170M, 1.3B or 5T", came=text)
+        raise RecipeError(where, expected="a number above 0 such as 170M, 1.3B or 5T", received=text)
     return int(number)
 
 
@@ -35,7 +35,7 @@ def parse_bytes(where: str, text: str | float) -> int:
     unit = (1024 if found[3] else 1000) ** _PREFIXES.index((found[2] or "").upper()) if found else 0
     number = int(Decimal(found[1]) * unit) if found else 0
     if number <= 0:
-        raise RecipeError(where, expected="an amount of memory above 0 such as 80GB or 24GiB", came=text)
+        raise RecipeError(where, expected="an amount of memory above 0 such as 80GB or 24GiB", received=text)
     return number
 
 

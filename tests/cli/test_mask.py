@@ -63,7 +63,7 @@ def test_an_audit_that_cannot_be_written_keeps_its_page(turnout, checkpoint, aud
     page = (audited / "report.html").read_bytes()
 
     def refuse(self, html):
-        raise RunError(self.path / "report.html", expected="to write this file", came="Permission denied")
+        raise RunError(self.path / "report.html", expected="to write this file", received="Permission denied")
 
     monkeypatch.setattr(RunFolder, "write_page", refuse)
     ran = turnout("mask", audited, "--model", checkpoint("olmoe"), "--layers", "1", "--controls", 3)

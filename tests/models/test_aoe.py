@@ -65,9 +65,9 @@ def test_a_layer_equals_the_plain_loop_forward_and_backward(normalise):
     out = block(x)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
     wanted = torch.autograd.grad(expected.square().sum(), [x, *block.parameters()])
-    came = torch.autograd.grad(out.square().sum(), [x, *block.parameters()])
+    received = torch.autograd.grad(out.square().sum(), [x, *block.parameters()])
     assert all(gradient.abs().sum() > 0 for gradient in wanted)
-    torch.testing.assert_close(came, wanted, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(received, wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_the_router_says_norms_their_softmax_and_the_largest():

@@ -58,7 +58,7 @@ def flip(file, bit):
 
 
 def named(path):
-    return {problem.file: problem.came for problem in verify(path)}
+    return {problem.file: problem.received for problem in verify(path)}
 
 
 def resume(path, parts=ROWS):
@@ -303,8 +303,8 @@ def test_damaged_inputs_are_no_other_run(run, content):
 
 
 def test_no_run_there(tmp_path):
-    for path, came in ((tmp_path, "no run"), (tmp_path / "none", "no such folder")):
-        with pytest.raises(RunError, match=f"expected a run's folder, got {came}"):
+    for path, received in ((tmp_path, "no run"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(RunError, match=f"expected a run's folder, got {received}"):
             verify(path)
 
 

@@ -165,36 +165,38 @@ class AlignConfig:
             return range(n_layers)
         end, n = asked.split("-")
         if int(n) > n_layers:
-            raise RecipeError("layers", expected=f"at most {n_layers}, the model's MoE layers", came=asked)
+            raise RecipeError("layers", expected=f"at most {n_layers}, the model's MoE layers", received=asked)
         return range(n_layers - int(n), n_layers) if end == "last" else range(int(n))
 
     def __post_init__(self) -> None:
         for part, name, allowed in _CHOICES:
             value = getattr(getattr(self, part) if part else self, name)
             if value not in allowed:
-                raise RecipeError(name, expected=" or ".join(allowed), came=value)
+                raise RecipeError(name, expected=" or ".join(allowed), received=value)
         for part, name, least, above in _LEAST:
             value = getattr(getattr(self, part), name)
             if not (value > least if above else value >= least):
-                raise RecipeError(name, expected=f"{'above' if above else 'at least'} {least}", came=value)
+                raise RecipeError(name, expected=f"{'above' if above else 'at least'} {least}", received=value)
         ball, norm, layers = self.manifold.min_similarity, self.schedule.max_grad_norm, self.reading.layers
         if ball is not None and not 0 <= ball <= 1:
-            raise RecipeError("min_similarity", expected="a similarity from 0 to 1", came=ball)
+            raise RecipeError("min_similarity", expected="a similarity from 0 to 1", received=ball)
         if norm is not None and norm <= 0:
-            raise RecipeError("max_grad_norm", expected="above 0, or None", came=norm)
+            raise RecipeError("max_grad_norm", expected="above 0, or None", received=norm)
         if layers is not None and not re.fullmatch(r"all|(last|first)-[1-9]\d*", layers):
-            raise RecipeError("layers", expected="all, last-N or first-N", came=layers)
+            raise RecipeError("layers", expected="all, last-N or first-N", received=layers)
         if self.reroutes and self.reading.tokens != "last":
-            raise RecipeError("tokens", expected=f"last, where {self.method} changes routing", came=self.reading.tokens)
+            raise RecipeError(
+                "tokens", expected=f"last, where {self.method} changes routing", received=self.reading.tokens
+            )
         for name in ("max_similarity", "alpha"):
             value = getattr(self.rerouting, name)
             if value is not None and not 0 <= value <= 1:
-                raise RecipeError(name, expected="a share from 0 to 1", came=value)
+                raise RecipeError(name, expected="a share from 0 to 1", received=value)
         width, steps = self.rerouting.routing_sigma, self.rerouting.steps
         if width is not None and not width > 0:
-            raise RecipeError("routing_sigma", expected="above 0, or None", came=width)
+            raise RecipeError("routing_sigma", expected="above 0, or None", received=width)
         if steps is not None and steps < 0:
-            raise RecipeError("steps", expected="at least 0, or None", came=steps)
+            raise RecipeError("steps", expected="at least 0, or None", received=steps)
 
 
 _PARTS: dict[str, Any] = {

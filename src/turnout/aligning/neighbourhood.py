@@ -69,12 +69,12 @@ def references(texts: Sequence[str], allowed_S: Tensor, k: int, name: str) -> di
         TaskError: nobody is allowed, or too few different texts for k neighbours.
     """
     if not bool(allowed_S.any()):
-        expected, came = "a training question that the base model answers right", f"none of {len(texts)}"
-        raise TaskError(name, expected=expected, came=came, do="the method has nobody to learn from")
+        expected, received = "a training question that the base model answers right", f"none of {len(texts)}"
+        raise TaskError(name, expected=expected, received=received, do="the method has nobody to learn from")
     first: dict[str, int] = {}
     for i in allowed_S.nonzero().flatten().tolist():
         first.setdefault(texts[i], i)
     if len(first) <= k:
         expected = f"more than k = {k} different questions that may be neighbours"
-        raise TaskError(name, expected=expected, came=len(first))
+        raise TaskError(name, expected=expected, received=len(first))
     return first

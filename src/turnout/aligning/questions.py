@@ -84,20 +84,20 @@ def prepare(moe: MoE, train: TaskSet, evaluation: TaskSet | None, max_length: in
         TaskError: nothing is left to train on or to test on; a test prompt longer than the model's context.
     """
     if moe.tokenizer is None:
-        raise ModelError(moe.model_id, expected="a tokenizer beside the model", came="none", do="pass tokenizer=")
+        raise ModelError(moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer=")
     tested = None if evaluation is None else _answered(evaluation)
     texts = set() if tested is None else {normalised(q.text) for q in tested.questions}
     answered = _answered(train)
     kept = [q for q in answered.questions if normalised(q.text) not in texts]
     if not kept:
-        came = f"all {len(answered.questions)} of them in the evaluation set"
-        raise TaskError(train.name, expected="questions to train on", came=came)
+        received = f"all {len(answered.questions)} of them in the evaluation set"
+        raise TaskError(train.name, expected="questions to train on", received=received)
     encoded = [(q, encode(moe.tokenizer, q)) for q in kept]
     longest = min(max_length, moe.max_length or max_length)
     fit = [(q, ids) for q, ids in encoded if len(ids) <= longest]
     if not fit:
-        came = f"{min(len(ids) for _, ids in encoded)} tokens and more"
-        raise TaskError(train.name, expected=f"prompts of at most {longest} tokens", came=came)
+        received = f"{min(len(ids) for _, ids in encoded)} tokens and more"
+        raise TaskError(train.name, expected=f"prompts of at most {longest} tokens", received=received)
     left_out = {
         "without_answer": len(train.questions) - len(answered.questions),
         "decontaminated": len(answered.questions) - len(kept),
@@ -117,7 +117,7 @@ def prepare(moe: MoE, train: TaskSet, evaluation: TaskSet | None, max_length: in
 def _answered(tasks: TaskSet) -> TaskSet:
     kept = [q for q in tasks.questions if q.choices and q.answer is not None]
     if not kept:
-        raise TaskError(tasks.name, expected="questions with choices and a known answer", came="none")
+        raise TaskError(tasks.name, expected="questions with choices and a known answer", received="none")
     return TaskSet.of(tasks.name, kept, domain_map=tasks.domain_map, order=tasks.domains)
 
 

@@ -62,7 +62,7 @@ class Alignment:
             RunError: the result has no folder any more, or there is no such table.
         """
         if self.path is None:
-            raise RunError(name, expected="a run's folder", came="a bare align.json", do="load the folder itself")
+            raise RunError(name, expected="a run's folder", received="a bare align.json", do="load the folder itself")
         return RunFolder.read(self.path).read_table(name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,10 +78,10 @@ class Alignment:
         """
         folder = RunFolder.read(path)
         if not (folder.path / ALIGN_FILE).exists():
-            raise RunError(path, expected=f"a run with {ALIGN_FILE}", came="one without", do="see turnout align")
+            raise RunError(path, expected=f"a run with {ALIGN_FILE}", received="one without", do="see turnout align")
         content = folder.read_json(ALIGN_FILE)
         if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"an alignment of schema {SCHEMA}", came=content.get("schema"))
+            raise RunError(path, expected=f"an alignment of schema {SCHEMA}", received=content.get("schema"))
         return cls(content, Path(path))
 
     def __repr__(self) -> str:

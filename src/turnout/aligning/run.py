@@ -84,8 +84,8 @@ def align(
     loading = {name: options.pop(name) for name in _LOADING & options.keys()}
     config = AlignConfig.of(options)
     if config.reroutes and evaluation is None:
-        expected, came = f"questions to ask: {config.method} changes routing when a question is asked", "none"
-        raise RecipeError("evaluation", expected=expected, came=came, do="give them with --eval")
+        expected, received = f"questions to ask: {config.method} changes routing when a question is asked", "none"
+        raise RecipeError("evaluation", expected=expected, received=received, do="give them with --eval")
     train = tasks if isinstance(tasks, TaskSet) else _questions(tasks, domains, limit, "train")
     if evaluation is not None and not isinstance(evaluation, TaskSet):
         evaluation = _questions(evaluation, domains, None, "test")

@@ -157,8 +157,8 @@ class Trainer:
     def _take_back(self, step: int, good: dict[str, Tensor]) -> str:
         """The routers as they were before the `step`-th step; why."""
         if step == 0:
-            expected, came = "a finite loss of the base model", "NaN or infinity at the first step"
-            raise ModelError(self.reader.tail.moe.model_id, expected=expected, came=came)
+            expected, received = "a finite loss of the base model", "NaN or infinity at the first step"
+            raise ModelError(self.reader.tail.moe.model_id, expected=expected, received=received)
         for name, tensor in self._weights.items():
             tensor.copy_(good[name])
         return f"the loss after step {step} was not finite: training stopped, with the routers from before that step"

@@ -149,9 +149,9 @@ def checked_budgets(experts: Iterable[int], ks: Iterable[int]) -> list[int]:
     chosen, most = sorted(set(ks)), min(experts)
     for k in chosen:
         if not 1 <= k <= most:
-            raise RecipeError("budgets", expected=f"K from 1 to {most}, the experts of a layer", came=k)
+            raise RecipeError("budgets", expected=f"K from 1 to {most}, the experts of a layer", received=k)
     if not chosen:
-        raise RecipeError("budgets", expected="at least one K", came="none")
+        raise RecipeError("budgets", expected="at least one K", received="none")
     return chosen
 
 

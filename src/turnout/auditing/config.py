@@ -48,7 +48,7 @@ class AuditConfig:
         object.__setattr__(self, "budgets", _whole_numbers("budgets", self.budgets))  # a stored one has a list
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise RecipeError(name, expected=" or ".join(allowed), came=getattr(self, name))
+                raise RecipeError(name, expected=" or ".join(allowed), received=getattr(self, name))
         for name in ("shots", "seed", "token_budget"):
             _check(name, _is_whole(getattr(self, name)), "a whole number", repr(getattr(self, name)))
         for name in ("presence", "min_specificity"):
@@ -92,6 +92,6 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check(name: str, holds: bool, expected: str, came: object) -> None:
+def _check(name: str, holds: bool, expected: str, received: object) -> None:
     if not holds:
-        raise RecipeError(name, expected=expected, came=came)
+        raise RecipeError(name, expected=expected, received=received)

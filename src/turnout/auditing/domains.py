@@ -28,9 +28,9 @@ class Domains:
         present = set(domain_S)
         names = tuple(name for name in order if name in present)
         if missing := sorted(present - set(names)):
-            raise TaskError("domains", expected=f"one of {', '.join(order)}", came=missing[0])
+            raise TaskError("domains", expected=f"one of {', '.join(order)}", received=missing[0])
         if not names:
-            raise TaskError("domains", expected="at least one sample", came="none")
+            raise TaskError("domains", expected="at least one sample", received="none")
         place = {name: d for d, name in enumerate(names)}
         return cls(names, torch.tensor([place[domain] for domain in domain_S]))
 

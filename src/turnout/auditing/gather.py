@@ -78,7 +78,7 @@ def _captured(
             if error.sample is None:
                 raise
             where = f"layer {error.layer}, question {tasks.questions[batch[error.sample]].id}"
-            raise ModelError(where, expected=error.expected, came=error.came) from error
+            raise ModelError(where, expected=error.expected, received=error.received) from error
 
 
 def _samples(tasks: TaskSet, prompts: Prompts, batch: Sequence[int]) -> list[Sample]:

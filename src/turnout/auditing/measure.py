@@ -146,12 +146,14 @@ def _kept(specific: list[dict[str, float] | None], domains: Domains, least: floa
         return everything
     known = [layer for layer in specific if layer is not None]
     if not known:
-        raise RecipeError("min_specificity", expected="two domains at least", came=f"only {domains.names[0]}")
+        raise RecipeError("min_specificity", expected="two domains at least", received=f"only {domains.names[0]}")
     mean = {name: sum(layer[name] for layer in known) / len(known) for name in domains.names}
     kept = tuple(d for d in everything if mean[domains.names[d]] >= least)
     if not kept:
-        came = f"{max(mean.values()):.3f} at most"
-        raise RecipeError("min_specificity", expected=f"a domain with a silhouette of {least} or more", came=came)
+        received = f"{max(mean.values()):.3f} at most"
+        raise RecipeError(
+            "min_specificity", expected=f"a domain with a silhouette of {least} or more", received=received
+        )
     return kept
 
 

@@ -46,9 +46,9 @@ def encode_all(moe: MoE, tasks: TaskSet, config: AuditConfig, dev: Sequence[Ques
         TaskError: no question, a prompt that is too long, too few examples, or no answer to read.
     """
     if moe.tokenizer is None:
-        raise ModelError(moe.model_id, expected="a tokenizer beside the model", came="none", do="pass tokenizer=")
+        raise ModelError(moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer=")
     if not tasks.questions:
-        raise TaskError(tasks.name, expected="at least one question", came="none")
+        raise TaskError(tasks.name, expected="at least one question", received="none")
     pool = tasks.questions if dev is None else dev
     ids = []  # as arrays: all are held at once, and a list takes nine times the memory
     for question in tasks.questions:
@@ -60,7 +60,7 @@ def encode_all(moe: MoE, tasks: TaskSet, config: AuditConfig, dev: Sequence[Ques
 def _letters(moe: MoE, tasks: TaskSet) -> list[list[int]]:
     widths = {len(question.choices) for question in tasks.questions}
     if widths == {0}:
-        came = "texts without choices"
-        raise TaskError(tasks.name, expected="questions with choices", came=came, do="audit without answers")
+        received = "texts without choices"
+        raise TaskError(tasks.name, expected="questions with choices", received=received, do="audit without answers")
     letters = {width: letter_ids(moe.tokenizer, width) if width else [] for width in widths}
     return [letters[len(question.choices)] for question in tasks.questions]

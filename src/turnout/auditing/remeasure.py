@@ -52,7 +52,7 @@ def remeasure(
     for name, value in before.captured().items():
         if config.captured()[name] != value:
             do = "audit the model again"
-            raise RecipeError(name, expected=f"{value}, as the stored run", came=config.captured()[name], do=do)
+            raise RecipeError(name, expected=f"{value}, as the stored run", received=config.captured()[name], do=do)
     trace = source.trace()
     _refuse_unscored(trace, config)
     tasks, placed = _placed(trace, _object(audit, "tasks"), domains)
@@ -83,10 +83,10 @@ def _refuse_unscored(trace: Trace, config: AuditConfig) -> None:
         return
     if config.kind != "frequency":
         expected = "frequency: the trace holds chosen experts only, neither router scores nor weights"
-        raise RecipeError("kind", expected=expected, came=config.kind, do="give --kind frequency")
+        raise RecipeError("kind", expected=expected, received=config.kind, do="give --kind frequency")
     if config.min_specificity is not None:
         expected = "none: without router scores there is no silhouette"
-        raise RecipeError("min_specificity", expected=expected, came=config.min_specificity)
+        raise RecipeError("min_specificity", expected=expected, received=config.min_specificity)
 
 
 def _placed(trace: Trace, tasks: dict[str, Any], domains: str | Path | None) -> tuple[dict[str, Any], Domains]:

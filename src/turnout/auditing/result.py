@@ -92,7 +92,7 @@ class Audit:
             RunError: the result was loaded from a bare audit.json, or there is no such table.
         """
         if self.path is None:
-            raise RunError(name, expected="a run's folder", came="a bare audit.json", do="load the folder itself")
+            raise RunError(name, expected="a run's folder", received="a bare audit.json", do="load the folder itself")
         return RunFolder.read(self.path).read_table(name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,9 +117,11 @@ class Audit:
         try:
             return cls(_checked(path, json.loads(path.read_bytes())))
         except OSError as error:
-            raise RunError(path, expected="a run's folder or an audit.json", came=error.strerror or error) from error
+            raise RunError(
+                path, expected="a run's folder or an audit.json", received=error.strerror or error
+            ) from error
         except ValueError as error:
-            raise RunError(path, expected="an audit.json", came=f"no JSON ({error})") from error
+            raise RunError(path, expected="an audit.json", received=f"no JSON ({error})") from error
 
     def _head(self) -> str:
         tasks = self.tasks
@@ -172,6 +174,6 @@ def _mean(specificity: dict[str, float] | None) -> float | None:
 
 def _checked(path: Path, content: object) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        came = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise RunError(path, expected=f"an audit of schema {SCHEMA}", came=came)
+        received = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise RunError(path, expected=f"an audit of schema {SCHEMA}", received=received)
     return content

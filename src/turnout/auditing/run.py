@@ -64,7 +64,7 @@ def audit(
     if isinstance(model, str | Path) and is_run(Path(model)):
         for name, value in {"tasks": tasks, "limit": limit, "tokenizer": tokenizer, **loading}.items():
             if value:
-                raise RecipeError(name, expected="none: a stored run is measured without its model", came=value)
+                raise RecipeError(name, expected="none: a stored run is measured without its model", received=value)
         measured = config.describe() if config else {}
         return remeasure(model, out, domains=domains, progress=progress, note=note, **(measured | given))
     config = (config or AuditConfig()).with_options(**given)
@@ -77,13 +77,13 @@ def _check_kinds(tasks: object, out: object, domains: object, limit: object) -> 
     """Raise one line for an argument of a kind that could only fail later, and less clearly."""
     if not isinstance(tasks, TaskSet | str | Path | None):
         expected = f"one of {', '.join(NAMES)}, a file, a folder or a TaskSet"
-        raise TaskError("tasks", expected=expected, came=repr(tasks))
+        raise TaskError("tasks", expected=expected, received=repr(tasks))
     if not isinstance(domains, str | Path | None):
-        raise TaskError("domains", expected="a domain map's name or file", came=repr(domains))
+        raise TaskError("domains", expected="a domain map's name or file", received=repr(domains))
     if not isinstance(out, str | Path | None):
-        raise RecipeError("out", expected="a folder", came=repr(out))
+        raise RecipeError("out", expected="a folder", received=repr(out))
     if not isinstance(limit, int | None):
-        raise RecipeError("limit", expected="a whole number", came=repr(limit))
+        raise RecipeError("limit", expected="a whole number", received=repr(limit))
 
 
 def _audit(

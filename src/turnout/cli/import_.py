@@ -69,7 +69,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise RecipeError("layers", expected="numbers such as 1-27 or 0,2,4", came=text)
+            raise RecipeError("layers", expected="numbers such as 1-27 or 0,2,4", received=text)
         found += range(int(first), int(last or first) + 1)
     return tuple(found)
 
@@ -77,5 +77,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _shape(text: str) -> tuple[int, int]:
     n_layers, cross, k = text.lower().partition("x")
     if not cross or not n_layers.isdecimal() or not k.isdecimal():
-        raise RecipeError("shape", expected="LAYERSxK such as 48x8", came=text)
+        raise RecipeError("shape", expected="LAYERSxK such as 48x8", received=text)
     return int(n_layers), int(k)

@@ -84,7 +84,7 @@ def _layers(words: str) -> str | tuple[int, ...]:
     try:
         return tuple(int(word) for word in words.split(","))
     except ValueError as error:
-        raise RecipeError("--layers", expected="all, each, or layer numbers such as 3,5", came=words) from error
+        raise RecipeError("--layers", expected="all, each, or layer numbers such as 3,5", received=words) from error
 
 
 def _show(result: "Masking", folder: Path) -> None:

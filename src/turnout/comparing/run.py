@@ -45,7 +45,7 @@ def compare(runs: Sequence[Path | str], *, against_last: bool = False, progress:
         RunError: fewer than two runs, or one that is unfinished or damaged.
     """
     if len(runs) < 2:
-        raise RunError("compare", expected="two or more runs", came=f"{len(runs)}")
+        raise RunError("compare", expected="two or more runs", received=f"{len(runs)}")
     sides = [Side.read(path) for path in runs]
     at = len(sides) - 1 if against_last else 0
     others = [None if i == at else _Other.of(sides[at], side) for i, side in enumerate(sides)]

@@ -272,7 +272,9 @@ def couple_as(model: PreTrainedModel | MoE | nn.Module, config: CoupleConfig) ->
     """`couple` with all options in one object."""
     outer: Any = model.model if isinstance(model, MoE) else model
     if coupling_of(outer) is not None:
-        raise ModelError("couple", expected="a model that is not coupled", came="a coupled one", do="uncouple it first")
+        raise ModelError(
+            "couple", expected="a model that is not coupled", received="a coupled one", do="uncouple it first"
+        )
     return Coupling(outer, _chosen(model if isinstance(model, MoE) else _read(outer), config), config)
 
 
@@ -284,7 +286,7 @@ def uncouple(model: PreTrainedModel | MoE | nn.Module) -> None:
     """
     coupling = coupling_of(model.model if isinstance(model, MoE) else model)
     if coupling is None:
-        raise ModelError("uncouple", expected="a coupled model", came="one that is not")
+        raise ModelError("uncouple", expected="a coupled model", received="one that is not")
     coupling.remove()
 
 
@@ -299,7 +301,7 @@ def _read(outer: Any) -> MoE:
     """The MoE inside `outer`; a short forward tries it, which leaves off half-way and so must not meet shards."""
     if any(isinstance(parameter, DTensor) for parameter in outer.parameters()):
         expected = "a model that is not sharded yet"
-        raise ModelError("couple", expected=expected, came="a sharded one", do="couple it before fully_shard")
+        raise ModelError("couple", expected=expected, received="a sharded one", do="couple it before fully_shard")
     return read(outer.get_base_model() if hasattr(outer, "get_base_model") else outer)
 
 
@@ -310,14 +312,14 @@ def _chosen(moe: MoE, config: CoupleConfig) -> tuple[MoELayer, ...]:
     missing = next((number for number in wanted if number not in there), None)
     if missing is not None or not wanted:
         raise ModelError(
-            "layers", expected=f"MoE layers, of {list(there)}", came="none" if missing is None else missing
+            "layers", expected=f"MoE layers, of {list(there)}", received="none" if missing is None else missing
         )
     for number in wanted:
         layer = there[number]
         rows_NH, gate_NHI = router_rows(layer), gate_matrices(layer)
         if rows_NH.shape != gate_NHI.shape[:2]:
             expected = f"gate matrices for router rows of {rows_NH.shape[1]} numbers"
-            raise ModelError(f"layer {number}", expected=expected, came=f"ones of {gate_NHI.shape[1]} rows")
+            raise ModelError(f"layer {number}", expected=expected, received=f"ones of {gate_NHI.shape[1]} rows")
         check_place(layer, config.place)
         config.alpha_at(number, 0)
     return tuple(there[number] for number in wanted)

@@ -41,14 +41,14 @@ def norm_trajectory(run: str | Path) -> dict[int, dict[str, tuple[tuple[int, flo
         metrics = pl.read_parquet(path)
         rows = metrics.filter(pl.col("metric").str.contains(_KEY.pattern)).sort("step")
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(path, expected="the metrics of a training run", came=error) from error
+        raise RunError(path, expected="the metrics of a training run", received=error) from error
     found: dict[int, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: {"router": [], "gate": []})
     for step, metric, value in rows.select("step", "metric", "value").iter_rows():
         said = _KEY.fullmatch(metric)
         if said is not None:
             found[int(said[1])][said[2]].append((step - 1, value))  # noted in a step's forward, before its update
     if not found:
-        raise RunError(path, expected="norms of a coupled run", came="none", do="train that run with --erc")
+        raise RunError(path, expected="norms of a coupled run", received="none", do="train that run with --erc")
     return {layer: {part: tuple(points) for part, points in of.items()} for layer, of in found.items()}
 
 
@@ -86,9 +86,9 @@ class NormMatchedDecay(TrainerCallback):  # type: ignore[misc]  # Any: transform
         missing = set(self.trajectory) - {layer.layer for layer in layers}
         if missing:
             expected = f"MoE layers {sorted(self.trajectory)}, as in the other run"
-            raise ModelError("NormMatchedDecay", expected=expected, came=f"a model without {sorted(missing)}")
+            raise ModelError("NormMatchedDecay", expected=expected, received=f"a model without {sorted(missing)}")
         if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
-            raise ModelError("NormMatchedDecay", expected="whole weights", came="sharded ones")
+            raise ModelError("NormMatchedDecay", expected="whole weights", received="sharded ones")
         self._layers = tuple(layer for layer in layers if layer.layer in self.trajectory)
 
     def on_step_end(

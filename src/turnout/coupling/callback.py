@@ -46,10 +46,10 @@ class CouplingCallback(TrainerCallback):  # type: ignore[misc]  # Any: transform
         """Find the model's coupling, and step before the callbacks that report logs."""
         self._coupling = coupling_of(model)
         if self._coupling is None:
-            raise ModelError("CouplingCallback", expected="a coupled model", came="one that is not", do="couple it")
+            raise ModelError("CouplingCallback", expected="a coupled model", received="one that is not", do="couple it")
         if getattr(args, "loss_type", None) == "dft":
-            came = "loss_type='dft', which weighs each label's loss by its probability"
-            raise ModelError("CouplingCallback", expected="a loss that the term can be added to", came=came)
+            received = "loss_type='dft', which weighs each label's loss by its probability"
+            raise ModelError("CouplingCallback", expected="a loss that the term can be added to", received=received)
         self._added, self._seconds = self._coupling.added, 0.0
         self._coupling.stopwatch.take()
         go_first(self)
@@ -67,8 +67,10 @@ class CouplingCallback(TrainerCallback):  # type: ignore[misc]  # Any: transform
             return
         self._seconds += time.perf_counter() - self._began
         if self._coupling.config.weight and self._coupling.added == self._added:
-            came = "a trainer that makes its own, so that nothing was coupled"
-            raise ModelError("CouplingCallback", expected="training on the loss that the model returns", came=came)
+            received = "a trainer that makes its own, so that nothing was coupled"
+            raise ModelError(
+                "CouplingCallback", expected="training on the loss that the model returns", received=received
+            )
         self._added = self._coupling.added
 
     def on_log(

@@ -51,13 +51,13 @@ class CoupleConfig:
         for name, hint in get_type_hints(type(self)).items():
             choices = get_args(hint)
             if choices and all(isinstance(choice, str) for choice in choices) and getattr(self, name) not in choices:
-                raise RecipeError(name, expected=f"one of {', '.join(choices)}", came=repr(getattr(self, name)))
+                raise RecipeError(name, expected=f"one of {', '.join(choices)}", received=repr(getattr(self, name)))
         _check_number("weight", self.weight)
         for alpha in self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]:
             if not callable(alpha):
                 _check_number("alpha", alpha)
         if self.gradient == "gate" and self.term == "orthogonality":
-            raise RecipeError("gradient", expected="both or router: the term has no gates", came="gate")
+            raise RecipeError("gradient", expected="both or router: the term has no gates", received="gate")
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -65,7 +65,7 @@ class CoupleConfig:
         known = [field.name for field in fields(cls)]
         unknown = next((name for name in options if name not in known), None)
         if unknown is not None:
-            raise RecipeError(unknown, expected=f"one of {', '.join(known)}", came="an unknown option")
+            raise RecipeError(unknown, expected=f"one of {', '.join(known)}", received="an unknown option")
         if isinstance(options.get("layers"), Collection):
             options["layers"] = tuple(options["layers"])
         return cls(**options)
@@ -81,7 +81,7 @@ class CoupleConfig:
         for item in filter(None, (part.strip() for part in text.split(","))):
             name, equals, value = (part.strip() for part in item.partition("="))
             if not equals:
-                raise RecipeError(item, expected="name=value, separated by commas", came=repr(item))
+                raise RecipeError(item, expected="name=value, separated by commas", received=repr(item))
             options[name] = _READ[name](name, value) if name in _READ else value
         return cls.of(**options)
 
@@ -91,7 +91,7 @@ class CoupleConfig:
             return self.alpha
         alpha = self.alpha(step) if callable(self.alpha) else self.alpha.get(layer)
         if alpha is None:
-            raise RecipeError("alpha", expected=f"a number for layer {layer}", came="none")
+            raise RecipeError("alpha", expected=f"a number for layer {layer}", received="none")
         _check_number("alpha", alpha)
         return alpha
 
@@ -102,7 +102,7 @@ class CoupleConfig:
             RecipeError: α is a function, which cannot be written down.
         """
         if callable(self.alpha):
-            raise RecipeError("alpha", expected="a number or a mapping, to be recorded", came="a function")
+            raise RecipeError("alpha", expected="a number or a mapping, to be recorded", received="a function")
         alpha = {str(k): v for k, v in self.alpha.items()} if isinstance(self.alpha, Mapping) else self.alpha
         found = asdict(self) | {"alpha": alpha, "layers": self.layers and list(self.layers)}
         if self.place == "gate":
@@ -112,26 +112,26 @@ class CoupleConfig:
 
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
-        raise RecipeError(name, expected="a finite number of at least 0", came=repr(value))
+        raise RecipeError(name, expected="a finite number of at least 0", received=repr(value))
 
 
 def _number(name: str, value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise RecipeError(name, expected="a number", came=repr(value)) from None
+        raise RecipeError(name, expected="a number", received=repr(value)) from None
 
 
 def _whole(name: str, value: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise RecipeError(name, expected="a whole number", came=repr(value)) from None
+        raise RecipeError(name, expected="a whole number", received=repr(value)) from None
 
 
 def _truth(name: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
-        raise RecipeError(name, expected="true or false", came=repr(value))
+        raise RecipeError(name, expected="true or false", received=repr(value))
     return value.lower() == "true"
 
 

@@ -86,7 +86,9 @@ def _check_loading(model: object, tasks: object, loading: Mapping[str, Any]) -> 
     """Refuse what says how to load a model where none is loaded."""
     for name in ("dtype", "device", "device_map", "trust_remote_code"):
         if isinstance(model, str | PathLike) and tasks is None and loading.get(name):
-            raise RecipeError(name, expected="none without tasks: weights are read from the files", came=loading[name])
+            raise RecipeError(
+                name, expected="none without tasks: weights are read from the files", received=loading[name]
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,9 @@ class _Asked:
         task_set = tasks if isinstance(tasks, TaskSet) else load_tasks(tasks, domains=domains, limit=limit)
         moe = as_moe(model, tokenizer, **loading)
         if moe.tokenizer is None:
-            raise ModelError(moe.model_id, expected="a tokenizer beside the model", came="none", do="pass tokenizer=")
+            raise ModelError(
+                moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer="
+            )
         live_layers(moe)
         prompts = [encode(moe.tokenizer, question, max_length=moe.max_length) for question in task_set.questions]
         return cls(moe, task_set, prompts)

@@ -42,14 +42,14 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         if not self.alphas or not all(math.isfinite(alpha) and alpha >= 0 for alpha in self.alphas):
-            raise RecipeError("alphas", expected="finite numbers of at least 0", came=list(self.alphas))
+            raise RecipeError("alphas", expected="finite numbers of at least 0", received=list(self.alphas))
         if len(set(self.alphas)) != len(self.alphas):
-            raise RecipeError("alphas", expected="each number once", came=list(self.alphas))
+            raise RecipeError("alphas", expected="each number once", received=list(self.alphas))
         if self.scope not in ("last", "all"):
-            raise RecipeError("scope", expected="last or all", came=self.scope)
+            raise RecipeError("scope", expected="last or all", received=self.scope)
         for name, least in (("permutations", 199), ("resamples", 200), ("token_budget", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise RecipeError(name, expected=f"{least} or more", came=getattr(self, name))
+                raise RecipeError(name, expected=f"{least} or more", received=getattr(self, name))
 
     def describe(self) -> dict[str, Any]:
         """As a JSON object."""

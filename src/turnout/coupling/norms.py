@@ -115,7 +115,7 @@ def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms
     """
     rows_NH = _wide(weights.router())
     if not bool(rows_NH.isfinite().all()):
-        raise ModelError(f"layer {weights.layer}", expected="a finite router", came="NaN or infinity")
+        raise ModelError(f"layer {weights.layer}", expected="a finite router", received="NaN or infinity")
     columns, lengths = [], []
     gate_HI = None
     for expert, gate in enumerate(weights.gates()):
@@ -124,7 +124,7 @@ def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms
         columns.append(ops.gate_norms(rows_NH.to(gate_HI.device), gate_HI).cpu())
         if not bool(lengths[-1].isfinite()):
             where = f"layer {weights.layer}, expert {expert}"
-            raise ModelError(where, expected="a finite gate matrix", came="NaN or infinity")
+            raise ModelError(where, expected="a finite gate matrix", received="NaN or infinity")
         read(1)
     return LayerNorms(
         layer=weights.layer,

@@ -42,10 +42,10 @@ def check_place(layer: MoELayer, place: Place) -> None:
     """
     where = f"layer {layer.layer}"
     if place != "gate" and not has_gate(layer):
-        raise ModelError(where, expected=f"experts with a gate, to read M at {place!r}", came="experts without one")
+        raise ModelError(where, expected=f"experts with a gate, to read M at {place!r}", received="experts without one")
     if place == "activated" and not hasattr(layer.experts, "act_fn"):
-        came = f"{type(layer.experts).__name__}, which has none by itself"
-        raise ModelError(where, expected="experts with an activation function", came=came)
+        received = f"{type(layer.experts).__name__}, which has none by itself"
+        raise ModelError(where, expected="experts with an activation function", received=received)
 
 
 def _reached(layer: MoELayer, proxies_NH: Tensor, place: Place, normalised: bool, frozen: bool) -> list[Tensor]:

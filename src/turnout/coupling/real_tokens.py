@@ -63,7 +63,7 @@ def _count(reached: ExpertInputs, n_samples: int) -> Counts:
     sample_T, n = reached.sample_T.cpu(), norms_TN.shape[1]
     name = str(reached.layer.layer)
     if not bool(norms_TN.isfinite().all() and logits_TN.isfinite().all()):
-        raise ModelError(f"layer {name}", expected="finite logits and norms", came="NaN or infinity")
+        raise ModelError(f"layer {name}", expected="finite logits and norms", received="NaN or infinity")
     counts: Counts = {
         f"{name}/tokens": _by_sample(torch.ones(len(norms_TN)), sample_T, n_samples),
         f"{name}/chosen": _by_expert(chosen_TK.reshape(-1), n),

@@ -59,7 +59,9 @@ class CouplingResult:
             RunError: the result has no folder, or there is no such table.
         """
         if self.path is None:
-            raise RunError(name, expected="a run's folder", came="a bare coupling.json", do="load the folder itself")
+            raise RunError(
+                name, expected="a run's folder", received="a bare coupling.json", do="load the folder itself"
+            )
         return RunFolder.read(self.path).read_table(name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class CouplingResult:
         """
         content = RunFolder.read(path).read_json(COUPLING_FILE)
         if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"a measured coupling of schema {SCHEMA}", came=content.get("schema"))
+            raise RunError(path, expected=f"a measured coupling of schema {SCHEMA}", received=content.get("schema"))
         return cls(content, Path(path))
 
     def __repr__(self) -> str:

@@ -183,7 +183,7 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
         done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", b"") or str(error).encode()).decode("utf-8", "replace")
-        raise RecipeError(" ".join(command[:3]), expected="the command to succeed", came=said) from error
+        raise RecipeError(" ".join(command[:3]), expected="the command to succeed", received=said) from error
     return done.stdout.decode("utf-8", errors="replace")
 
 

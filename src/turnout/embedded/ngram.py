@@ -48,8 +48,8 @@ class KneserNey:
         discounts: tuple[float, float, float] | None = None,
     ) -> None:
         if len(tokens) < order or int(tokens.max()) >= vocabulary or vocabulary**order >= 2**63:
-            came = f"{len(tokens)} tokens up to {tokens.max(initial=-1)}, order {order}"
-            raise ValueError(f"expected at least `order` tokens below {vocabulary} and keys below 2^63, got {came}")
+            received = f"{len(tokens)} tokens up to {tokens.max(initial=-1)}, order {order}"
+            raise ValueError(f"expected at least `order` tokens below {vocabulary} and keys below 2^63, got {received}")
         self.vocabulary, self.order = vocabulary, order
         keys, counts = np.unique(_keys(tokens, vocabulary, order), return_counts=True)
         self._orders = [_count(keys, counts, vocabulary, order, discounts)]

@@ -31,10 +31,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, context
     )
     bpe.train_from_iterator(texts, trainer)
     if bpe.get_vocab_size() != vocabulary:
-        raise RecipeError("tokenizer", expected=f"{vocabulary} tokens", came=bpe.get_vocab_size(), do="give more text")
+        raise RecipeError(
+            "tokenizer", expected=f"{vocabulary} tokens", received=bpe.get_vocab_size(), do="give more text"
+        )
     lacking = [letter for letter in "ABCD" if bpe.token_to_id(f"Ġ{letter}") is None]
     if lacking:
-        raise RecipeError("tokenizer", expected="each letter after a space to be one token", came=f"none for {lacking}")
+        raise RecipeError(
+            "tokenizer", expected="each letter after a space to be one token", received=f"none for {lacking}"
+        )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END, pad_token=PAD, model_max_length=context, padding_side="right"
     )

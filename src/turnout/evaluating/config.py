@@ -27,7 +27,7 @@ class EvaluateConfig:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
             if (value is None and name == "batch_size") or (value is not None and (not whole or value < least)):
-                raise RecipeError(name, expected=f"a whole number, {least} or more", came=repr(value))
+                raise RecipeError(name, expected=f"a whole number, {least} or more", received=repr(value))
 
     def describe(self) -> dict[str, object]:
         """As a JSON object."""

@@ -50,9 +50,9 @@ def find(names: Sequence[str], include_path: Path | None) -> Found:
         TaskError: no such task (near ones are named), or its data cannot be had.
     """
     if not names:
-        raise TaskError("tasks", expected="at least one task of lm-evaluation-harness", came="none")
+        raise TaskError("tasks", expected="at least one task of lm-evaluation-harness", received="none")
     if include_path is not None and not include_path.is_dir():
-        raise TaskError(include_path, expected="a folder of task YAML files", came="no such folder")
+        raise TaskError(include_path, expected="a folder of task YAML files", received="no such folder")
     manager = _manager(names, include_path)
     _check_hub(manager, names)
     loaded = {name: _load(manager, name) for name in names}
@@ -99,7 +99,7 @@ def _packaged() -> Iterator[str]:
 def _unknown(name: str, known: Any) -> TaskError:
     near = difflib.get_close_matches(name, sorted(known), n=4)
     do = f"near it: {', '.join(near)}" if near else "`lm-eval ls tasks` lists them; --include-path adds your own"
-    return TaskError("--tasks", expected="a task, group or tag of lm-evaluation-harness", came=repr(name), do=do)
+    return TaskError("--tasks", expected="a task, group or tag of lm-evaluation-harness", received=repr(name), do=do)
 
 
 def _leaves(index: Mapping[str, Any], name: str) -> list[Any] | None:
@@ -138,9 +138,9 @@ def _check_hub(manager: Any, names: Sequence[str]) -> None:
 
 
 def _no_data(name: str, error: BaseException) -> TaskError:
-    came = f"{type(error).__name__}: {error}"
+    received = f"{type(error).__name__}: {error}"
     do = "without a network use tasks with local data, or HF_HUB_OFFLINE=1 for data fetched before"
-    return TaskError(name, expected="the data of a task, on the hub or in its files", came=came, do=do)
+    return TaskError(name, expected="the data of a task, on the hub or in its files", received=received, do=do)
 
 
 def _load(manager: Any, name: str) -> Any:
@@ -149,11 +149,11 @@ def _load(manager: Any, name: str) -> Any:
     except Exception as error:  # the harness, datasets and the hub's client raise all kinds for a task without data
         if isinstance(error, OSError):
             raise _no_data(f"task {name}", error) from error
-        came = f"{type(error).__name__}: {error}"
+        received = f"{type(error).__name__}: {error}"
         expected = "a task that lm-evaluation-harness can load"
-        raise TaskError(f"task {name}", expected=expected, came=came) from error
+        raise TaskError(f"task {name}", expected=expected, received=received) from error
     if not loaded["tasks"]:
-        raise TaskError(f"task {name}", expected="at least one task in the group", came="none")
+        raise TaskError(f"task {name}", expected="at least one task in the group", received="none")
     return loaded
 
 

@@ -35,9 +35,9 @@ def language_model(moe: MoE, config: EvaluateConfig) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     if moe.tokenizer is None:
-        raise ModelError(moe.model_id, expected="a tokenizer beside the model", came="none", do="pass tokenizer=")
+        raise ModelError(moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer=")
     if moe.model.get_output_embeddings() is None:
-        raise ModelError(moe.model_id, expected="a language-model head", came=type(moe.model).__name__)
+        raise ModelError(moe.model_id, expected="a language-model head", received=type(moe.model).__name__)
     with evaluating(moe.model), _level("lm_eval.models.huggingface", logging.ERROR):  # it calls eval(), and warns
         return HFLM(pretrained=moe.model, tokenizer=moe.tokenizer, batch_size=config.batch_size)
 
@@ -68,8 +68,10 @@ def run_harness(moe: MoE, lm: Any, found: Found, config: EvaluateConfig) -> dict
             )
         except (ValueError, AssertionError, KeyError, TypeError, NotImplementedError, ImportError, OSError) as error:
             names = ", ".join(found.domains)
-            came = f"{type(error).__name__}: {error}"
-            raise TaskError(f"tasks {names}", expected="tasks that lm-evaluation-harness can run", came=came) from error
+            received = f"{type(error).__name__}: {error}"
+            raise TaskError(
+                f"tasks {names}", expected="tasks that lm-evaluation-harness can run", received=received
+            ) from error
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def _level(name: str, level: int) -> Iterator[None]:
 def _describe(name: str, task: Any, config: EvaluateConfig) -> dict[str, object]:
     documents = list(islice(task.eval_docs, config.limit))
     if not documents:
-        raise TaskError(f"task {name}", expected="at least one document", came="none")
+        raise TaskError(f"task {name}", expected="at least one document", received="none")
     shots = task.get_config("num_fewshot") if config.num_fewshot is None else config.num_fewshot
     return {
         "version": task.VERSION,

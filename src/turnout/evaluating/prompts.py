@@ -60,7 +60,9 @@ def _texts(lm: Any, requests: Sequence[tuple[Any, ...]], where: str) -> list[tup
                 if context not in contexts:
                     contexts[context] = _context(lm, *_encode(context, continuation, lm))
             case _:
-                raise TaskError(where, expected="requests of text", came=", ".join(type(r).__name__ for r in request))
+                raise TaskError(
+                    where, expected="requests of text", received=", ".join(type(r).__name__ for r in request)
+                )
     return list(contexts.items()) or [(text, ids) for (text, _), ids in scored.items()]
 
 

@@ -52,7 +52,7 @@ class Evaluation:
         """
         folder = RunFolder.read(path)
         if not (folder.path / EVAL_FILE).exists():
-            raise RunError(path, expected=f"a run with {EVAL_FILE}", came="one without", do="see turnout eval")
+            raise RunError(path, expected=f"a run with {EVAL_FILE}", received="one without", do="see turnout eval")
         return cls(folder.read_json(EVAL_FILE), None, folder.path)
 
 

@@ -116,7 +116,7 @@ def _names(tasks: object) -> list[str]:
     """The tasks asked for, each once."""
     parts = [tasks] if isinstance(tasks, str) else tasks
     if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
-        raise TaskError("tasks", expected="names of tasks, separated by commas or in a list", came=repr(tasks))
+        raise TaskError("tasks", expected="names of tasks, separated by commas or in a list", received=repr(tasks))
     return list(dict.fromkeys(name.strip() for part in parts for name in part.split(",") if name.strip()))
 
 
@@ -141,7 +141,7 @@ def _ask(moe: MoE, found: Found, config: EvaluateConfig, name: str, run: RunFold
 def _write_prompts(run: RunFolder, asked: Sequence[Prompt]) -> None:
     for prompt in asked:
         if not prompt.tokens:
-            raise TaskError(prompt.id, expected="a prompt of at least one token", came="an empty one")
+            raise TaskError(prompt.id, expected="a prompt of at least one token", received="an empty one")
     rows = [(p.id, p.task, p.document, p.text, p.tokens) for p in asked]
     run.write_table(_PROMPTS, pl.DataFrame(rows, schema=_PROMPT_COLUMNS, orient="row").to_arrow())
 

@@ -41,15 +41,17 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
         RunError: no complete run, no such table, a damaged one, a file that is there already, or a write error.
     """
     if form not in FORMATS:
-        raise RunError("format", expected=" or ".join(FORMATS), came=form)
+        raise RunError("format", expected=" or ".join(FORMATS), received=form)
     folder, out = RunFolder.read(run), Path(out)
     if out.exists() and not out.is_dir():
-        raise RunError(out, expected="a folder", came="a file", do="choose another path with --out")
+        raise RunError(out, expected="a folder", received="a file", do="choose another path with --out")
     chosen = _chosen(folder, names)
     files = [out / f"{name}.{form}" for name in chosen]
     for file in (*files, out / DICTIONARY):
         if file.exists():
-            raise RunError(file, expected="a new file", came="one that is there", do="choose another folder with --out")
+            raise RunError(
+                file, expected="a new file", received="one that is there", do="choose another folder with --out"
+            )
     atomic.make_folder(out)
     described: dict[str, object] = {}
     for name, file in zip(chosen, files, strict=True):
@@ -64,10 +66,10 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
 def _chosen(folder: RunFolder, names: Sequence[str]) -> list[str]:
     there = sorted(Path(file).stem for file in folder.files if file.startswith("tables/"))
     if not there:
-        raise RunError(folder.path, expected="a run with tables", came="none", do="audit it first")
+        raise RunError(folder.path, expected="a run with tables", received="none", do="audit it first")
     for name in names:
         if name not in there:
-            raise RunError(folder.path, expected=f"a table of {', '.join(there)}", came=name)
+            raise RunError(folder.path, expected=f"a table of {', '.join(there)}", received=name)
     return list(dict.fromkeys(names)) or there
 
 

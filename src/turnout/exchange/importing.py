@@ -182,7 +182,7 @@ def _tasks(file: Path, found: Sequence[Sample], placing: Placing) -> TaskSet:
     seen = set[str]()
     for sample in found:
         if sample.id in seen:
-            raise RunError(file, expected="an id of its own for each sample", came=f"{sample.id!r} twice")
+            raise RunError(file, expected="an id of its own for each sample", received=f"{sample.id!r} twice")
         seen.add(sample.id)
     questions = (Question(s.id, s.subject, s.domain, "", (), s.answer) for s in found)
     return TaskSet.of(file.name, questions, domain_map=placing.name, order=placing.domains)

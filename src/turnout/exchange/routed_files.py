@@ -64,16 +64,16 @@ def read_routed(path: Path, shape: Shape | None = None) -> Iterator[Routed]:
         ".jsonl": _rows,
     }
     if path.suffix.lower() not in readers:
-        raise RunError(path, expected=f"a file of routed experts: {_FORMS}", came=path.suffix or "no suffix")
+        raise RunError(path, expected=f"a file of routed experts: {_FORMS}", received=path.suffix or "no suffix")
     if not path.is_file():
-        raise RunError(path, expected="a file of routed experts", came="no such file")
+        raise RunError(path, expected="a file of routed experts", received="no such file")
     return readers[path.suffix.lower()](path, shape)
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row of a JSONL or Parquet file with where it stands; RunError names the row that cannot be read."""
     if not path.is_file():
-        raise RunError(path, expected="a JSONL or Parquet file", came="no such file")
+        raise RunError(path, expected="a JSONL or Parquet file", received="no such file")
     return _parquet_records(path) if path.suffix.lower() == ".parquet" else _jsonl_records(path)
 
 
@@ -86,9 +86,9 @@ def _jsonl_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise RunError(where, expected="one JSON object", came=error) from error
+                raise RunError(where, expected="one JSON object", received=error) from error
             if not isinstance(value, dict):
-                raise RunError(where, expected="one JSON object", came=type(value).__name__)
+                raise RunError(where, expected="one JSON object", received=type(value).__name__)
             yield where, value
 
 
@@ -101,7 +101,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     number += 1
                     yield f"row {number} of {path}", row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RunError(path, expected="a Parquet file", came=error) from error
+        raise RunError(path, expected="a Parquet file", received=error) from error
 
 
 def _rows(path: Path, shape: Shape | None) -> Iterator[Routed]:
@@ -110,7 +110,7 @@ def _rows(path: Path, shape: Shape | None) -> Iterator[Routed]:
         fields = {**meta, **row} if isinstance(meta, dict) else row
         value = fields.get(ROUTED)
         if value is None:
-            raise RunError(where, expected=f"the column {ROUTED}", came=", ".join(sorted(row)) or "nothing")
+            raise RunError(where, expected=f"the column {ROUTED}", received=", ".join(sorted(row)) or "nothing")
         yield Routed(where, _shaped(_decoded(value, where), where, shape), fields)
 
 
@@ -119,17 +119,17 @@ def _decoded(value: object, where: str) -> NDArray[Any]:
         try:
             value = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise RunError(where, expected="routed experts in base64", came=error) from error
+            raise RunError(where, expected="routed experts in base64", received=error) from error
     if isinstance(value, bytes):
         if value.startswith(b"\x93NUMPY"):
             return _load(io.BytesIO(value), where)
         if len(value) % 4:
-            raise RunError(where, expected="int32 numbers in base64", came=f"{len(value)} bytes")
+            raise RunError(where, expected="int32 numbers in base64", received=f"{len(value)} bytes")
         return np.frombuffer(value, "<i4")
     try:
         return np.array(value)
     except ValueError as error:
-        raise RunError(where, expected="experts for each token and layer, as many in each", came=error) from error
+        raise RunError(where, expected="experts for each token and layer, as many in each", received=error) from error
 
 
 def _shaped(array: NDArray[Any], where: str, shape: Shape | None) -> NDArray[Any]:
@@ -137,15 +137,17 @@ def _shaped(array: NDArray[Any], where: str, shape: Shape | None) -> NDArray[Any
     if array.ndim != 1:
         if shape is not None and array.shape[-2:] != shape:
             expected = f"[tokens, {shape[0]} layers, {shape[1]} experts], as the shape given"
-            raise RunError(where, expected=expected, came=list(array.shape))
+            raise RunError(where, expected=expected, received=list(array.shape))
         return array
     if shape is None:
         do = "say how many with --shape LAYERSxK"
-        raise RunError(where, expected="layers and chosen experts", came=f"{len(array)} numbers without a shape", do=do)
+        raise RunError(
+            where, expected="layers and chosen experts", received=f"{len(array)} numbers without a shape", do=do
+        )
     n_layers, k = shape
     if len(array) == 0 or len(array) % (n_layers * k):
         expected = f"a multiple of {n_layers} layers × {k} experts"
-        raise RunError(where, expected=expected, came=f"{len(array)} numbers")
+        raise RunError(where, expected=expected, received=f"{len(array)} numbers")
     return array.reshape(-1, n_layers, k)
 
 
@@ -173,7 +175,7 @@ def _npz(path: Path, shape: Shape | None) -> Iterator[Routed]:
             experts = _shaped(archive[ROUTED], where, shape)
             yield from _concatenated(experts, archive, path) if "offsets" in archive.files else _stacked(experts, where)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise RunError(path, expected="a .npz file of arrays of numbers", came=error) from error
+        raise RunError(path, expected="a .npz file of arrays of numbers", received=error) from error
 
 
 def _concatenated(experts: NDArray[Any], archive: Any, path: Path) -> Iterator[Routed]:
@@ -181,15 +183,15 @@ def _concatenated(experts: NDArray[Any], archive: Any, path: Path) -> Iterator[R
     sound = offsets.ndim == 1 and offsets.dtype.kind in "iu" and len(offsets) > 1 and experts.ndim > 0
     if not sound or offsets[0] != 0 or offsets[-1] != len(experts) or (np.diff(offsets.astype(np.int64)) < 1).any():
         expected = f"offsets that rise from 0 to the {len(experts) if experts.ndim else 0} tokens"
-        raise RunError(f"offsets in {path}", expected=expected, came=offsets.tolist())
+        raise RunError(f"offsets in {path}", expected=expected, received=offsets.tolist())
     n_samples = len(offsets) - 1
     columns = {name: archive[name] for name in _PER_SAMPLE if name in archive.files}
     for name, values in columns.items():
         if values.shape != (n_samples,):
-            raise RunError(f"{name} in {path}", expected=f"one for each of {n_samples} samples", came=values.shape)
+            raise RunError(f"{name} in {path}", expected=f"one for each of {n_samples} samples", received=values.shape)
     tokens = archive["tokens"] if "tokens" in archive.files else None
     if tokens is not None and tokens.shape != (len(experts),):
-        raise RunError(f"tokens in {path}", expected=f"one for each of {len(experts)} rows", came=tokens.shape)
+        raise RunError(f"tokens in {path}", expected=f"one for each of {len(experts)} rows", received=tokens.shape)
     for i in range(n_samples):
         part = slice(int(offsets[i]), int(offsets[i + 1]))
         fields = {name: values[i].item() for name, values in columns.items()}
@@ -204,4 +206,4 @@ def _load(source: Path | io.BytesIO, where: str) -> NDArray[Any]:
             raise ValueError("an archive of several")
         return array
     except (OSError, ValueError, EOFError) as error:
-        raise RunError(where, expected="an array of numbers in .npy form", came=error) from error
+        raise RunError(where, expected="an array of numbers in .npy form", received=error) from error

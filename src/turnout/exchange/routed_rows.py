@@ -23,23 +23,23 @@ def check_experts(experts: NDArray[Any], where: str, layers: Sequence[TraceLayer
     """
     wanted = (len(layers), layers[0].top_k)
     if experts.dtype.kind not in "iu":
-        raise RunError(where, expected="integers", came=experts.dtype)
+        raise RunError(where, expected="integers", received=experts.dtype)
     if experts.ndim != 3 or experts.shape[1:] != wanted or not len(experts):
         expected = f"[tokens, {wanted[0]} layers, {wanted[1]} experts], a token at least"
-        raise RunError(where, expected=expected, came=list(experts.shape))
+        raise RunError(where, expected=expected, received=list(experts.shape))
     n_experts = layers[0].experts
     outside = (experts < 0) | (experts >= n_experts)
     if outside.any():
         t, place, k = np.argwhere(outside)[0]
         at = f"{where}, token {t}, layer {layers[place].layer}"
-        raise RunError(at, expected=f"experts from 0 to {n_experts - 1}", came=experts[t, place, k])
+        raise RunError(at, expected=f"experts from 0 to {n_experts - 1}", received=experts[t, place, k])
     ordered = np.sort(experts, axis=2)
     twice = ordered[:, :, 1:] == ordered[:, :, :-1]
     if twice.any():
         t, place, _ = np.argwhere(twice)[0]
         at = f"{where}, token {t}, layer {layers[place].layer}"
         do = "a dense layer's rows mean nothing: name the MoE layers with --layers"
-        raise RunError(at, expected="each expert once", came=experts[t, place].tolist(), do=do)
+        raise RunError(at, expected="each expert once", received=experts[t, place].tolist(), do=do)
 
 
 def routed_rows(samples: Sequence[Sample], experts: Sequence[NDArray[Any]], layers: Sequence[TraceLayer]) -> pa.Table:

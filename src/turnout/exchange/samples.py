@@ -42,14 +42,14 @@ class ImportConfig:
 
     def __post_init__(self) -> None:
         if self.experts < 1:
-            raise RecipeError("experts", expected="1 or more", came=self.experts)
+            raise RecipeError("experts", expected="1 or more", received=self.experts)
         layers = self.layers
         if layers is not None and (not layers or min(layers) < 0 or list(layers) != sorted(set(layers))):
-            raise RecipeError("layers", expected="decoder layers from 0, ascending, each once", came=list(layers))
+            raise RecipeError("layers", expected="decoder layers from 0, ascending, each once", received=list(layers))
         if self.shape is not None and min(self.shape) < 1:
-            raise RecipeError("shape", expected="LAYERSxK, 1 or more each", came=self.shape)
+            raise RecipeError("shape", expected="LAYERSxK, 1 or more each", received=self.shape)
         if self.shared < 0:
-            raise RecipeError("shared", expected="0 or more", came=self.shared)
+            raise RecipeError("shared", expected="0 or more", received=self.shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +74,16 @@ def read_form(file: Path, config: ImportConfig) -> Form:
     """The form of the file's first sample, which all must have."""
     first = next(iter(read_routed(file, config.shape)), None)
     if first is None:
-        raise RunError(file, expected="at least one sample", came="none")
+        raise RunError(file, expected="at least one sample", received="none")
     if first.experts.ndim != 3 or 0 in first.experts.shape:
-        raise RunError(first.where, expected="experts as [tokens, layers, K]", came=list(first.experts.shape))
+        raise RunError(first.where, expected="experts as [tokens, layers, K]", received=list(first.experts.shape))
     width, k = first.experts.shape[1:]
     if k > config.experts:
-        raise RecipeError("experts", expected=f"at least {k}, which a token chooses", came=config.experts)
+        raise RecipeError("experts", expected=f"at least {k}, which a token chooses", received=config.experts)
     numbers = tuple(range(width)) if config.layers is None else config.layers
     if len(numbers) > width or (len(numbers) < width and numbers[-1] >= width):
         expected = f"a number for each of {width} layers, or fewer of 0 to {width - 1}"
-        raise RecipeError("layers", expected=expected, came=list(numbers))
+        raise RecipeError("layers", expected=expected, received=list(numbers))
     layers = tuple(TraceLayer(number, config.experts, k, config.shared, scored=False) for number in numbers)
     return Form(layers, list(range(width)) if len(numbers) == width else list(numbers), width)
 
@@ -98,7 +98,7 @@ def join(file: Path, beside: Path | None, config: ImportConfig) -> Iterator[tupl
     by_id: dict[str, Mapping[str, Any]] = {}
     for where, record in records:
         if record.get("id") is not None and by_id.setdefault(str(record["id"]), record) is not record:
-            raise RunError(where, expected="an id of its own", came=repr(record["id"]))
+            raise RunError(where, expected="an id of its own", received=repr(record["id"]))
     n_samples = 0
     for one in routed:
         name = one.fields.get("id")
@@ -107,11 +107,11 @@ def join(file: Path, beside: Path | None, config: ImportConfig) -> Iterator[tupl
         else:
             own = by_id.get(str(name))
         if own is None:
-            raise RunError(one.where, expected=f"a row of its own in {beside}", came="none")
+            raise RunError(one.where, expected=f"a row of its own in {beside}", received="none")
         yield one, {**one.fields, **own}
         n_samples += 1
     if n_samples < len(records):
-        raise RunError(beside, expected=f"{n_samples} rows, as many as samples", came=len(records))
+        raise RunError(beside, expected=f"{n_samples} rows, as many as samples", received=len(records))
 
 
 class Placing:
@@ -136,7 +136,7 @@ class Placing:
         """A sample's subject and domain."""
         if self._asked or (domain is None and subject is not None):
             if subject is None:
-                raise RunError(where, expected="a subject, to place it by the domain map", came="none")
+                raise RunError(where, expected="a subject, to place it by the domain map", received="none")
             self._used.add(self._map.name)
             return subject, self._map.place(subject, where)
         self._used.add("file")
@@ -149,11 +149,11 @@ def check_sample(
     """One sample, its layers picked, cut to its prompt where that is asked for."""
     experts, where = one.experts, one.where
     if experts.ndim != 3 or experts.shape[1] != form.width:
-        raise RunError(where, expected=f"[tokens, {form.width} layers, K], as the first", came=list(experts.shape))
+        raise RunError(where, expected=f"[tokens, {form.width} layers, K], as the first", received=list(experts.shape))
     tokens = _token_ids(said.get("tokens"), where)
     if tokens is not None and len(tokens) not in (len(experts), len(experts) + 1):
         expected = f"{len(experts)} token ids, one for each row, or the answer's last beside them"
-        raise RunError(where, expected=expected, came=len(tokens))
+        raise RunError(where, expected=expected, received=len(tokens))
     left_out = int(tokens is not None and len(tokens) > len(experts))
     if prompt_only:
         experts = experts[: _prompt_length(said.get("prompt_tokens"), len(experts), where)]
@@ -174,7 +174,7 @@ def _token_ids(value: object, where: str) -> NDArray[np.int32] | None:
         return None
     ids = np.array(value)
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or (ids < 0).any() or (ids > np.iinfo(np.int32).max).any():
-        raise RunError(where, expected="tokens to be a list of token ids, 0 or more", came=value)
+        raise RunError(where, expected="tokens to be a list of token ids, 0 or more", received=value)
     return ids.astype(np.int32)
 
 
@@ -182,7 +182,7 @@ def _prompt_length(value: object, n_rows: int, where: str) -> int:
     length = _whole(value, "prompt_tokens", where, n_rows)
     if length is None or not 1 <= length <= n_rows:
         expected = f"prompt_tokens, 1 to {n_rows}, to keep the prompt only"
-        raise RunError(where, expected=expected, came="none" if length is None else length)
+        raise RunError(where, expected=expected, received="none" if length is None else length)
     return length
 
 
@@ -190,12 +190,12 @@ def _whole(value: object, field: str, where: str, most: int) -> int | None:
     if isinstance(value, float) and value.is_integer():  # how a column of integers with gaps is often stored
         value = int(value)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
-        raise RunError(where, expected=f"{field} to be a whole number from 0 to {most}", came=repr(value))
+        raise RunError(where, expected=f"{field} to be a whole number from 0 to {most}", received=repr(value))
     return value
 
 
 def _name(said: Mapping[str, Any], field: str, where: str) -> str | None:
     value = said.get(field)
     if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise RunError(where, expected=f"a {field} with a name", came=repr(value))
+        raise RunError(where, expected=f"a {field} with a name", received=repr(value))
     return value

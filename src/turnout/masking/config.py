@@ -46,14 +46,14 @@ class MaskConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, str) and self.layers not in ("all", "each"):
-            raise RecipeError("layers", expected="all, each or layer numbers (3,5)", came=self.layers)
+            raise RecipeError("layers", expected="all, each or layer numbers (3,5)", received=self.layers)
         if self.which not in ("committee", "core"):
-            raise RecipeError("set", expected="committee or core", came=self.which)
+            raise RecipeError("set", expected="committee or core", received=self.which)
         for name, least in (("controls", 1), ("generate", 0), ("seed", 0)):
             if getattr(self, name) < least:
-                raise RecipeError(name, expected=f"{least} or more", came=getattr(self, name))
+                raise RecipeError(name, expected=f"{least} or more", received=getattr(self, name))
         if self.limit is not None and self.limit < 1:
-            raise RecipeError("limit", expected="1 or more", came=self.limit)
+            raise RecipeError("limit", expected="1 or more", received=self.limit)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Masking:
             RunError: the result was loaded from a bare masking.json, or there is no such table.
         """
         if self.path is None:
-            raise RunError(name, expected="a run's folder", came="a bare masking.json", do="load the folder itself")
+            raise RunError(name, expected="a run's folder", received="a bare masking.json", do="load the folder itself")
         return RunFolder.read(self.path).read_table(name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Masking:
         """
         content = RunFolder.read(path).read_json(MASKING_FILE)
         if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"a masking of schema {SCHEMA}", came=content.get("schema"))
+            raise RunError(path, expected=f"a masking of schema {SCHEMA}", received=content.get("schema"))
         return cls(content, Path(path))
 
     def __repr__(self) -> str:

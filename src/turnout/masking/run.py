@@ -66,7 +66,7 @@ def mask(
     chosen = _targets(source, config, _left(moe))
     if not any(target.layers for target in chosen):
         reason = next(iter(chosen[0].left_out.values()), "no layer")
-        raise ModelError(source.model["id"], expected=f"a {config.which} that can be masked", came=reason)
+        raise ModelError(source.model["id"], expected=f"a {config.which} that can be masked", received=reason)
     evaluator = Evaluator(moe, source.asked, source.config.token_budget, config.renormalise, config.generate)
     inputs = {
         "verb": "mask",
@@ -116,7 +116,7 @@ def _moe(
         if not Path(model).is_dir() and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model)):
             do = "name the audited checkpoint with --model"
             raise ModelError(
-                source.path, expected="a manifest whose model id is a folder or a hub id", came=model, do=do
+                source.path, expected="a manifest whose model id is a folder or a hub id", received=model, do=do
             )
         loading = {"revision": source.model.get("revision"), **loading}
     if isinstance(model, str | Path):
@@ -126,9 +126,11 @@ def _moe(
     digest = moe.digest()
     if digest != source.model["digest"]:
         expected = f"the audited weights, digest {source.model['digest'][:12]}"
-        raise ModelError(moe.model_id, expected=expected, came=f"{digest[:12]}", do="give the audited model and dtype")
+        raise ModelError(
+            moe.model_id, expected=expected, received=f"{digest[:12]}", do="give the audited model and dtype"
+        )
     if moe.tokenizer is None:
-        raise ModelError(moe.model_id, expected="a tokenizer beside the model", came="none", do="pass tokenizer=")
+        raise ModelError(moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer=")
     return moe
 
 
@@ -137,7 +139,7 @@ def _targets(source: AuditSource, config: MaskConfig, left: Left) -> list[Target
     if not isinstance(config.layers, str):
         for number in config.layers:
             if number not in numbers:
-                raise RecipeError("layers", expected=f"MoE layers of {numbers}", came=number)
+                raise RecipeError("layers", expected=f"MoE layers of {numbers}", received=number)
     return targets(source.layers, config.layers, config.which, config.controls, left, config.seed)
 
 
@@ -175,7 +177,7 @@ def _run(
         assert evaluator.moe.tokenizer is not None
         asked = read_prompts(evaluator.asked, evaluator.moe.tokenizer, source.path)
         if not asked:
-            raise RunError(source.path, expected="questions with an answer, or texts", came="none")
+            raise RunError(source.path, expected="questions with an answer, or texts", received="none")
         evaluator = replace(evaluator, asked=asked)
         note(str(_plan(source, chosen)))
         scores = _scores(run, evaluator, chosen, progress, note)

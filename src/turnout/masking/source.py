@@ -42,11 +42,13 @@ class AuditSource:
         audit = run.read_json(AUDIT_FILE)
         if not (run.path / "trace").is_dir():
             do = "mask the run that it was measured from"
-            raise RunError(path, expected="an audit with its own trace", came="one measured again", do=do)
+            raise RunError(path, expected="an audit with its own trace", received="one measured again", do=do)
         trace, tasks, model = run.trace(), audit["tasks"], audit["model"]
         if not isinstance(model, dict) or "digest" not in model or not all(layer.scored for layer in trace.layers):
             do = "audit the model itself"
-            raise RunError(path, expected="a trace of a model with its router scores", came="an imported one", do=do)
+            raise RunError(
+                path, expected="a trace of a model with its router scores", received="an imported one", do=do
+            )
         settings, found = audit["config"], audit["layers"]
         assert isinstance(settings, dict)
         assert isinstance(found, list)
@@ -112,7 +114,7 @@ def read_prompts(asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase, whe
             width = listed_choices(tokenizer.decode(a.tokens))
             if width < 2 or a.answer is None or a.answer >= width:
                 do = "audit again with answers read (--answers)"
-                raise RunError(where, expected=f"choices in the prompt of sample {a.index}", came=width, do=do)
+                raise RunError(where, expected=f"choices in the prompt of sample {a.index}", received=width, do=do)
         elif a.width == 0:
             n_bytes = len(tokenizer.decode(a.tokens[1:], skip_special_tokens=True).encode())
             if n_bytes == 0:

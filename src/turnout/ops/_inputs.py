@@ -8,9 +8,9 @@ from torch import Tensor
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def refuse(name: str, expected: str, came: object) -> NoReturn:
+def refuse(name: str, expected: str, received: object) -> NoReturn:
     """Raise the ValueError of an argument that does not fit."""
-    raise ValueError(f"{name}: expected {expected}, got {came}")
+    raise ValueError(f"{name}: expected {expected}, got {received}")
 
 
 def wide(x: Tensor) -> Tensor:
@@ -63,8 +63,8 @@ def check_domains(domain_S: Tensor, n_samples: int, n_domains: int) -> None:
     """`check_labels`, and labels 0…D−1, each with a sample."""
     check_labels(domain_S, n_samples)
     if n_domains < 1 or int(domain_S.min()) < 0 or int(domain_S.max()) >= n_domains:
-        came = f"{int(domain_S.min())} to {int(domain_S.max())}"
-        refuse("domain_S", f"labels from 0 to {n_domains - 1}, n_domains being {n_domains}", came)
+        received = f"{int(domain_S.min())} to {int(domain_S.max())}"
+        refuse("domain_S", f"labels from 0 to {n_domains - 1}, n_domains being {n_domains}", received)
     counts_D = torch.bincount(domain_S.long(), minlength=n_domains)
     if not bool(counts_D.all()):
         refuse("domain_S", "a sample in each domain", f"none in domain {int((counts_D == 0).nonzero()[0])}")

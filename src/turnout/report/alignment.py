@@ -33,7 +33,7 @@ def render_alignment(run_path: str | Path) -> str:
     folder = RunFolder.read(run_path)
     alignment = folder.read_json(ALIGN_FILE)
     if alignment.get("schema") != 1:
-        raise RunError(folder.path, expected="an alignment of schema 1", came=alignment.get("schema"))
+        raise RunError(folder.path, expected="an alignment of schema 1", received=alignment.get("schema"))
     curves = folder.read_table("curves") if (folder.path / "tables" / "curves.parquet").exists() else None
     return assembled("alignment.html", SCRIPTS, page_data(alignment, folder.manifest, curves))
 

@@ -39,7 +39,7 @@ def render_coupling(run_path: str | Path) -> str:
     folder = RunFolder.read(run_path)
     coupling = folder.read_json(COUPLING_FILE)
     if coupling.get("schema") != 1:
-        raise RunError(folder.path, expected="a measured coupling of schema 1", came=coupling.get("schema"))
+        raise RunError(folder.path, expected="a measured coupling of schema 1", received=coupling.get("schema"))
     matrix, experts = folder.read_table("coupling_matrix"), folder.read_table("experts")
     return assembled("coupling.html", SCRIPTS, page_data(coupling, folder.manifest, matrix, experts))
 

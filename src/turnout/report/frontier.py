@@ -39,7 +39,7 @@ def render_frontier(run_path: str | Path) -> str:
     folder = RunFolder.read(run_path)
     found = folder.read_json(FRONTIER_FILE)
     if found.get("schema") != 1:
-        raise RunError(folder.path, expected="a frontier of schema 1", came=found.get("schema"))
+        raise RunError(folder.path, expected="a frontier of schema 1", received=found.get("schema"))
     return assembled("frontier.html", SCRIPTS, page_data(found, folder.path.resolve().name))
 
 

@@ -49,7 +49,7 @@ def render_plan(run_path: str | Path) -> str:
     folder = RunFolder.read(run_path)
     plan = folder.read_json(PLAN_FILE)
     if plan.get("schema") != 1:
-        raise RunError(folder.path, expected="a plan of schema 1", came=plan.get("schema"))
+        raise RunError(folder.path, expected="a plan of schema 1", received=plan.get("schema"))
     return assembled("plan.html", SCRIPTS, page_data(plan))
 
 

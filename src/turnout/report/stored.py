@@ -143,7 +143,7 @@ def _index(column: pl.Series, order: list[Any]) -> NDArray[np.int64]:
     place = {value: position for position, value in enumerate(order)}
     if strangers := [name for name in names if name not in place]:
         raise RunError(
-            f"column {column.name}", expected="what audit.json names", came=strangers[0], do="see `turnout verify`"
+            f"column {column.name}", expected="what audit.json names", received=strangers[0], do="see `turnout verify`"
         )
     places = column.replace_strict(names, [place[name] for name in names], return_dtype=pl.Int64)
     return places.to_numpy().astype(np.int64)  # an empty column comes back without a type
@@ -162,10 +162,10 @@ def read_run(path: str | Path, masking: Sequence[str | Path] | None = None) -> S
     """
     folder = RunFolder.read(path)
     if folder.files and "audit.json" not in folder.files:
-        raise RunError(folder.path, expected="an audit", came=f"a run of turnout {folder.inputs.get('verb')}")
+        raise RunError(folder.path, expected="an audit", received=f"a run of turnout {folder.inputs.get('verb')}")
     audit = folder.read_json("audit.json")
     if audit.get("schema") != SCHEMA:
-        raise RunError(folder.path / "audit.json", expected=f"schema {SCHEMA}", came=audit.get("schema"))
+        raise RunError(folder.path / "audit.json", expected=f"schema {SCHEMA}", received=audit.get("schema"))
     tables = {name: _read_table(folder, name, columns) for name, columns in _COLUMNS.items()}
     there = {name for name in _OPTIONAL if (folder.path / "tables" / f"{name}.parquet").is_file()}
     tables |= {name: _read_table(folder, name, columns) for name, columns in _OPTIONAL.items() if name in there}
@@ -190,7 +190,7 @@ def _maskings(folder: RunFolder, named: Sequence[str | Path] | None) -> tuple[di
     for path in masking_runs(folder.path) if named is None else named:
         found.append(RunFolder.read(path).read_json(_MASKING))
         if found[-1].get("audit") != folder.identity:
-            raise RunError(path, expected=f"masking of {folder.path}", came="that of another audit")
+            raise RunError(path, expected=f"masking of {folder.path}", received="that of another audit")
     return tuple(found)
 
 
@@ -198,5 +198,5 @@ def _read_table(folder: RunFolder, name: str, columns: set[str]) -> pl.DataFrame
     table = folder.read_table(name)
     if missing := sorted(columns - set(table.columns)):
         where = folder.path / "tables" / f"{name}.parquet"
-        raise RunError(where, expected=f"columns {', '.join(missing)}", came=", ".join(table.columns))
+        raise RunError(where, expected=f"columns {', '.join(missing)}", received=", ".join(table.columns))
     return table

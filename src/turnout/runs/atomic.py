@@ -70,7 +70,7 @@ def sync_folder(folder: Path) -> None:
 def write_error(path: Path, error: OSError) -> RunError:
     """`error`, met while writing `path`, as one line that says what to do."""
     do = _ADVICE.get(error.errno or 0, "run the same command again: it resumes")
-    return RunError(path, expected="to write this file", came=error.strerror or error, do=do)
+    return RunError(path, expected="to write this file", received=error.strerror or error, do=do)
 
 
 def make_folder(folder: Path) -> None:

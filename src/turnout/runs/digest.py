@@ -13,7 +13,7 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise RunError(path, expected="a file that can be read", came=error.strerror or error) from error
+        raise RunError(path, expected="a file that can be read", received=error.strerror or error) from error
 
 
 def canonical(value: object) -> str:

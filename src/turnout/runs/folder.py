@@ -81,10 +81,10 @@ class RunFolder:
         """
         path = Path(path)
         if not (path / INPUTS).exists() and not (path / MANIFEST).exists():
-            raise RunError(path, expected="a run's folder", came="no run" if path.is_dir() else "no such folder")
+            raise RunError(path, expected="a run's folder", received="no run" if path.is_dir() else "no such folder")
         if not (path / MANIFEST).exists():
             do = "run the command that started it again: it resumes"
-            raise RunError(path, expected="a complete run", came="an unfinished one", do=do)
+            raise RunError(path, expected="a complete run", received="an unfinished one", do=do)
         return cls(path)
 
     @property
@@ -96,7 +96,7 @@ class RunFolder:
     def manifest(self) -> dict[str, object]:
         """What manifest.json holds; RunError while the run is unfinished."""
         if self._manifest is None:
-            raise RunError(self.path / MANIFEST, expected="a complete run", came="an unfinished one")
+            raise RunError(self.path / MANIFEST, expected="a complete run", received="an unfinished one")
         return self._manifest
 
     @property
@@ -144,7 +144,7 @@ class RunFolder:
         try:
             return pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(path, expected="a table of this run", came=error, do=FINISH_ANEW) from error
+            raise RunError(path, expected="a table of this run", received=error, do=FINISH_ANEW) from error
 
     def trace_writer(
         self, layers: Sequence[TraceLayer], n_shards: int, warn: Callable[[str], None] | None = None
@@ -195,7 +195,7 @@ class RunFolder:
 
     def _refuse_complete(self, name: str) -> None:
         if self.complete:
-            raise RunError(self.path / name, expected="an unfinished run", came="a complete one", do=OTHER_FOLDER)
+            raise RunError(self.path / name, expected="an unfinished run", received="a complete one", do=OTHER_FOLDER)
 
     def _check(self, path: Path) -> None:
         check_file(self.path, str(path.relative_to(self.path)), self.files)
@@ -219,16 +219,16 @@ def _start(path: Path, asked: dict[str, object]) -> None:
 def _refuse_foreign(path: Path) -> None:
     """Raise unless `path` is absent, a run, or empty but for what a run killed at its first step leaves."""
     if path.exists() and not path.is_dir():
-        raise RunError(path, expected="a folder", came="a file", do="choose another path with --out")
+        raise RunError(path, expected="a folder", received="a file", do="choose another path with --out")
     if not path.exists() or (path / INPUTS).exists():
         return
     try:
         others = [file.name for file in path.iterdir() if file.name != lock.LOCK and not atomic.is_temporary(file)]
     except OSError as error:
-        raise RunError(path, expected="a folder that can be read", came=error.strerror or error) from error
+        raise RunError(path, expected="a folder that can be read", received=error.strerror or error) from error
     if others:
-        came = f"a folder with {min(others)}"
-        raise RunError(path, expected="a new or empty folder, or a run", came=came, do=OTHER_FOLDER)
+        received = f"a folder with {min(others)}"
+        raise RunError(path, expected="a new or empty folder, or a run", received=received, do=OTHER_FOLDER)
 
 
 def _take(path: Path) -> IO[bytes] | None:

@@ -51,7 +51,7 @@ def read_inputs(path: Path) -> tuple[dict[str, object], dict[str, object]]:
     record = read_object(path / INPUTS, "a run's inputs", MAKE_ANEW)
     inputs, stored = record.get("inputs"), record.get("versions")
     if not isinstance(inputs, dict) or not isinstance(stored, dict):
-        raise RunError(path / INPUTS, expected="a run's inputs and versions", came="something else", do=MAKE_ANEW)
+        raise RunError(path / INPUTS, expected="a run's inputs and versions", received="something else", do=MAKE_ANEW)
     return inputs, stored
 
 
@@ -65,11 +65,11 @@ def refuse_difference(path: Path, name: str, stored: dict[str, object], asked: d
         return
     at, was, now = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    expected, came = f"{at} = {_shown(was)}, as in the run that it holds", _shown(now)
+    expected, received = f"{at} = {_shown(was)}, as in the run that it holds", _shown(now)
     if _are_digests(was, now):
         expected = f"{_DIGEST_OF.get(at, at)} as in the run that it holds (sha256 {str(was)[:8]}…)"
-        came = f"another (sha256 {str(now)[:8]}…)"
-    raise RunError(path, expected=expected, came=came + more, do=OTHER_FOLDER)
+        received = f"another (sha256 {str(now)[:8]}…)"
+    raise RunError(path, expected=expected, received=received + more, do=OTHER_FOLDER)
 
 
 def differences(stored: object, asked: object, at: str = "") -> list[tuple[str, object, object]]:

@@ -28,9 +28,9 @@ def read_object(path: Path, what: str, do: str | None = None) -> dict[str, objec
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
-        raise RunError(path, expected=what, came=error.strerror or error, do=do) from error
+        raise RunError(path, expected=what, received=error.strerror or error, do=do) from error
     except ValueError as error:
-        raise RunError(path, expected=what, came=f"a damaged file ({error})", do=do) from error
+        raise RunError(path, expected=what, received=f"a damaged file ({error})", do=do) from error
     if not isinstance(value, dict):
-        raise RunError(path, expected=what, came=f"a JSON {type(value).__name__}", do=do)
+        raise RunError(path, expected=what, received=f"a JSON {type(value).__name__}", do=do)
     return value

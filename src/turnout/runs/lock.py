@@ -31,6 +31,6 @@ def take(path: Path) -> IO[bytes]:
 def _refused(path: Path, error: OSError) -> RunError:
     if isinstance(error, BlockingIOError):
         do = "wait for it, or choose another folder with --out"
-        return RunError(path, expected="a free folder", came="one in use by another process", do=do)
+        return RunError(path, expected="a free folder", received="one in use by another process", do=do)
     do = "choose a folder on another disk"
-    return RunError(path, expected="a file system that keeps locks", came=error.strerror or error, do=do)
+    return RunError(path, expected="a file system that keeps locks", received=error.strerror or error, do=do)

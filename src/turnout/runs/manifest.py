@@ -33,7 +33,7 @@ def read_manifest(path: Path) -> dict[str, object]:
     manifest = read_object(file, "a complete run's manifest", FINISH_ANEW)
     stored = manifest.pop("sha256", None)
     if stored != json_sha256(manifest) or not isinstance(manifest.get("files"), dict):
-        raise RunError(file, expected="the manifest that was written", came="another one (damaged)", do=FINISH_ANEW)
+        raise RunError(file, expected="the manifest that was written", received="another one (damaged)", do=FINISH_ANEW)
     return manifest
 
 
@@ -47,12 +47,14 @@ def check_file(path: Path, name: str, files: Mapping[str, object]) -> None:
     file, listed = path / name, files.get(name)
     if not file.is_file() and files and name not in files:  # a complete run that never had it: of another kind
         verb = read_inputs(path)[0].get("verb")
-        raise RunError(path, expected=f"a run with {name}", came=f"a run of turnout {verb}" if verb else "one without")
+        raise RunError(
+            path, expected=f"a run with {name}", received=f"a run of turnout {verb}" if verb else "one without"
+        )
     if not file.is_file():
-        raise RunError(file, expected="a file of this run", came="no file", do=FINISH_ANEW)
+        raise RunError(file, expected="a file of this run", received="no file", do=FINISH_ANEW)
     if listed is not None and listed != sha256(file):
         do = MAKE_ANEW if name == INPUTS else _MEND
-        raise RunError(file, expected=f"sha256 {listed}", came="other bytes (damaged)", do=do)
+        raise RunError(file, expected=f"sha256 {listed}", received="other bytes (damaged)", do=do)
 
 
 def run_files(path: Path) -> list[Path]:
@@ -67,7 +69,7 @@ def _check_trace(folder: Path, files: dict[str, str]) -> None:
         return
     n_shards, (entries, _) = shards.TraceMeta.read(folder).n_shards, shards.read_index(folder)
     if len(entries) != n_shards:
-        raise RunError(folder, expected=f"{n_shards} finished shards", came=len(entries), do=shards.RESUME)
+        raise RunError(folder, expected=f"{n_shards} finished shards", received=len(entries), do=shards.RESUME)
     for entry in entries:
         if files.get(f"trace/{entry.file}") != entry.sha256:
-            raise RunError(folder / entry.file, expected="the shard as written", came="another", do=shards.RESUME)
+            raise RunError(folder / entry.file, expected="the shard as written", received="another", do=shards.RESUME)

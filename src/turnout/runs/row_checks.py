@@ -59,13 +59,13 @@ def _check_columns(rows: pa.Table, layers: Sequence[TraceLayer], shard: str) -> 
     schema = trace_schema(layers)
     if rows.column_names != schema.names:
         odd = sorted(set(rows.column_names) ^ set(schema.names)) or "another order"
-        raise RunError(shard, expected=f"the columns of {len(layers)} layers", came=f"a difference in {odd}")
+        raise RunError(shard, expected=f"the columns of {len(layers)} layers", received=f"a difference in {odd}")
     for field in schema:
         column = rows[field.name]
         if column.type != field.type:
-            raise RunError(f"{shard}, column {field.name}", expected=str(field.type), came=column.type)
+            raise RunError(f"{shard}, column {field.name}", expected=str(field.type), received=column.type)
         if column.null_count and field.name not in OPTIONAL_COLUMNS:
-            raise RunError(f"{shard}, column {field.name}", expected="no nulls", came=column.null_count)
+            raise RunError(f"{shard}, column {field.name}", expected="no nulls", received=column.null_count)
 
 
 def _check_counts(rows: pa.Table, layer: TraceLayer, lengths_S: NDArray[np.int64], where: str) -> None:
@@ -81,9 +81,9 @@ def _check_counts(rows: pa.Table, layer: TraceLayer, lengths_S: NDArray[np.int64
     _refuse((seen_SE != counts_SE).any(axis=1), rows, where, "counts of the chosen experts", "other counts")
 
 
-def _refuse(bad_S: NDArray[np.bool_], rows: pa.Table, where: str, expected: str, came: object) -> None:
+def _refuse(bad_S: NDArray[np.bool_], rows: pa.Table, where: str, expected: str, received: object) -> None:
     if not bad_S.any():
         return
     first = int(np.argmax(bad_S))
-    value = came[first] if isinstance(came, np.ndarray) else came
-    raise RunError(f"{where}, sample {rows['id'][first].as_py()}", expected=expected, came=value)
+    value = received[first] if isinstance(received, np.ndarray) else received
+    raise RunError(f"{where}, sample {rows['id'][first].as_py()}", expected=expected, received=value)

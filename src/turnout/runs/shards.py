@@ -46,7 +46,7 @@ class TraceMeta:
             layers = tuple(TraceLayer(**layer) for layer in value["layers"])  # type: ignore[attr-defined]
             return cls(str(value["run"]), layers, int(value["n_shards"]))  # type: ignore[call-overload]
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(path, expected="a trace's description", came=f"a damaged one ({error!r})") from error
+            raise RunError(path, expected="a trace's description", received=f"a damaged one ({error!r})") from error
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fault(folder: Path, entry: ShardEntry, meta: TraceMeta) -> str | None:
     try:
         holds = sha256(path) == entry.sha256
     except RunError as error:
-        return f"a file that cannot be read ({error.came})"
+        return f"a file that cannot be read ({error.received})"
     damaged = None if holds else "other bytes than were written (damaged: its sha256 differs)"
     return _foreign(path, entry.shard, meta) or damaged
 
@@ -115,7 +115,7 @@ def read_index(folder: Path) -> tuple[list[ShardEntry], int]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RunError(path, expected="a trace's index", came=error.strerror or error) from error
+        raise RunError(path, expected="a trace's index", received=error.strerror or error) from error
     entries = [_entry(line) for line in data.split(b"\n")[:-1]]  # a last line without its end is torn
     found = {entry.shard: entry for entry in entries if entry}
     return list(found.values()), sum(entry is None for entry in entries) + (not data.endswith(b"\n"))

@@ -70,8 +70,8 @@ class TraceWriter:
             self._warn(f"{error}; it will be written again")
             return self.meta.write(self.folder)
         if stored != self.meta:
-            expected, came = f"a trace of {_describe(self.meta)}", f"one of {_describe(stored)}"
-            raise RunError(self.folder, expected=expected, came=came, do="choose another folder with --out")
+            expected, received = f"a trace of {_describe(self.meta)}", f"one of {_describe(stored)}"
+            raise RunError(self.folder, expected=expected, received=received, do="choose another folder with --out")
         return None
 
     def done(self) -> set[int]:
@@ -148,15 +148,17 @@ class Trace:
         folder = Path(folder)
         meta = TraceMeta.read(folder)
         if run is not None and meta.run != run:
-            raise RunError(folder / shards.META, expected=f"the trace of run {run[:12]}", came=f"run {meta.run[:12]}")
+            raise RunError(
+                folder / shards.META, expected=f"the trace of run {run[:12]}", received=f"run {meta.run[:12]}"
+            )
         entries, _ = shards.read_index(folder)
         for entry in entries:
-            came = shards.fault(folder, entry, meta)
-            if came:
+            received = shards.fault(folder, entry, meta)
+            if received:
                 do = "see turnout verify; an unfinished run computes it anew"
-                raise RunError(folder / entry.file, expected="a sound shard of this trace", came=came, do=do)
+                raise RunError(folder / entry.file, expected="a sound shard of this trace", received=received, do=do)
         if len(entries) != meta.n_shards:
-            raise RunError(folder, expected=f"{meta.n_shards} finished shards", came=len(entries), do=shards.RESUME)
+            raise RunError(folder, expected=f"{meta.n_shards} finished shards", received=len(entries), do=shards.RESUME)
         return cls(folder, meta, entries)
 
     def samples(self) -> pl.DataFrame:
@@ -202,12 +204,12 @@ class Trace:
 
     def _layer(self, layer: int) -> TraceLayer:
         if layer not in self._by_number:
-            raise RunError(self.folder, expected=f"a layer of {sorted(self._by_number)}", came=layer)
+            raise RunError(self.folder, expected=f"a layer of {sorted(self._by_number)}", received=layer)
         return self._by_number[layer]
 
     def _check_scored(self, layer: int) -> None:
         if not self._layer(layer).scored:
-            raise RunError(f"{self.folder}, layer {layer}", expected="router scores", came="chosen experts only")
+            raise RunError(f"{self.folder}, layer {layer}", expected="router scores", received="chosen experts only")
 
     def _read_samples(self) -> tuple[pl.DataFrame, list[NDArray[np.int64]]]:
         """The samples in index order, and for each shard the places of its rows in that order."""
@@ -216,7 +218,7 @@ class Trace:
         order = np.argsort(index_S, kind="stable")
         twice = index_S[order][1:][np.diff(index_S[order]) == 0]
         if len(twice):
-            raise RunError(self.folder, expected="each sample once", came=f"sample {twice[0]} twice")
+            raise RunError(self.folder, expected="each sample once", received=f"sample {twice[0]} twice")
         place_S = np.empty(len(order), np.int64)
         place_S[order] = np.arange(len(order))
         places = np.split(place_S, np.cumsum([len(part) for part in parts])[:-1])
@@ -274,7 +276,7 @@ def _columns(file: Path, names: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(file) as parquet:
             return parquet.read(columns=list(names))
     except (OSError, pa.ArrowException) as error:
-        raise RunError(file, expected="a shard that can be read", came=error) from error
+        raise RunError(file, expected="a shard that can be read", received=error) from error
 
 
 def _column(file: Path, name: str) -> pa.ChunkedArray:
@@ -291,7 +293,7 @@ def _sample_columns(file: Path) -> pa.Table:
 
 def _is_last(scope: Scope) -> bool:
     if scope not in ("last", "all"):
-        raise RunError("scope", expected="last or all", came=scope)
+        raise RunError("scope", expected="last or all", received=scope)
     return scope == "last"
 
 

@@ -16,10 +16,10 @@ class Problem:
 
     file: str
     expected: str
-    came: str
+    received: str
 
     def __str__(self) -> str:
-        return f"{self.file}: expected {self.expected}, got {self.came}"
+        return f"{self.file}: expected {self.expected}, got {self.received}"
 
 
 def verify(path: Path | str) -> list[Problem]:
@@ -32,7 +32,7 @@ def verify(path: Path | str) -> list[Problem]:
     """
     path = Path(path)
     if not any((path / name).exists() for name in (INPUTS, MANIFEST, "trace")):
-        raise RunError(path, expected="a run's folder", came="no run" if path.is_dir() else "no such folder")
+        raise RunError(path, expected="a run's folder", received="no run" if path.is_dir() else "no such folder")
     complete = (path / MANIFEST).exists()
     problems, files = _manifest(path)
     run, inputs = _identity(path)
@@ -56,7 +56,7 @@ def _manifest(path: Path) -> tuple[list[Problem], dict[str, str]]:
     try:
         files = read_manifest(path)["files"]
     except RunError as error:
-        return [Problem(MANIFEST, error.expected, error.came)], {}
+        return [Problem(MANIFEST, error.expected, error.received)], {}
     assert isinstance(files, dict)
     return [], files
 
@@ -65,7 +65,7 @@ def _identity(path: Path) -> tuple[str | None, list[Problem]]:
     try:
         return json_sha256(read_inputs(path)[0]), []
     except RunError as error:
-        return None, [Problem(INPUTS, error.expected, error.came)]
+        return None, [Problem(INPUTS, error.expected, error.received)]
 
 
 def _trace(folder: Path, run: str | None, complete: bool) -> list[Problem]:
@@ -75,16 +75,18 @@ def _trace(folder: Path, run: str | None, complete: bool) -> list[Problem]:
     try:
         meta = shards.TraceMeta.read(folder)
     except RunError as error:
-        return [Problem(f"trace/{shards.META}", error.expected, error.came)]
+        return [Problem(f"trace/{shards.META}", error.expected, error.received)]
     try:
         entries, torn = shards.read_index(folder)
     except RunError as error:
-        return [Problem(f"trace/{shards.INDEX}", error.expected, error.came)]
+        return [Problem(f"trace/{shards.INDEX}", error.expected, error.received)]
     problems = []
     if run is not None and meta.run not in ("", run):
         problems.append(Problem(f"trace/{shards.META}", "the trace of this run", "that of another (foreign)"))
     faults = [(entry.file, shards.fault(folder, entry, meta)) for entry in entries]
-    problems += [Problem(f"trace/{name}", "a sound shard of this run", came) for name, came in faults if came]
+    problems += [
+        Problem(f"trace/{name}", "a sound shard of this run", received) for name, received in faults if received
+    ]
     listed = {entry.file for entry in entries}
     wanted = {shards.shard_name(i) for i in range(meta.n_shards)}
     if complete:
@@ -108,9 +110,9 @@ def _files(path: Path, files: dict[str, str]) -> list[Problem]:
     present = {str(file.relative_to(path)) for file in run_files(path)}
     problems = [Problem(name, "a file of this run", "no file (missing)") for name in sorted(files.keys() - present)]
     for name in sorted(files.keys() & present):
-        came = _came(path / name, files[name])
-        if came:
-            problems.append(Problem(name, f"sha256 {files[name]}", came))
+        received = _came(path / name, files[name])
+        if received:
+            problems.append(Problem(name, f"sha256 {files[name]}", received))
     tables = path / "tables"
     known = {Path(name).name for name in files if Path(name).parent == Path("tables")}
     return problems + (_strays(tables, known, True) if tables.is_dir() else [])
@@ -120,4 +122,4 @@ def _came(file: Path, digest: str) -> str | None:
     try:
         return None if sha256(file) == digest else "other bytes (damaged)"
     except RunError as error:
-        return f"a file that cannot be read ({error.came})"
+        return f"a file that cannot be read ({error.received})"

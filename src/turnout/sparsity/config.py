@@ -34,12 +34,12 @@ class Grid:
     def __post_init__(self) -> None:
         for name, values in asdict(self).items():
             if not values and name != "width":
-                raise RecipeError(name, expected="at least one value", came="none")
+                raise RecipeError(name, expected="at least one value", received="none")
             if min(values, default=1) < 1:
-                raise RecipeError(name, expected="1 or more", came=min(values))
+                raise RecipeError(name, expected="1 or more", received=min(values))
         if min(self.top_k) > max(self.experts):
-            came = f"{min(self.top_k)} chosen of {max(self.experts)}"
-            raise RecipeError("top_k", expected="no more chosen experts than there are", came=came)
+            received = f"{min(self.top_k)} chosen of {max(self.experts)}"
+            raise RecipeError("top_k", expected="no more chosen experts than there are", received=received)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,9 @@ class PlanConfig:
     def __post_init__(self) -> None:
         for name, allowed in (("goal", get_args(Goal)), ("use", get_args(Use))):
             if getattr(self, name) not in allowed:
-                raise RecipeError(name, expected=" or ".join(allowed), came=getattr(self, name))
+                raise RecipeError(name, expected=" or ".join(allowed), received=getattr(self, name))
         if not 0 < self.tolerance < 1:
-            raise RecipeError("tolerance", expected="a share between 0 and 1", came=self.tolerance)
+            raise RecipeError("tolerance", expected="a share between 0 and 1", received=self.tolerance)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "PlanConfig":
@@ -83,10 +83,12 @@ class PlanConfig:
         shape, own = ({f.name for f in fields(kind)} for kind in (Grid, cls))
         known = (shape | own) - {"grid"}
         for name in sorted(given.keys() - known):
-            raise RecipeError(name, expected=f"an option of a plan ({', '.join(sorted(known))})", came="an unknown one")
+            raise RecipeError(
+                name, expected=f"an option of a plan ({', '.join(sorted(known))})", received="an unknown one"
+            )
         for name, example in (("active", "1.3B"), ("tokens", "5T")):
             if name not in given:
-                raise RecipeError(name, expected=f"a size such as {example}", came="none")
+                raise RecipeError(name, expected=f"a size such as {example}", received="none")
         given |= {name: parse(name, given[name]) for name, parse in _PARSERS.items() if name in given}
         grid = Grid(**{name: _numbers(name, given.pop(name)) for name in shape & given.keys()})
         return cls(**given, grid=grid)

@@ -48,4 +48,4 @@ def _released(name: str, width: int, experts: int, top_k: int) -> Size:
     try:
         return shape_size(width=width, layers=PAPER_LAYERS, experts=experts, top_k=top_k, vocab=PAPER_VOCAB, name=name)
     except ValueError as error:
-        raise RecipeError(name, expected="an id with d, E and k of 1 or more, k at most E", came=error) from error
+        raise RecipeError(name, expected="an id with d, E and k of 1 or more, k at most E", received=error) from error

@@ -72,7 +72,7 @@ def _of_budget(config: PlanConfig) -> dict[str, Any]:
     if not found:
         least = min(one["memory"][config.use] for one in every)
         expected = f"a configuration that fits into {show_bytes(config.memory or 0)} for {config.use}"
-        raise RecipeError("memory", expected=expected, came=f"{show_bytes(least)} for the smallest")
+        raise RecipeError("memory", expected=expected, received=f"{show_bytes(least)} for the smallest")
     recommendation = recommend(found, config)
     chosen = [choice["name"] for choice in recommendation["choices"]]
     ranked = sorted(found, key=lambda one: _rank(one, config, chosen))
@@ -87,7 +87,7 @@ def _of_budget(config: PlanConfig) -> dict[str, Any]:
 def _of_model(source: str | PathLike[str], options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     for name in sorted(given.keys() - set(_OF_A_MODEL)):
-        raise RecipeError(name, expected="tokens or context beside a model", came="an option of a budget")
+        raise RecipeError(name, expected="tokens or context beside a model", received="an option of a budget")
     tokens = parse_count("tokens", given["tokens"]) if "tokens" in given else None
     context = parse_count("context", given.get("context", _CONTEXT))
     size = known_size(source)

@@ -53,7 +53,7 @@ class Plan:
         """
         folder = RunFolder.read(path)
         if not (folder.path / PLAN_FILE).exists():
-            raise RunError(path, expected=f"a run with {PLAN_FILE}", came="one without", do="see turnout plan")
+            raise RunError(path, expected=f"a run with {PLAN_FILE}", received="one without", do="see turnout plan")
         return cls(folder.read_json(PLAN_FILE), folder.path)
 
 

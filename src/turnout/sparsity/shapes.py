@@ -58,8 +58,10 @@ def legal_sizes(config: PlanConfig) -> list[Size]:
     if not found:
         nearest = min(every, key=off)
         expected = f"a shape within {config.tolerance:.0%} of {show_count(config.active)} active parameters"
-        came = f"{nearest.name} with {show_count(nearest.parameters.active)} as the nearest"
-        raise RecipeError("grid", expected=expected, came=came, do="give other --width, --layers, --top-k or --vocab")
+        received = f"{nearest.name} with {show_count(nearest.parameters.active)} as the nearest"
+        raise RecipeError(
+            "grid", expected=expected, received=received, do="give other --width, --layers, --top-k or --vocab"
+        )
     return found if config.grid.width else [min(alike, key=off) for alike in _but_for_width(found)]
 
 

@@ -41,7 +41,7 @@ class DomainMap:
             raise TaskError(
                 where,
                 expected=f"a subject that the domain map {self.name} places",
-                came=repr(subject),
+                received=repr(subject),
                 do="give a map that has it, a domain column, or --domains subject",
             )
         return self.mapping[subject]
@@ -62,8 +62,8 @@ def load_map(spec: str | Path) -> DomainMap:
         return DomainMap(str(spec), json.loads(text))
     path = Path(spec)
     if not path.is_file():
-        came = "a folder" if path.is_dir() else "no such file"
-        raise TaskError(path, expected=f"a domain map: {', '.join(MAPS)}, or a JSON or CSV file", came=came)
+        received = "a folder" if path.is_dir() else "no such file"
+        raise TaskError(path, expected=f"a domain map: {', '.join(MAPS)}, or a JSON or CSV file", received=received)
     return DomainMap(path.name, _read(path))
 
 
@@ -71,15 +71,15 @@ def _read(path: Path) -> dict[str, str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
-        raise TaskError(path, expected="a domain map in UTF-8", came=e) from e
+        raise TaskError(path, expected="a domain map in UTF-8", received=e) from e
     rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
     mapping: dict[str, str] = {}
     for where, subject, domain in rows:
         if mapping.setdefault(subject, domain) != domain:
-            came = f"{subject!r} in {mapping[subject]!r} and in {domain!r}"
-            raise TaskError(where, expected="one domain for each subject", came=came)
+            received = f"{subject!r} in {mapping[subject]!r} and in {domain!r}"
+            raise TaskError(where, expected="one domain for each subject", received=received)
     if not mapping:
-        raise TaskError(path, expected="a domain map", came="no subject in it")
+        raise TaskError(path, expected="a domain map", received="no subject in it")
     return mapping
 
 
@@ -92,7 +92,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
         if not any(cells) or (reader.line_num == 1 and [c.lower() for c in cells] == ["subject", "domain"]):
             continue
         if len(cells) != 2 or not all(cells):
-            raise TaskError(where, expected="two cells, a subject and its domain", came=row)
+            raise TaskError(where, expected="two cells, a subject and its domain", received=row)
         rows.append((where, *cells))
     return [(where, subject, domain) for where, subject, domain in rows]
 
@@ -101,10 +101,10 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError) as e:
-        raise TaskError(path, expected="a domain map, {subject: domain} in JSON", came=e) from e
+        raise TaskError(path, expected="a domain map, {subject: domain} in JSON", received=e) from e
     if not isinstance(pairs, list) or not all(isinstance(p, tuple) for p in pairs):
-        raise TaskError(path, expected="a domain map, {subject: domain} in JSON", came="no JSON object")
+        raise TaskError(path, expected="a domain map, {subject: domain} in JSON", received="no JSON object")
     for subject, domain in pairs:
         if not isinstance(domain, str) or not domain:
-            raise TaskError(f"subject {subject!r} of {path}", expected="the name of its domain", came=repr(domain))
+            raise TaskError(f"subject {subject!r} of {path}", expected="the name of its domain", received=repr(domain))
     return [(f"subject {subject!r} of {path}", subject, domain) for subject, domain in pairs]

@@ -26,7 +26,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:
             parquet = file.read(4) == _PARQUET_MAGIC
     except OSError as e:
-        raise TaskError(path, expected="a file of questions", came=e.strerror or e) from e
+        raise TaskError(path, expected="a file of questions", received=e.strerror or e) from e
     return _parquet(path) if parquet or path.suffix.lower() == ".parquet" else _jsonl(path)
 
 
@@ -41,24 +41,26 @@ def read_csv(path: Path, subject: str) -> Iterator[Row]:
         for number, cells in enumerate(reader):
             where = f"row {number + 1} of {path}"
             if len(cells) < 4:
-                came = f"{len(cells)} cells"
-                raise TaskError(where, expected="question, choices and answer letter, without a header", came=came)
+                received = f"{len(cells)} cells"
+                raise TaskError(
+                    where, expected="question, choices and answer letter, without a header", received=received
+                )
             question, *choices, answer = cells
             yield Row(where, {"question": question, "choices": choices, "answer": answer, "subject": subject})
     except csv.Error as e:
-        raise TaskError(f"line {reader.line_num} of {path}", expected="CSV", came=e) from e
+        raise TaskError(f"line {reader.line_num} of {path}", expected="CSV", received=e) from e
 
 
 def _decode(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise TaskError(path, expected="a file of questions", came=e.strerror or e) from e
+        raise TaskError(path, expected="a file of questions", received=e.strerror or e) from e
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = data[: e.start].count(b"\n") + 1
-        raise TaskError(f"line {line} of {path}", expected="UTF-8", came=f"byte 0x{data[e.start]:02x}") from e
+        raise TaskError(f"line {line} of {path}", expected="UTF-8", received=f"byte 0x{data[e.start]:02x}") from e
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -75,13 +77,13 @@ def _object(where: str, line: bytes) -> dict[str, object] | None:
         text = line.decode("utf-8-sig").strip()
         value = json.loads(text) if text else None
     except UnicodeDecodeError as e:
-        raise TaskError(where, expected="UTF-8", came=f"byte 0x{line[e.start]:02x}") from e
+        raise TaskError(where, expected="UTF-8", received=f"byte 0x{line[e.start]:02x}") from e
     except (ValueError, RecursionError) as e:
-        raise TaskError(where, expected="one JSON object", came=f"{text[:40]!r} ({e})") from e
+        raise TaskError(where, expected="one JSON object", received=f"{text[:40]!r} ({e})") from e
     if not text:
         return None
     if not isinstance(value, dict) or not value:
-        raise TaskError(where, expected="one JSON object with a question", came=text[:40])
+        raise TaskError(where, expected="one JSON object with a question", received=text[:40])
     return value
 
 
@@ -95,13 +97,13 @@ def _parquet(path: Path) -> Iterator[Row]:
             if f in ("id", "question", "choices", "text", "answer", "subject", "domain")
         ]
         if not any(needed <= set(columns) for needed in _NEEDED):
-            came = ", ".join(file.schema_arrow.names) or "none"
-            raise TaskError(path, expected="the columns question and choices, or text", came=came)
+            received = ", ".join(file.schema_arrow.names) or "none"
+            raise TaskError(path, expected="the columns question and choices, or text", received=received)
         for batch in file.iter_batches(batch_size=4096, columns=columns):
             for fields in batch.to_pylist():
                 number += 1
                 yield Row(f"row {number} of {path}", fields)
     except UnicodeDecodeError as e:
-        raise TaskError(f"row {number + 1} or later of {path}", expected="UTF-8", came=e.reason) from e
+        raise TaskError(f"row {number + 1} or later of {path}", expected="UTF-8", received=e.reason) from e
     except (pa.ArrowException, OSError) as e:
-        raise TaskError(path, expected="a Parquet file of questions", came=e) from e
+        raise TaskError(path, expected="a Parquet file of questions", received=e) from e

@@ -46,7 +46,7 @@ def load_tasks(
         TaskError: one line: the row, what was expected there, what came.
     """
     if limit is not None and limit < 1:
-        raise TaskError("limit", expected="at least 1 question for each subject", came=limit)
+        raise TaskError("limit", expected="at least 1 question for each subject", received=limit)
     placing = None if domains is None else load_map(domains)
     source = _source(spec, split)
     drafts = _unique(check(row, position) for position, row in enumerate(source.rows))
@@ -55,7 +55,7 @@ def load_tasks(
     placed = _Placing(placing)
     questions = [placed(draft) for draft in drafts]
     if not questions:
-        raise TaskError(spec, expected="at least one question", came="none")
+        raise TaskError(spec, expected="at least one question", received="none")
     return TaskSet.of(source.name, questions, domain_map=placed.name, order=placed.domains, dropped=source.dropped)
 
 
@@ -80,7 +80,7 @@ class _Placing:
         domain = draft.domain
         if self._asked or (domain is None and draft.subject is not None):
             if draft.subject is None:
-                raise TaskError(draft.where, expected="a subject, to place it by the domain map", came="none")
+                raise TaskError(draft.where, expected="a subject, to place it by the domain map", received="none")
             domain, self._mapped = self._map.place(draft.subject, draft.where), True
         else:
             self._own = True
@@ -105,7 +105,7 @@ def _source(spec: str | Path, split: str) -> _Source:
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix.lower() not in _SUFFIXES:
         return _Source(spec, mmlu.from_hub(spec, split))
     raise TaskError(
-        spec, expected=f"one of {', '.join(NAMES)}, a JSONL or Parquet file, or a folder", came="no such file"
+        spec, expected=f"one of {', '.join(NAMES)}, a JSONL or Parquet file, or a folder", received="no such file"
     )
 
 
@@ -120,7 +120,7 @@ def _unique(drafts: Iterable[Draft]) -> Iterator[Draft]:
     seen: dict[str, str] = {}
     for draft in drafts:
         if draft.id in seen:
-            raise TaskError(draft.where, expected="an id of its own", came=f"{draft.id!r}, as {seen[draft.id]}")
+            raise TaskError(draft.where, expected="an id of its own", received=f"{draft.id!r}, as {seen[draft.id]}")
         seen[draft.id] = draft.where
         yield draft
 

@@ -49,7 +49,7 @@ def from_folder(folder: Path, split: str) -> Iterator[Row]:
     raise TaskError(
         folder,
         expected=f"MMLU's CSV files ({short}/<subject>_{short}.csv) or Parquet files ({split}-*.parquet)",
-        came="a folder without them",
+        received="a folder without them",
         do="give the folder that holds them, or one file",
     )
 
@@ -71,7 +71,7 @@ def from_hub(name: str, split: str) -> Iterator[Row]:
         raise TaskError(
             name,
             expected=f"a file, a folder, or a dataset on the hub with the split {split!r}",
-            came=f"{type(e).__name__}: {e}"[:90],
+            received=f"{type(e).__name__}: {e}"[:90],
             do="without a network give a folder or file, or set HF_HUB_OFFLINE=1 to use a copy fetched before",
         ) from e
     rows = (Row(f"row {i + 1} of {name}", fields) for i, fields in enumerate(table))
@@ -91,7 +91,7 @@ def from_harness() -> tuple[list[Row], list[str]]:
     try:
         prompts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise TaskError(path, expected="MMLU's dev questions in the installed lm_eval package", came=e) from e
+        raise TaskError(path, expected="MMLU's dev questions in the installed lm_eval package", received=e) from e
     rows: list[Row] = []
     dropped: list[str] = []
     for subject, prompt in prompts.items():
@@ -133,5 +133,5 @@ def _harness() -> Path:
     spec = importlib.util.find_spec("lm_eval")
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
-        raise TaskError("mmlu-dev", expected="the package lm-eval", came="not installed", do="pip install lm-eval")
+        raise TaskError("mmlu-dev", expected="the package lm-eval", received="not installed", do="pip install lm-eval")
     return Path(places[0])

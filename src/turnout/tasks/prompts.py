@@ -45,7 +45,7 @@ def choose_shots(question: Question, dev: Sequence[Question], n: int) -> tuple[Q
         raise TaskError(
             question.named,
             expected=f"{n} solved examples of its subject {question.subject!r}",
-            came=len(fit),
+            received=len(fit),
             do="ask for fewer shots or give a larger dev split",
         )
     return fit
@@ -89,7 +89,7 @@ def letter_ids(tokenizer: Any, n: int) -> list[int]:
         TaskError: `n` is not 2 to 26, or the tokenizer has no single token for a letter in either form.
     """
     if not 2 <= n <= MOST_CHOICES:
-        raise TaskError("choices", expected=f"2 to {MOST_CHOICES} of them", came=n)
+        raise TaskError("choices", expected=f"2 to {MOST_CHOICES} of them", received=n)
     for form in (" {}", "{}"):
         ids = [_only_token(tokenizer, form.format(letter)) for letter in ascii_uppercase[:n]]
         found = [i for i in ids if i is not None]
@@ -98,7 +98,7 @@ def letter_ids(tokenizer: Any, n: int) -> list[int]:
     raise TaskError(
         "tokenizer",
         expected=f"one token of its own for each answer letter A to {ascii_uppercase[n - 1]}",
-        came="letters that it splits, merges or does not know",
+        received="letters that it splits, merges or does not know",
         do="audit without --answers",
     )
 
@@ -110,7 +110,7 @@ def _asked(question: Question) -> str:
 
 def _solved(shot: Question) -> str:
     if not shot.choices or shot.answer is None:
-        raise TaskError(f"shot {shot.id}", expected="choices and an answer", came="a row that lacks one of them")
+        raise TaskError(f"shot {shot.id}", expected="choices and an answer", received="a row that lacks one of them")
     return f"{_asked(shot)} {ascii_uppercase[shot.answer]}\n\n"
 
 
@@ -121,11 +121,11 @@ def _only_token(tokenizer: Any, text: str) -> int | None:
 
 def _fits(question: Question, length: int, max_length: int | None) -> None:
     if length == 0:
-        raise TaskError(question.named, expected="a prompt of at least one token", came="none")
+        raise TaskError(question.named, expected="a prompt of at least one token", received="none")
     if max_length is not None and length > max_length:
         raise TaskError(
             question.named,
             expected=f"a prompt of at most {max_length} tokens, the model's context",
-            came=f"{length} tokens",
+            received=f"{length} tokens",
             do="shorten or drop it, use fewer shots, or take a model with a longer context",
         )

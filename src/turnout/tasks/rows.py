@@ -46,7 +46,9 @@ def check(row: Row, position: int) -> Draft:
         text = _string(row, "text")
     if not text or not text.strip():
         field = "question" if choices else "text"
-        raise TaskError(row.where, expected=f"a {field} that says something", came="nothing" if text else f"no {field}")
+        raise TaskError(
+            row.where, expected=f"a {field} that says something", received="nothing" if text else f"no {field}"
+        )
     return Draft(row.where, _id(row, position), _name(row, "subject"), _name(row, "domain"), text, choices, answer)
 
 
@@ -59,18 +61,18 @@ def _string(row: Row, field: str) -> str | None:
 
 def _text(where: str, field: str, value: object) -> str:
     if not isinstance(value, str):
-        raise TaskError(where, expected=f"{field} to be text", came=_kind(value))
+        raise TaskError(where, expected=f"{field} to be text", received=_kind(value))
     try:
         value.encode()
     except UnicodeEncodeError as e:
-        raise TaskError(where, expected=f"{field} in Unicode", came=f"half a character, {value[e.start]!r}") from e
+        raise TaskError(where, expected=f"{field} in Unicode", received=f"half a character, {value[e.start]!r}") from e
     return value
 
 
 def _name(row: Row, field: str) -> str | None:
     name = _string(row, field)
     if name is not None and not name.strip():
-        raise TaskError(row.where, expected=f"a {field} with a name", came="an empty one")
+        raise TaskError(row.where, expected=f"a {field} with a name", received="an empty one")
     return name
 
 
@@ -87,15 +89,15 @@ def _choices(row: Row) -> tuple[str, ...]:
     value = row.fields.get("choices")
     if value is None:
         if row.fields.get("text") is None:
-            came = "a question without choices" if row.fields.get("question") is not None else "neither"
-            raise TaskError(row.where, expected="question and choices, or text", came=came)
+            received = "a question without choices" if row.fields.get("question") is not None else "neither"
+            raise TaskError(row.where, expected="question and choices, or text", received=received)
         return ()
     if row.fields.get("question") is None and row.fields.get("text") is not None and not value:
         return ()
     if not isinstance(value, list | tuple):
-        raise TaskError(row.where, expected="choices to be a list of texts", came=_kind(value))
+        raise TaskError(row.where, expected="choices to be a list of texts", received=_kind(value))
     if not 2 <= len(value) <= MOST_CHOICES:
-        raise TaskError(row.where, expected=f"2 to {MOST_CHOICES} choices", came=len(value))
+        raise TaskError(row.where, expected=f"2 to {MOST_CHOICES} choices", received=len(value))
     return tuple(_text(row.where, f"choice {letter}", c) for letter, c in zip(ascii_uppercase, value, strict=False))
 
 
@@ -105,15 +107,15 @@ def _answer(row: Row, n: int) -> int | None:
     if isinstance(value, str):
         letter = value.strip().upper()
         if len(letter) != 1 or letter not in ascii_uppercase[:n]:
-            raise TaskError(row.where, expected=f"an answer letter from A to {last}", came=repr(value))
+            raise TaskError(row.where, expected=f"an answer letter from A to {last}", received=repr(value))
         return ascii_uppercase.index(letter)
     if value is None:
         return None
     if isinstance(value, float) and value.is_integer():  # how a column of integers with gaps is often stored
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < n:
-        came = value if isinstance(value, int | float) else _kind(value)
-        raise TaskError(row.where, expected=f"an answer from 0 to {n - 1}, or A to {last}", came=came)
+        received = value if isinstance(value, int | float) else _kind(value)
+        raise TaskError(row.where, expected=f"an answer from 0 to {n - 1}, or A to {last}", received=received)
     return value
 
 

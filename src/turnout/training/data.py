@@ -85,13 +85,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if folder == EXERCISES and not folder.exists():
         return exercise_tokenizer()
     if not (folder / "tokenizer.json").is_file():
-        raise RecipeError(folder, expected="a folder with a tokenizer.json", came="none there")
+        raise RecipeError(folder, expected="a folder with a tokenizer.json", received="none there")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises bare ones
-        raise RecipeError(folder, expected="a tokenizer that transformers can load", came=error) from error
+        raise RecipeError(folder, expected="a tokenizer that transformers can load", received=error) from error
     if tokenizer.eos_token_id is None:
-        raise RecipeError(folder, expected="a tokenizer with an eos token", came="none")
+        raise RecipeError(folder, expected="a tokenizer with an eos token", received="none")
     return tokenizer
 
 
@@ -169,8 +169,8 @@ def _item(row: torch.Tensor, end: int | None) -> dict[str, torch.Tensor]:
 def _starts(tokens: Tokens, length: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Where `n` sequences start: pass after pass over the source, each from an offset of its own, in random order."""
     if n and len(tokens.ids) < length:
-        came = f"{len(tokens.ids)} tokens"
-        raise RecipeError(f"source {tokens.source}", expected=f"at least {length} training tokens", came=came)
+        received = f"{len(tokens.ids)} tokens"
+        raise RecipeError(f"source {tokens.source}", expected=f"at least {length} training tokens", received=received)
     starts: list[NDArray[np.int64]] = []
     while sum(map(len, starts)) < n:
         offset = int(rng.integers(0, min(length, len(tokens.ids) - length + 1)))
@@ -213,13 +213,13 @@ def _answered(split: str, n: int, seed: int) -> Iterator[str]:
 
 def _read(path: Path) -> Iterator[str]:
     if not path.exists():
-        raise RecipeError(path, expected="a file or folder of text", came="nothing there")
+        raise RecipeError(path, expected="a file or folder of text", received="nothing there")
     files = sorted(f for f in path.rglob("*") if f.suffix in {".txt", ".jsonl"}) if path.is_dir() else [path]
     for file in files:
         try:
             content = file.read_text("utf-8")
         except UnicodeDecodeError as error:
-            raise RecipeError(file, expected="text in UTF-8", came=error.reason) from error
+            raise RecipeError(file, expected="text in UTF-8", received=error.reason) from error
         texts = _rows(file, content) if file.suffix == ".jsonl" else [content]
         yield from (text for text in texts if text.strip())
 
@@ -233,7 +233,7 @@ def _rows(file: Path, content: str) -> Iterator[str]:
         except (ValueError, KeyError, TypeError):
             text = None
         if not isinstance(text, str):
-            raise RecipeError(f"{file}, row {number}", expected='an object with a string "text"', came=line)
+            raise RecipeError(f"{file}, row {number}", expected='an object with a string "text"', received=line)
         yield text
 
 
@@ -248,7 +248,7 @@ def _filled(source: Source, splits: dict[str, list[str]]) -> dict[str, list[str]
             raise RecipeError(
                 f"source {source.name}",
                 expected=f"documents for both splits, {' and '.join(SPLITS)}",
-                came=f"none for {split}",
+                received=f"none for {split}",
                 do="give more documents: a .jsonl file with one a row",
             )
     return splits

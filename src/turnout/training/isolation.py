@@ -43,4 +43,4 @@ def require_isolation(model: PreTrainedModel) -> None:
     if (behind - alone).abs().max() > _ROUNDING * torch.finfo(alone.dtype).eps * alone.abs().max():
         expected = "a model that keeps documents of one sequence apart"
         do = "leave it out, or choose another architecture"
-        raise RecipeError("data.isolated", expected=expected, came=model.config.model_type, do=do)
+        raise RecipeError("data.isolated", expected=expected, received=model.config.model_type, do=do)

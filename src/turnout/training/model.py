@@ -26,28 +26,30 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
     except ValueError as error:
         do = "give a model_type such as olmoe, qwen3_moe or mixtral"
         expected = "an architecture that transformers knows"
-        raise RecipeError("model.architecture", expected=expected, came=recipe.architecture, do=do) from error
+        raise RecipeError("model.architecture", expected=expected, received=recipe.architecture, do=do) from error
     unknown = [key for key in recipe.options if not hasattr(known, key)]
     if unknown:
         expected = f"keys of {type(known).__name__}"
-        raise RecipeError("model.options", expected=expected, came=", ".join(unknown))
+        raise RecipeError("model.options", expected=expected, received=", ".join(unknown))
     try:
         return AutoConfig.for_model(architecture, **(_common(recipe, known, tokenizer) | recipe.options))
     except (ValueError, TypeError) as error:
-        raise RecipeError("model", expected=f"values that {type(known).__name__} takes", came=error) from error
+        raise RecipeError("model", expected=f"values that {type(known).__name__} takes", received=error) from error
 
 
 def load_model(folder: Path) -> PreTrainedModel:
     """The trained model of `folder` in float32, to go on from; RecipeError if there is none in safetensors."""
     if not folder.is_dir():
-        raise RecipeError(f"start: {folder}", expected="the folder of a model", came="no folder")
+        raise RecipeError(f"start: {folder}", expected="the folder of a model", received="no folder")
     register_own()
     try:
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
-        raise RecipeError(f"start: {folder}", expected="a causal language model in safetensors", came=error) from error
+        raise RecipeError(
+            f"start: {folder}", expected="a causal language model in safetensors", received=error
+        ) from error
 
 
 def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -81,7 +83,9 @@ def _experts(recipe: ModelRecipe, known: PreTrainedConfig) -> dict[str, object]:
     experts = next((name for name in names if hasattr(known, name)), None)
     if experts is None or not hasattr(known, "num_experts_per_tok"):
         expected = "a Mixture-of-Experts architecture"
-        raise RecipeError("model.architecture", expected=expected, came=f"{recipe.architecture}, which has no experts")
+        raise RecipeError(
+            "model.architecture", expected=expected, received=f"{recipe.architecture}, which has no experts"
+        )
     width = "moe_intermediate_size" if hasattr(known, "moe_intermediate_size") else "intermediate_size"
     return {
         experts: recipe.experts,
@@ -96,5 +100,5 @@ def _dense(architecture: str) -> str:
     """The dense architecture with the same attention and norms."""
     if architecture not in DENSE:
         expected = f"two experts or more, or one of {', '.join(DENSE)}, which have a dense model of the same attention"
-        raise RecipeError("model.experts", expected=expected, came=f"1 of {architecture}")
+        raise RecipeError("model.experts", expected=expected, received=f"1 of {architecture}")
     return DENSE[architecture]

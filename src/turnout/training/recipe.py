@@ -31,12 +31,14 @@ class Recipe(Section):
         try:
             content = yaml.safe_load(Path(path).read_text("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(path, expected="a readable YAML file", came=getattr(error, "strerror", error)) from error
+            raise RecipeError(
+                path, expected="a readable YAML file", received=getattr(error, "strerror", error)
+            ) from error
         except yaml.YAMLError as error:
-            raise RecipeError(path, expected="YAML", came=error) from error
+            raise RecipeError(path, expected="YAML", received=error) from error
         if not isinstance(content, dict):
             raise RecipeError(
-                path, expected=f"a mapping with {', '.join(cls.model_fields)}", came=type(content).__name__
+                path, expected=f"a mapping with {', '.join(cls.model_fields)}", received=type(content).__name__
             )
         return cls.parse(content, where=path)
 
@@ -48,8 +50,8 @@ class Recipe(Section):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "the recipe"
-            expected, came = _in_words(first["type"], first["msg"], first.get("ctx", {}), first["input"])
-            raise RecipeError(f"{where}: {key}", expected=expected, came=came) from error
+            expected, received = _in_words(first["type"], first["msg"], first.get("ctx", {}), first["input"])
+            raise RecipeError(f"{where}: {key}", expected=expected, received=received) from error
 
 
 class ModelRecipe(Section):

@@ -106,9 +106,9 @@ class RoutingCallback(TrainerCallback):  # type: ignore[misc]
         self._real_T = mask.bool().reshape(-1) if isinstance(mask, Tensor) and mask.dim() == 2 else None
         if self._listening and mask is not None and self._real_T is None and not self._warned:
             self._warned = True
-            came = f"{mask.dim()}-dimensional" if isinstance(mask, Tensor) else type(mask).__name__
+            received = f"{mask.dim()}-dimensional" if isinstance(mask, Tensor) else type(mask).__name__
             warnings.warn(
-                f"RoutingCallback counts padding: the attention mask is {came}, not 2-dimensional", stacklevel=2
+                f"RoutingCallback counts padding: the attention mask is {received}, not 2-dimensional", stacklevel=2
             )
 
     def _leave(self, *_: object) -> None:

@@ -194,7 +194,7 @@ def recipe_files(recipe: TrainRecipe) -> dict[str, str]:
         paths.append(recipe.start)
     for path in paths:
         if not path.exists():
-            raise RecipeError(path, expected="a file or folder that the recipe names", came="nothing there")
+            raise RecipeError(path, expected="a file or folder that the recipe names", received="nothing there")
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     return {str(file): sha256(file) for file in files if file.is_file()}
 
@@ -323,7 +323,7 @@ def _save(
     wild = {source: loss for source, loss in by_source.items() if not math.isfinite(loss)}
     if wild:
         expected, do = "finite held-out losses", "try a lower learning rate"
-        raise RecipeError("training", expected=expected, came=wild, do=do)
+        raise RecipeError("training", expected=expected, received=wild, do=do)
     model.save_pretrained(run.path / MODEL)
     tokenizer.save_pretrained(run.path / MODEL)
     run.write_table("metrics", _metrics(trainer.state.log_history, list(by_source)).to_arrow())

@@ -41,26 +41,28 @@ class UpcycleConfig:
     def __post_init__(self) -> None:
         for name, among in (("method", get_args(Method)), ("groups", get_args(Groups))):
             if getattr(self, name) not in among:
-                raise RecipeError(name, expected=f"one of {', '.join(among)}", came=getattr(self, name))
+                raise RecipeError(name, expected=f"one of {', '.join(among)}", received=getattr(self, name))
         for name, least in (("experts", 2), ("top_k", 1), ("tokens", 1), ("held_out", 1), ("length", 2), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise RecipeError(name, expected=f"a whole number from {least}", came=value)
+                raise RecipeError(name, expected=f"a whole number from {least}", received=value)
         if self.top_k > self.experts:
-            raise RecipeError("top_k", expected=f"at most the {self.experts} experts that there are", came=self.top_k)
+            raise RecipeError(
+                "top_k", expected=f"at most the {self.experts} experts that there are", received=self.top_k
+            )
         if not 0 <= self.noise < float("inf"):
-            raise RecipeError("noise", expected="0 or more", came=self.noise)
+            raise RecipeError("noise", expected="0 or more", received=self.noise)
         if self.noise and self.method == "split":
-            raise RecipeError("noise", expected="none with a split: its experts differ", came=self.noise)
+            raise RecipeError("noise", expected="none with a split: its experts differ", received=self.noise)
         if self.groups != "coactivation" and self.method == "copy":
-            raise RecipeError("groups", expected="none with a copy: every expert is whole", came=self.groups)
+            raise RecipeError("groups", expected="none with a copy: every expert is whole", received=self.groups)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "UpcycleConfig":
         """The configuration of `options`, None standing for the default; RecipeError for one that there is not."""
         unknown = sorted(options.keys() - cls.__dataclass_fields__.keys())
         if unknown:
-            raise RecipeError(unknown[0], expected=f"one of {', '.join(cls.__dataclass_fields__)}", came="another")
+            raise RecipeError(unknown[0], expected=f"one of {', '.join(cls.__dataclass_fields__)}", received="another")
         return cls(**{name: value for name, value in options.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:

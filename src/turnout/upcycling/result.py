@@ -63,7 +63,7 @@ class Upcycled:
         """
         content = read_object(Path(path) / FILE, "an upcycled checkpoint")
         if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"an upcycling of schema {SCHEMA}", came=content.get("schema"))
+            raise RunError(path, expected=f"an upcycling of schema {SCHEMA}", received=content.get("schema"))
         return cls(content, Path(path))
 
     def __repr__(self) -> str:

@@ -96,7 +96,7 @@ def upcycle(
 
 def _check_out(out: Path) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILE).exists())):
-        raise ModelError(out, expected="a new or empty folder", came="one that holds something")
+        raise ModelError(out, expected="a new or empty folder", received="one that holds something")
 
 
 def _width(dense: Dense, config: UpcycleConfig) -> int:
@@ -109,10 +109,13 @@ def _width(dense: Dense, config: UpcycleConfig) -> int:
         return width
     fit = [e for e in range(2, dense.width + 1) if dense.width % (e * step) == 0]
     near = sorted(sorted(fit, key=lambda e: abs(e - config.experts))[:4])
-    expected, came = f"a number of experts that divides the networks' {dense.width} neurons", str(config.experts)
+    expected, received = f"a number of experts that divides the networks' {dense.width} neurons", str(config.experts)
     if not left:
-        expected, came = f"experts of a multiple of {step} neurons, for fused products", f"{came}, of {width} each"
-    raise ModelError(dense.model_id, expected=expected, came=came, do=f"take {', '.join(map(str, near))}")
+        expected, received = (
+            f"experts of a multiple of {step} neurons, for fused products",
+            f"{received}, of {width} each",
+        )
+    raise ModelError(dense.model_id, expected=expected, received=received, do=f"take {', '.join(map(str, near))}")
 
 
 def _inputs(dense: Dense, config: UpcycleConfig, windows: CalibrationText) -> dict[str, Any]:
@@ -132,8 +135,10 @@ def _finished(out: Path, inputs: Mapping[str, Any], note: Callable[[str], None] 
     stored = read_object(out / FILE, "an upcycled checkpoint")
     for name, value in inputs.items():
         if stored.get(name) != value:
-            came = f"one of another {name}"
-            raise RunError(out, expected="a new or empty folder, or this upcycling", came=came, do="choose another")
+            received = f"one of another {name}"
+            raise RunError(
+                out, expected="a new or empty folder, or this upcycling", received=received, do="choose another"
+            )
     if note is not None:
         note(f"{out} holds this upcycling already: nothing to do")
     return Upcycled.load(out)

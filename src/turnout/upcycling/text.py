@@ -42,7 +42,7 @@ def read_text(files: Sequence[str | Path], tokenizer: Any, config: UpcycleConfig
         TaskError: a file that cannot be read, or that is too short for one window of either kind.
     """
     if not files:
-        raise TaskError("text", expected="at least one file of calibration text", came="none")
+        raise TaskError("text", expected="at least one file of calibration text", received="none")
     fitted: list[Tensor] = []
     held_out: list[Tensor] = []
     for file in files:
@@ -63,7 +63,7 @@ def _documents(path: Path) -> Iterator[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(path, expected="a file of text in UTF-8", came=error) from error
+        raise TaskError(path, expected="a file of text in UTF-8", received=error) from error
     piece: list[str] = []
     for line in text.splitlines(keepends=True):
         piece.append(line)
@@ -101,5 +101,5 @@ def _windows(ids: Sequence[int], most: int, length: int, where: str) -> Tensor:
     n = min(len(ids), max(most, length)) // length
     if n == 0:
         do = "give more text, in several documents, or a smaller --length"
-        raise TaskError(where, expected=f"at least one window of {length} tokens", came=f"{len(ids)} tokens", do=do)
+        raise TaskError(where, expected=f"at least one window of {length} tokens", received=f"{len(ids)} tokens", do=do)
     return torch.tensor(ids[: n * length]).view(n, length)

@@ -95,7 +95,7 @@ class Steering:
         heard = slow.hear(prompts)
         if not alike(heard.reading, slow.replaced(slow.hold(prompts, heard.entered), heard.logits_BF), dtype):
             expected = "routers whose own logits, put in their place again, change nothing"
-            raise ModelError(tail.moe.model_id, expected=expected, came="other answers")
+            raise ModelError(tail.moe.model_id, expected=expected, received="other answers")
         try:
             held = fast.hold(prompts, heard.entered)
             again = [fast.replaced(held, heard.logits_BF) for _ in range(2)]  # a cache must survive its use

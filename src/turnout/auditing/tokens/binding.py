@@ -56,7 +56,7 @@ class TokenCorpus:
         tokens_T, offsets = trace.tokens()
         if not has_tokens(trace):
             do = "import it again with each sample's tokens"
-            raise RunError(trace.folder, expected="token ids", came="a trace without them", do=do)
+            raise RunError(trace.folder, expected="token ids", received="a trace without them", do=do)
         types_V, type_T = np.unique(tokens_T, return_inverse=True)
         lengths_S = np.diff(offsets)
         cell_T = type_T * len(domains) + np.repeat(domains.label_S.numpy(), lengths_S)

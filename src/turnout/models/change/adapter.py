@@ -43,10 +43,12 @@ class RouterWeights:
         for layer in layers:
             found = _parameters(layer)
             if not found:
-                expected, came = "a router with weights of its own", type(layer.router).__name__
-                raise ModelError(f"layer {layer.layer}", expected=expected, came=came)
+                expected, received = "a router with weights of its own", type(layer.router).__name__
+                raise ModelError(f"layer {layer.layer}", expected=expected, received=received)
             if any(_at(place).is_meta for place in found.values()):
-                raise ModelError(f"layer {layer.layer}", expected="a router in memory", came="one that is offloaded")
+                raise ModelError(
+                    f"layer {layer.layer}", expected="a router in memory", received="one that is offloaded"
+                )
             places |= found
         tensors = {name: _at(place).detach().float().clone().requires_grad_() for name, place in places.items()}
         return cls(tensors, places)
@@ -121,11 +123,11 @@ class RouterAdapter:
         try:
             tensors = load_file(folder / TENSORS)
         except (SafetensorError, OSError) as error:
-            raise ModelError(folder / TENSORS, expected="a whole safetensors file", came=error) from error
+            raise ModelError(folder / TENSORS, expected="a whole safetensors file", received=error) from error
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         listed = {name: said["shape"] for name, said in content["tensors"].items()}
         if shapes != listed:
-            raise ModelError(folder / TENSORS, expected=f"the tensors that {DESCRIPTION} lists", came="others")
+            raise ModelError(folder / TENSORS, expected=f"the tensors that {DESCRIPTION} lists", received="others")
         return cls(tensors, content["base"], tuple(content["layers"]), content["config"])
 
     @property
@@ -138,7 +140,7 @@ class RouterAdapter:
         digest = moe.digest()
         if digest != self.base["digest"]:
             expected = f"the base of this adapter, {self.base['id']} with digest {str(self.base['digest'])[:12]}"
-            raise ModelError(moe.model_id, expected=expected, came=f"digest {digest[:12]}")
+            raise ModelError(moe.model_id, expected=expected, received=f"digest {digest[:12]}")
 
     @torch.no_grad()
     def apply(self, moe: MoE) -> None:
@@ -146,7 +148,9 @@ class RouterAdapter:
         parameters = dict(moe.model.named_parameters())
         for name, tensor in self.tensors.items():
             if name not in parameters or parameters[name].shape != tensor.shape:
-                raise ModelError(moe.model_id, expected=f"a parameter {name} {list(tensor.shape)}", came="none such")
+                raise ModelError(
+                    moe.model_id, expected=f"a parameter {name} {list(tensor.shape)}", received="none such"
+                )
             parameters[name].copy_(tensor)
 
 
@@ -174,10 +178,10 @@ def _content(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         expected = f"a router adapter: {TENSORS} and {DESCRIPTION}"
         raise ModelError(
-            folder, expected=expected, came="a folder without" if folder.is_dir() else "no such folder"
+            folder, expected=expected, received="a folder without" if folder.is_dir() else "no such folder"
         ) from error
     except (OSError, ValueError) as error:
-        raise ModelError(path, expected="JSON", came=error) from error
+        raise ModelError(path, expected="JSON", received=error) from error
     if not isinstance(content, dict) or content.get("kind") != "router-adapter" or content.get("schema") != SCHEMA:
-        raise ModelError(path, expected=f"a router adapter of schema {SCHEMA}", came="something else")
+        raise ModelError(path, expected=f"a router adapter of schema {SCHEMA}", received="something else")
     return content

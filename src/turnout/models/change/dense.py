@@ -101,26 +101,28 @@ def load_dense(
     sister = _sister(model, name)
     networks = tuple(_network(layer.mlp, name) for layer in model.model.layers)
     if tokenizer is None:
-        raise ModelError(name, expected="a checkpoint with its tokenizer, to read the text with", came="none")
+        raise ModelError(name, expected="a checkpoint with its tokenizer, to read the text with", received="none")
     return Dense(model, tokenizer, name, found, networks, sister)
 
 
 def _sister(model: PreTrainedModel, name: str) -> Sister:
     config = model.config
     if any(getattr(config, key, None) for key in _EXPERTS_SAID):
-        raise ModelError(name, expected="a dense checkpoint", came=f"{config.model_type}, a MoE already")
+        raise ModelError(name, expected="a dense checkpoint", received=f"{config.model_type}, a MoE already")
     if config.model_type not in SISTERS:
         known = ", ".join(SISTERS)
-        raise ModelError(name, expected=f"a dense checkpoint of one of the families {known}", came=config.model_type)
+        raise ModelError(
+            name, expected=f"a dense checkpoint of one of the families {known}", received=config.model_type
+        )
     if set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
-        raise ModelError(name, expected="full attention in every layer", came="layers with sliding windows")
+        raise ModelError(name, expected="full attention in every layer", received="layers with sliding windows")
     return SISTERS[config.model_type]
 
 
 def _network(module: Any, name: str) -> Network:
     projections = module.gate_proj, module.up_proj, module.down_proj
     if any(projection.bias is not None for projection in projections):
-        raise ModelError(name, expected="feed-forward networks without biases", came="mlp_bias: true")
+        raise ModelError(name, expected="feed-forward networks without biases", received="mlp_bias: true")
     gate_IH, up_IH, down_HI = (projection.weight.detach() for projection in projections)
     return Network(module, gate_IH, up_IH, down_HI, module.act_fn)
 
@@ -148,7 +150,7 @@ def new_moe(dense: Dense, n_experts: int, top_k: int, width: int) -> MoE:
     lost = sorted([*report.unexpected_keys, *(k for k in report.missing_keys if k.rpartition(".")[0] not in own)])
     if lost:
         raise ModelError(
-            dense.model_id, expected=f"the weights of {sister.model_type} outside its experts", came=lost[0]
+            dense.model_id, expected=f"the weights of {sister.model_type} outside its experts", received=lost[0]
         )
     return moe
 
@@ -183,9 +185,9 @@ def check_equal(dense: Dense, moe: MoE, ids: Sequence[int], weight: float) -> fl
     difference, scale = float((logits[0] - logits[1]).abs().max()), float(logits[0].abs().max())
     coarse = torch.finfo(dense.model.dtype).eps / torch.finfo(torch.float32).eps
     if not difference <= _CLOSE * max(1.0, coarse / 100) * scale:
-        came = f"{difference:.3g} at logits of up to {scale:.3g}"
+        received = f"{difference:.3g} at logits of up to {scale:.3g}"
         expected = f"logits of {dense.sister.model_type} equal to the dense model's with all experts chosen"
-        raise ModelError(dense.model_id, expected=expected, came=f"a difference of {came}")
+        raise ModelError(dense.model_id, expected=expected, received=f"a difference of {received}")
     return difference
 
 

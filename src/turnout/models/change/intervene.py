@@ -91,8 +91,8 @@ def replace_weights(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor, Te
             logits_TE, weights_TK, index_TK = said
             new_TK = value(weights_TK, index_TK) if callable(value) else value.to(index_TK.device)[index_TK]
             if new_TK.shape != weights_TK.shape:
-                expected, came = f"weights of shape {list(weights_TK.shape)}", f"{list(new_TK.shape)}"
-                raise ModelError("replace_weights", expected=expected, came=came)
+                expected, received = f"weights of shape {list(weights_TK.shape)}", f"{list(new_TK.shape)}"
+                raise ModelError("replace_weights", expected=expected, received=received)
             return logits_TE, new_TK.to(weights_TK), index_TK
 
         return output
@@ -118,8 +118,10 @@ def with_top_k(moe: MoE, k: int) -> Iterator[MoE]:
             layer.router.top_k = k  # type: ignore[assignment]  # nn.Module says Tensor | Module
         for layer, returned in _returned_k(moe):
             if returned != k:
-                came = f"{returned}: {type(layer.router).__name__} does not follow its top_k"
-                raise ModelError(where(layer), expected=f"a router that chooses {k} experts when asked to", came=came)
+                received = f"{returned}: {type(layer.router).__name__} does not follow its top_k"
+                raise ModelError(
+                    where(layer), expected=f"a router that chooses {k} experts when asked to", received=received
+                )
         yield replace(moe, layers=tuple(replace(layer, top_k=k) for layer in moe.layers))
 
 
@@ -170,11 +172,11 @@ def _checked(layer: MoELayer, banned_E: Tensor, said: Output) -> Output:
     """What the router returned, if it chose K experts and none of the masked ones."""
     index_TK = said[2]
     if index_TK.shape[1] != layer.top_k:
-        raise ModelError(where(layer), expected=f"{layer.top_k} chosen experts", came=index_TK.shape[1])
+        raise ModelError(where(layer), expected=f"{layer.top_k} chosen experts", received=index_TK.shape[1])
     wrong_TK = banned_E.to(index_TK.device)[index_TK.long()]
     if wrong_TK.any():
-        came = f"expert {int(index_TK[wrong_TK][0])}, chosen by {type(layer.router).__name__} all the same"
-        raise ModelError(where(layer), expected="no masked expert to be chosen", came=came)
+        received = f"expert {int(index_TK[wrong_TK][0])}, chosen by {type(layer.router).__name__} all the same"
+        raise ModelError(where(layer), expected="no masked expert to be chosen", received=received)
     return said
 
 
@@ -204,10 +206,10 @@ def _check_top_k(layer: MoELayer, k: int) -> None:
     most = layer.n_experts // n_groups * min(n_chosen, n_groups)
     if not 1 <= k <= most:
         reach = f"{most} experts" + (f", those of {n_chosen} of its {n_groups} groups" if n_groups > 1 else "")
-        raise ModelError(where(layer), expected=f"K from 1 to {reach}", came=k)
+        raise ModelError(where(layer), expected=f"K from 1 to {reach}", received=k)
     if not isinstance(getattr(layer.router, "top_k", None), int):
-        came = f"{type(layer.router).__name__} without one"
-        raise ModelError(where(layer), expected="a router that keeps its K as top_k", came=came)
+        received = f"{type(layer.router).__name__} without one"
+        raise ModelError(where(layer), expected="a router that keeps its K as top_k", received=received)
 
 
 def _groups(router: Any) -> tuple[int, int]:
@@ -222,13 +224,13 @@ def _groups(router: Any) -> tuple[int, int]:
 def _banned(layer: MoELayer, masked: Collection[int]) -> Tensor:
     for expert in masked:
         if not 0 <= expert < layer.n_experts:
-            raise ModelError(where(layer), expected=f"an expert from 0 to {layer.n_experts - 1}", came=expert)
+            raise ModelError(where(layer), expected=f"an expert from 0 to {layer.n_experts - 1}", received=expert)
     left = fewest_left(layer, masked)
     if left < layer.top_k:
-        came = f"{left} after masking {len(set(masked))} of {layer.n_experts}"
+        received = f"{left} after masking {len(set(masked))} of {layer.n_experts}"
         if _groups(layer.router)[0] > 1:
-            came += " (in the groups that a token may choose from)"
-        raise ModelError(where(layer), expected=f"at least K = {layer.top_k} experts left", came=came)
+            received += " (in the groups that a token may choose from)"
+        raise ModelError(where(layer), expected=f"at least K = {layer.top_k} experts left", received=received)
     banned_E = torch.zeros(layer.n_experts, dtype=torch.bool)
     banned_E[sorted(set(masked))] = True
     return banned_E
@@ -236,5 +238,5 @@ def _banned(layer: MoELayer, masked: Collection[int]) -> Tensor:
 
 def _layer(by_number: Mapping[int, MoELayer], number: int, moe: MoE) -> MoELayer:
     if number not in by_number:
-        raise ModelError(moe.model_id, expected=f"a MoE layer of {sorted(by_number)}", came=number)
+        raise ModelError(moe.model_id, expected=f"a MoE layer of {sorted(by_number)}", received=number)
     return by_number[number]

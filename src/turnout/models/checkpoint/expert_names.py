@@ -107,12 +107,12 @@ def places(shapes: Mapping[str, tuple[int, ...]], model_type: str, n_layers: int
         if spelling is None or (n_layers is not None and number >= n_layers):
             continue
         if number in found:
-            came = f"two in layer {number}, the second under {name}"
-            raise ModelError(where, expected="one router in a decoder layer", came=came)
+            received = f"two in layer {number}, the second under {name}"
+            raise ModelError(where, expected="one router in a decoder layer", received=received)
         found[number] = _place(name, number, block, spelling, shapes, model_type, where)
     if not found:
-        came, do = _what_it_is(shapes, model_type)
-        raise ModelError(where, expected="a Mixture-of-Experts checkpoint", came=came, do=do)
+        received, do = _what_it_is(shapes, model_type)
+        raise ModelError(where, expected="a Mixture-of-Experts checkpoint", received=received, do=do)
     return [found[number] for number in sorted(found)]
 
 
@@ -174,10 +174,10 @@ def _check_all_there(
 ) -> None:
     missing = sorted(set(range(n_experts)) - of_expert.keys())
     if missing:
-        raise ModelError(where, expected=f"{n_experts} experts under {name}", came=f"none numbered {missing[0]}")
+        raise ModelError(where, expected=f"{n_experts} experts under {name}", received=f"none numbered {missing[0]}")
     if len(shapes) > 1:
-        came = f"{len(shapes)} shapes: {', '.join(map(str, sorted(shapes)))}"
-        raise ModelError(where, expected=f"experts of one shape under {name}", came=came)
+        received = f"{len(shapes)} shapes: {', '.join(map(str, sorted(shapes)))}"
+        raise ModelError(where, expected=f"experts of one shape under {name}", received=received)
 
 
 def _router(
@@ -188,7 +188,7 @@ def _router(
     if len(fitting) == 1:
         return fitting[0], shapes[fitting[0]][1]
     seen = ", ".join(f"{router} {list(shapes[router])}" for router in block.routers) or "none"
-    raise ModelError(where, expected=f"one router with {n_experts} rows under {name}", came=seen)
+    raise ModelError(where, expected=f"one router with {n_experts} rows under {name}", received=seen)
 
 
 def _layout(
@@ -200,15 +200,15 @@ def _layout(
     too, as a linear layer keeps it.
     """
     if width not in first or width not in last:
-        came = f"a first matrix {list(first)} and a last one {list(last)}"
-        raise ModelError(where, expected=f"experts under {name} as wide as their router, {width}", came=came)
+        received = f"a first matrix {list(first)} and a last one {list(last)}"
+        raise ModelError(where, expected=f"experts under {name} as wide as their router, {width}", received=received)
     expert_width = last[0] if last[1] == width else last[1]
     if last[0] == width:
         expert_width = last[1]
     out = first[0] if first[1] == width else first[1]
     if out not in (expert_width, 2 * expert_width):
-        came = f"a first matrix {list(first)} and a last one {list(last)}"
-        raise ModelError(where, expected=f"experts under {name} whose matrices fit", came=came)
+        received = f"a first matrix {list(first)} and a last one {list(last)}"
+        raise ModelError(where, expected=f"experts under {name} whose matrices fit", received=received)
     square = first[0] == first[1]
     transposed = last[0] != width if square else first[0] == width
     return transposed, expert_width, out == 2 * expert_width
@@ -219,5 +219,5 @@ def _what_it_is(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> tuple
     router = next((n for n, shape in shapes.items() if _ROUTER.fullmatch(n) and len(shape) == 2), None)
     if router is None:
         return f"a dense one ({model_type or 'no model_type'})", None
-    came = f"a router ({router}) but no experts whose names can be read"
-    return came, "load it with turnout.load and give the live model"
+    received = f"a router ({router}) but no experts whose names can be read"
+    return received, "load it with turnout.load and give the live model"

@@ -22,9 +22,9 @@ def checkpoint_folder(source: str) -> Path | None:
     if source and path.is_dir():
         return path
     if source and path.exists():
-        raise ModelError(source, expected="a folder with config.json and safetensors weights", came="a file")
+        raise ModelError(source, expected="a folder with config.json and safetensors weights", received="a file")
     if not _HUB_ID.fullmatch(source):
-        raise ModelError(source, expected="a folder, or a hub id such as org/name", came="no such folder")
+        raise ModelError(source, expected="a folder, or a hub id such as org/name", received="no such folder")
     return None
 
 
@@ -37,11 +37,13 @@ def check_folder(folder: Path, trust_remote_code: bool) -> None:
         raise ModelError(
             folder / "config.json",
             expected=f"a model type that transformers knows, not {model_type!r}",
-            came="auto_map, Python code of the checkpoint's own",
+            received="auto_map, Python code of the checkpoint's own",
             do="pass trust_remote_code=True if you trust that code",
         )
     if "auto_map" not in config and model_type not in CONFIG_MAPPING:
-        raise ModelError(folder / "config.json", expected="a model_type that transformers knows", came=repr(model_type))
+        raise ModelError(
+            folder / "config.json", expected="a model_type that transformers knows", received=repr(model_type)
+        )
     for shard in weight_files(folder):
         check_weight_file(shard)
 
@@ -51,26 +53,26 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).exists():
         weight_map = read_object(folder / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelError(folder / INDEX, expected='a "weight_map" from weight to file', came=repr(weight_map))
+            raise ModelError(folder / INDEX, expected='a "weight_map" from weight to file', received=repr(weight_map))
         return sorted({folder / str(name) for name in weight_map.values()})
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
     pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
-    came = f"pickled weights only ({pickles[0]})" if pickles else "no weights"
+    received = f"pickled weights only ({pickles[0]})" if pickles else "no weights"
     convert = "save it again with transformers' save_pretrained, which writes safetensors" if pickles else None
-    raise ModelError(folder, expected="model.safetensors", came=came, do=convert)
+    raise ModelError(folder, expected="model.safetensors", received=received, do=convert)
 
 
 def check_weight_file(shard: Path) -> None:
     """A safetensors file whose header fits its length."""
     if not shard.is_file():
-        raise ModelError(shard, expected="the weights that the index names", came="no such file")
+        raise ModelError(shard, expected="the weights that the index names", received="no such file")
     try:
         with safe_open(shard, framework="pt"):
             return
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            shard, expected="a whole safetensors file", came=error, do="copy or download it again"
+            shard, expected="a whole safetensors file", received=error, do="copy or download it again"
         ) from error
 
 
@@ -79,9 +81,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(path.parent, expected=f"a checkpoint with {path.name}", came="none") from error
+        raise ModelError(path.parent, expected=f"a checkpoint with {path.name}", received="none") from error
     except (OSError, ValueError) as error:
-        raise ModelError(path, expected="JSON", came=error) from error
+        raise ModelError(path, expected="JSON", received=error) from error
     if not isinstance(content, dict):
-        raise ModelError(path, expected="a JSON object", came=type(content).__name__)
+        raise ModelError(path, expected="a JSON object", received=type(content).__name__)
     return content

@@ -39,8 +39,8 @@ def size_of(
     model = _without_weights(config, name)
     found = candidates(model)
     if not found and not may_be_dense:
-        came = f"{type(model).__name__}, without fused experts"
-        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=came)
+        received = f"{type(model).__name__}, without fused experts"
+        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", received=received)
     return _size(model, config.get_text_config(), found, name)
 
 
@@ -56,14 +56,14 @@ def read_config(source: str | PathLike[str]) -> PreTrainedConfig:
         model_type = read_object(file).get("model_type")
         register_own(model_type)
         if model_type not in CONFIG_MAPPING:
-            raise ModelError(file, expected="a model_type that transformers knows", came=repr(model_type))
+            raise ModelError(file, expected="a model_type that transformers knows", received=repr(model_type))
     else:
         register_own()
     try:
         return AutoConfig.from_pretrained(str(file or source), trust_remote_code=False)
     except Exception as error:  # whatever a configuration's own checks, the hub or the network raise
         expected = "a configuration that transformers can read"
-        raise ModelError(source, expected=expected, came=str(error).strip() or type(error).__name__) from error
+        raise ModelError(source, expected=expected, received=str(error).strip() or type(error).__name__) from error
 
 
 def _name(source: object, config: PreTrainedConfig) -> str:
@@ -83,7 +83,7 @@ def _without_weights(config: PreTrainedConfig, name: str) -> PreTrainedModel:
             return AutoModelForCausalLM.from_config(config)
     except Exception as error:  # whatever a model's own code raises
         expected = "a causal language model that transformers can build"
-        raise ModelError(name, expected=expected, came=str(error).strip() or type(error).__name__) from error
+        raise ModelError(name, expected=expected, received=str(error).strip() or type(error).__name__) from error
 
 
 def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidate], name: str) -> Size:
@@ -128,7 +128,7 @@ def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidat
 
 def _one(values: set[int], name: str, what: str) -> int:
     if len(values) != 1:
-        raise ModelError(name, expected=f"the same {what} in every MoE layer", came=sorted(values))
+        raise ModelError(name, expected=f"the same {what} in every MoE layer", received=sorted(values))
     return values.pop()
 
 
@@ -139,7 +139,7 @@ def _top_k(model: nn.Module, candidate: Candidate, name: str) -> int:
         if isinstance(top_k, int):
             return top_k
     where = f"{name}: layer {candidate.layer}"
-    raise ModelError(where, expected="a router that says how many experts it chooses", came="none")
+    raise ModelError(where, expected="a router that says how many experts it chooses", received="none")
 
 
 def _expert_width(model: nn.Module, candidate: Candidate, config: PreTrainedConfig) -> int:

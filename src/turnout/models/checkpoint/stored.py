@@ -131,12 +131,12 @@ def read_stored(path_or_id: str | PathLike[str], revision: str | None = None) ->
     try:
         found = places(shapes, str(text.get("model_type", "")), text.get("num_hidden_layers"), source)
     except ModelError as error:
-        raise _quantised(source, config, str(error.came)) or error from error
+        raise _quantised(source, config, str(error.received)) or error from error
     for place in found:
         for name in {place.router, *(gate.name for gate in place.gates)}:
             if tensors[name].dtype not in _DTYPES:
-                came = f"{tensors[name].dtype} in {name}"
-                raise _quantised(source, config, came) or ModelError(source, expected=_FLOATS, came=came)
+                received = f"{tensors[name].dtype} in {name}"
+                raise _quantised(source, config, received) or ModelError(source, expected=_FLOATS, received=received)
     layers = tuple(StoredLayer(place, tensors) for place in found)
     name = folder.resolve().name if folder else source
     return StoredCheckpoint(name, revision, config, layers)
@@ -145,14 +145,14 @@ def read_stored(path_or_id: str | PathLike[str], revision: str | None = None) ->
 _FLOATS = "weights in bfloat16, float16, float32 or float64"
 
 
-def _quantised(source: str, config: Mapping[str, Any], came: str) -> ModelError | None:
+def _quantised(source: str, config: Mapping[str, Any], received: str) -> ModelError | None:
     """The error of a checkpoint that says it is quantised; None if it does not."""
     how = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
     if not isinstance(how, dict):
         return None
     method = str(how.get("quant_method", "an unnamed method"))
     do = _DEQUANTISE.get(method, "give the checkpoint that it was made from")
-    return ModelError(source, expected=_FLOATS, came=f"weights quantised with {method} ({came})", do=do)
+    return ModelError(source, expected=_FLOATS, received=f"weights quantised with {method} ({received})", do=do)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -180,15 +180,15 @@ def _fetch(source: str, name: str, revision: str | None, optional: bool = False)
     try:
         found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=not optional)
     except (OSError, ValueError) as error:
-        came = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source} ({name})", expected="a file of a hub checkpoint", came=came) from error
+        received = str(error).strip().splitlines()[0]
+        raise ModelError(f"{source} ({name})", expected="a file of a hub checkpoint", received=received) from error
     return Path(found) if found else Path()
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(index, expected='a "weight_map" from weight to file', came=repr(weight_map))
+        raise ModelError(index, expected='a "weight_map" from weight to file', received=repr(weight_map))
     return {name: str(file) for name, file in weight_map.items()}
 
 
@@ -219,7 +219,7 @@ class _Mapped:
             try:
                 self._file = safe_open(stored.file, framework="pt").__enter__()
             except (SafetensorError, OSError) as error:
-                raise ModelError(stored.file, expected="a whole safetensors file", came=error) from error
+                raise ModelError(stored.file, expected="a whole safetensors file", received=error) from error
             self._path, self._read = stored.file, 0
         n_matrices = stored.shape[0] if len(stored.shape) == 3 else 1
         self._read += _DTYPES[stored.dtype].itemsize * torch.Size(stored.shape).numel() // n_matrices

@@ -60,10 +60,10 @@ class BatchTrace:
 class RoutingError(ModelError):
     """A router said something that cannot be counted. `layer` is the decoder layer, `sample` the index in the batch."""
 
-    def __init__(self, layer: MoELayer, *, expected: str, came: object, sample: int | None = None) -> None:
+    def __init__(self, layer: MoELayer, *, expected: str, received: object, sample: int | None = None) -> None:
         self.layer, self.sample = layer.layer, sample
         where = f"layer {layer.layer}" + ("" if sample is None else f", sample {sample} of the batch")
-        super().__init__(where, expected=expected, came=came)
+        super().__init__(where, expected=expected, received=received)
 
 
 class _AllRoutersSpoke(Exception):  # noqa: N818  not an error: the way out of a forward
@@ -144,7 +144,9 @@ def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
     except _AllRoutersSpoke:
         return None
     if head is None:
-        raise ModelError(moe.model_id, expected="a language-model head to score answers", came=type(moe.model).__name__)
+        raise ModelError(
+            moe.model_id, expected="a language-model head to score answers", received=type(moe.model).__name__
+        )
     return output.logits[:, -1]
 
 
@@ -173,7 +175,7 @@ class _Reader:
         """One trace a layer, in the order of the layers."""
         for layer in self._moe.layers:
             if layer.layer not in self._traces:
-                raise RoutingError(layer, expected="its router to speak once in a forward", came="silence")
+                raise RoutingError(layer, expected="its router to speak once in a forward", received="silence")
         return tuple(_ordinary(self._traces[layer.layer]) for layer in self._moe.layers)
 
     def _hook(self, layer: MoELayer) -> Any:
@@ -182,10 +184,10 @@ class _Reader:
             if get_ident() != self._thread:
                 return
             if layer.layer in self._traces:
-                raise RoutingError(layer, expected="its router to speak once in a forward", came="a second time")
+                raise RoutingError(layer, expected="its router to speak once in a forward", received="a second time")
             wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
             if wrong:
-                raise RoutingError(layer, expected=EXPECTED, came=wrong)
+                raise RoutingError(layer, expected=EXPECTED, received=wrong)
             self._traces[layer.layer] = _reduce(layer, self._batch, *output)
             if self._keep_inputs:
                 self._traces[layer.layer] = replace(
@@ -253,7 +255,7 @@ def _counts(layer: MoELayer, batch: PaddedBatch, chosen_TK: Tensor) -> Tensor:
     total = int(counts_BE.sum())
     if top_k != layer.top_k or counts_BE.shape[1] != layer.n_experts or total != sum(batch.lengths_B) * layer.top_k:
         expected = f"{n_tokens} tokens × {layer.top_k} choices among {layer.n_experts} experts"
-        raise RoutingError(layer, expected=expected, came=f"{total} choices, {top_k} a token")
+        raise RoutingError(layer, expected=expected, received=f"{total} choices, {top_k} a token")
     return counts_BE
 
 
@@ -261,4 +263,4 @@ def _check_finite(layer: MoELayer, batch: PaddedBatch, logits_TE: Tensor, weight
     finite_T = logits_TE.isfinite().all(1) & weights_TK.isfinite().all(1)
     if not finite_T.all():
         sample = int(batch.sample_T[int((~finite_T).nonzero()[0])])
-        raise RoutingError(layer, expected="finite router scores", came="NaN or infinity", sample=sample)
+        raise RoutingError(layer, expected="finite router scores", received="NaN or infinity", sample=sample)

@@ -74,7 +74,7 @@ def visit_experts(
         except _AllExpertsReached:
             return
     missing = next(layer for layer in moe.layers if layer.layer not in listener.visited)
-    raise ModelError(f"layer {missing.layer}", expected="experts that run once in a forward", came="none that ran")
+    raise ModelError(f"layer {missing.layer}", expected="experts that run once in a forward", received="none that ran")
 
 
 class _Listener:
@@ -102,7 +102,7 @@ class _Listener:
         def hear(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
             wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
             if wrong is not None:
-                raise ModelError(f"layer {layer.layer}", expected=EXPECTED, came=wrong)
+                raise ModelError(f"layer {layer.layer}", expected=EXPECTED, received=wrong)
             self._said[layer.layer] = output
 
         return hear
@@ -112,8 +112,8 @@ class _Listener:
             hidden = args[0] if args else kwargs.get("hidden_states")
             said = self._said.pop(layer.layer, None)
             if said is None or not isinstance(hidden, Tensor):
-                came = "experts that ran before it" if said is None else "experts without hidden states"
-                raise ModelError(f"layer {layer.layer}", expected="a router, then its experts", came=came)
+                received = "experts that ran before it" if said is None else "experts without hidden states"
+                raise ModelError(f"layer {layer.layer}", expected="a router, then its experts", received=received)
             self._visit(self._inputs(layer, hidden, said))
             self.visited.add(layer.layer)
             if len(self.visited) == len(self._moe.layers):

@@ -110,11 +110,11 @@ def _wrapped(layer: MoELayer, change: Change) -> Callable[..., Any]:
         with _Within(layer.n_experts, change) as within:
             said = forward(*args, **kwargs)
         if change.logits is not None and within.products != 1:
-            came = f"{within.products} in {type(layer.router).__name__}"
-            raise ModelError(where(layer), expected="one product of hidden states and router rows", came=came)
+            received = f"{within.products} in {type(layer.router).__name__}"
+            raise ModelError(where(layer), expected="one product of hidden states and router rows", received=received)
         if change.sigmoid is not None and within.sigmoids != 1:
-            came = f"{within.sigmoids} in {type(layer.router).__name__}"
-            raise ModelError(where(layer), expected="one sigmoid over all experts", came=came)
+            received = f"{within.sigmoids} in {type(layer.router).__name__}"
+            raise ModelError(where(layer), expected="one sigmoid over all experts", received=received)
         return said if change.output is None else change.output(said)
 
     return run

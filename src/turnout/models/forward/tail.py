@@ -75,7 +75,7 @@ class Tail:
         head = moe.model.get_output_embeddings()
         if head is None:
             expected = "a language-model head to score answers"
-            raise ModelError(moe.model_id, expected=expected, came=type(moe.model).__name__)
+            raise ModelError(moe.model_id, expected=expected, received=type(moe.model).__name__)
         self.moe, self.layers, self.tokens, self.padding = moe, tuple(layers), tokens, padding
         self._letters = None if letters is None else torch.tensor(letters)
         self._head: nn.Module = head
@@ -195,7 +195,9 @@ class Tail:
             logits = self.moe.model(**batch.asked(), use_cache=False).logits[:, -1].float()
         missing = [layer.layer for layer in self.layers if layer.layer not in said]
         if missing:
-            raise ModelError(f"layer {missing[0]}", expected="its router to speak once in a forward", came="silence")
+            raise ModelError(
+                f"layer {missing[0]}", expected="its router to speak once in a forward", received="silence"
+            )
         routing = [said[layer.layer].to(logits.device) for layer in self.layers]
         if self._letters is not None and logits.shape[1] != len(self._letters):
             logits = logits[:, self._letters.to(logits.device)]
@@ -208,7 +210,9 @@ class Tail:
         def listen(_: nn.Module, __: object, output: Any) -> None:
             wrong = complaint(output, batch.ids.numel(), layer.n_experts)
             if wrong or layer.layer in said:
-                raise ModelError(f"layer {layer.layer}", expected=EXPECTED, came=wrong or "a second one in a forward")
+                raise ModelError(
+                    f"layer {layer.layer}", expected=EXPECTED, received=wrong or "a second one in a forward"
+                )
             logits_TE = output[0].index_select(0, place_BR.reshape(-1).to(output[0].device))
             p_BRE = layer.scores(logits_TE).view(*place_BR.shape, -1)
             said[layer.layer] = (p_BRE * share_BR.to(p_BRE.device).unsqueeze(2)).sum(1)

@@ -118,7 +118,7 @@ def read(
     layers = tuple(_layer(model, verdict) for verdict in probe(model, name))
     numbers = [layer.layer for layer in layers]
     if len(set(numbers)) != len(numbers):
-        raise ModelError(name, expected="one router in a decoder layer", came=f"MoE layers numbered {numbers}")
+        raise ModelError(name, expected="one router in a decoder layer", received=f"MoE layers numbered {numbers}")
     return MoE(model, tokenizer, layers, name, revision)
 
 

@@ -89,24 +89,26 @@ def probe(model: PreTrainedModel, name: str) -> list[Verdict]:
         ModelError: a dense model, or a router that does not keep the contract; `name` is what the message is about.
     """
     if model.config.is_encoder_decoder:
-        raise ModelError(name, expected="a decoder-only MoE", came=f"{type(model).__name__}, an encoder-decoder")
+        raise ModelError(name, expected="a decoder-only MoE", received=f"{type(model).__name__}, an encoder-decoder")
     found = candidates(model)
     if not found:
-        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", came=_what_it_is(model))
+        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", received=_what_it_is(model))
     alone = next((candidate.layer for candidate in found if candidate.n_experts < 2), None)
     if alone is not None:
-        raise ModelError(f"{name}: layer {alone}", expected="two experts at least, to choose among", came="one")
+        raise ModelError(f"{name}: layer {alone}", expected="two experts at least, to choose among", received="one")
     hearing = _run(model, found, name)
     heard = {verdict.candidate.experts_name for verdict in hearing.verdicts}
     for candidate in found:
         if candidate.experts_name not in heard:
-            came = hearing.complaints.get(
+            received = hearing.complaints.get(
                 candidate.experts_name, "no router beside the experts that spoke in a forward"
             )
-            raise ModelError(f"{name}: layer {candidate.layer} ({type(model).__name__})", expected=EXPECTED, came=came)
+            raise ModelError(
+                f"{name}: layer {candidate.layer} ({type(model).__name__})", expected=EXPECTED, received=received
+            )
     if not _is_causal(hearing.verdicts[-1].logits_TE):
         raise ModelError(
-            name, expected="a causal model", came="routing of a token that changes with the tokens after it"
+            name, expected="a causal model", received="routing of a token that changes with the tokens after it"
         )
     return hearing.verdicts
 
@@ -175,8 +177,8 @@ def _run(model: PreTrainedModel, found: list[Candidate], name: str) -> _Hearing:
     except _LastRouterSpoke:
         return hearing
     except Exception as error:  # whatever a model's own code raises
-        came = f"{type(error).__name__}: {error}"
-        raise ModelError(name, expected=f"a forward of {_ROWS} × {_LENGTH} token ids", came=came) from error
+        received = f"{type(error).__name__}: {error}"
+        raise ModelError(name, expected=f"a forward of {_ROWS} × {_LENGTH} token ids", received=received) from error
     finally:
         for handle in handles:
             handle.remove()

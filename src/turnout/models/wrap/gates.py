@@ -20,8 +20,8 @@ def router_rows(layer: MoELayer) -> Tensor:
     """
     weight = getattr(layer.router, "weight", None)
     if not isinstance(weight, Tensor) or weight.dim() != 2 or len(weight) != layer.n_experts:
-        came = f"{type(layer.router).__name__} without one"
-        raise ModelError(layer.name, expected="a router with a weight of one row an expert", came=came)
+        received = f"{type(layer.router).__name__} without one"
+        raise ModelError(layer.name, expected="a router with a weight of one row an expert", received=received)
     return weight
 
 
@@ -39,8 +39,10 @@ def gate_parameter(layer: MoELayer) -> Tensor:
     name = "gate_up_proj" if has_gate(layer) else "up_proj"
     fused = getattr(layer.experts, name, None)
     if not isinstance(fused, Tensor) or fused.dim() != 3 or len(fused) != layer.n_experts:
-        came = f"{type(layer.experts).__name__} without {name}"
-        raise ModelError(layer.name.rpartition(".")[0], expected="fused experts of transformers' layouts", came=came)
+        received = f"{type(layer.experts).__name__} without {name}"
+        raise ModelError(
+            layer.name.rpartition(".")[0], expected="fused experts of transformers' layouts", received=received
+        )
     return fused
 
 

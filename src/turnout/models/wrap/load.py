@@ -130,9 +130,9 @@ def as_moe(
         return load(model, **given)
     if not isinstance(model, MoE | PreTrainedModel):
         expected = "a checkpoint's folder, a hub id, a MoE or a transformers model"
-        raise ModelError("model", expected=expected, came=repr(model))
+        raise ModelError("model", expected=expected, received=repr(model))
     if given:
-        raise ModelError(min(given), expected="none: the model is loaded already", came=given[min(given)])
+        raise ModelError(min(given), expected="none: the model is loaded already", received=given[min(given)])
     return model if isinstance(model, MoE) else read(model, tokenizer)
 
 
@@ -147,14 +147,16 @@ def _model(source: str, dtype: torch.dtype | str, devices: dict[str, Any], setti
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, TypeError) as error:
         if offloaded is not None:
             offloaded.cleanup()
-        raise ModelError(source, expected="a checkpoint that transformers can load", came=_first_line(error)) from error
+        raise ModelError(
+            source, expected="a checkpoint that transformers can load", received=_first_line(error)
+        ) from error
     if offloaded is not None:
         weakref.finalize(model, offloaded.cleanup)
     missing = sorted(report["missing_keys"])
     if missing:
-        came = f"none for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        received = f"none for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         raise ModelError(
-            source, expected="every weight in the checkpoint", came=came, do="the checkpoint is incomplete"
+            source, expected="every weight in the checkpoint", received=received, do="the checkpoint is incomplete"
         )
     return model
 
@@ -166,7 +168,7 @@ def _tokenizer(source: str, folder: Path | None, settings: dict[str, Any]) -> Pr
     try:
         return AutoTokenizer.from_pretrained(source, **settings)
     except Exception as error:  # tokenizers raises bare Exception for a file it cannot parse
-        raise ModelError(f"{source} (tokenizer)", expected="a tokenizer", came=_first_line(error)) from error
+        raise ModelError(f"{source} (tokenizer)", expected="a tokenizer", received=_first_line(error)) from error
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
@@ -175,7 +177,7 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
         return "auto"
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ModelError("dtype", expected="a floating torch dtype such as bfloat16 or float32", came=dtype)
+        raise ModelError("dtype", expected="a floating torch dtype such as bfloat16 or float32", received=dtype)
     return found
 
 
@@ -183,7 +185,7 @@ def _devices(device: torch.device | str | None, device_map: str | dict[str, Any]
     """Where `from_pretrained` is to put the weights."""
     if device_map is not None:
         if device is not None:
-            raise ModelError("device", expected="either device or device_map", came="both")
+            raise ModelError("device", expected="either device or device_map", received="both")
         return {"device_map": device_map}
     if device is None:
         return {}
@@ -191,7 +193,7 @@ def _devices(device: torch.device | str | None, device_map: str | dict[str, Any]
         where = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            "device", expected="a device of this machine", came=f"{device} ({_first_line(error)})"
+            "device", expected="a device of this machine", received=f"{device} ({_first_line(error)})"
         ) from error
     return {} if where.type == "cpu" else {"device_map": {"": where}}
 

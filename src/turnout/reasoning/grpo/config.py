@@ -47,14 +47,16 @@ class GrpoConfig:
         counts = ("problems_per_step", "steps", "most_tokens", "problems", "asked", "save_every")
         for name, least in (*dict.fromkeys(counts, 1).items(), ("generations", 2)):
             if getattr(self, name) < least:
-                raise RecipeError(name, expected=f"{least} or more", came=getattr(self, name))
+                raise RecipeError(name, expected=f"{least} or more", received=getattr(self, name))
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
-                raise RecipeError(name, expected="a number above 0", came=getattr(self, name))
+                raise RecipeError(name, expected="a number above 0", received=getattr(self, name))
         if self.kl < 0 or not self.clip > 0:
-            raise RecipeError("kl, clip", expected="0 or more, and a number above 0", came=f"{self.kl}, {self.clip}")
+            raise RecipeError(
+                "kl, clip", expected="0 or more, and a number above 0", received=f"{self.kl}, {self.clip}"
+            )
         if self.routers not in ("trained", "frozen"):
-            raise RecipeError("routers", expected="trained or frozen", came=self.routers)
+            raise RecipeError("routers", expected="trained or frozen", received=self.routers)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "GrpoConfig":

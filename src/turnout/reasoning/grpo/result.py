@@ -54,7 +54,7 @@ class Rewarded:
         """
         folder = RunFolder.read(path)
         if not (folder.path / GRPO_FILE).exists():
-            raise RunError(path, expected=f"a run with {GRPO_FILE}", came="one without", do="see turnout grpo")
+            raise RunError(path, expected=f"a run with {GRPO_FILE}", received="one without", do="see turnout grpo")
         return cls(folder.read_json(GRPO_FILE), folder.path, already_complete)
 
 

@@ -169,7 +169,7 @@ def _freeze_routers(model: PreTrainedModel) -> list[Any]:
     try:
         layers = read(model).layers
     except ModelError as error:
-        raise ModelError("routers frozen", expected="a model that has routers", came=error) from error
+        raise ModelError("routers frozen", expected="a model that has routers", received=error) from error
     parameters = [p for layer in layers for p in layer.router.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -194,5 +194,5 @@ def _trl() -> Any:
         import trl
     except ModuleNotFoundError as error:
         do = "install turnout[trl]"
-        raise MissingExtraError("grpo", expected="the package trl", came="none", do=do) from error
+        raise MissingExtraError("grpo", expected="the package trl", received="none", do=do) from error
     return trl

@@ -36,9 +36,9 @@ class VoteConfig:
     def __post_init__(self) -> None:
         for name in ("samples", "problems", "most_tokens", "batch_size", "subsets", "resamples"):
             if getattr(self, name) < 1:
-                raise RecipeError(name, expected="1 or more", came=getattr(self, name))
+                raise RecipeError(name, expected="1 or more", received=getattr(self, name))
         if not self.temperature > 0:
-            raise RecipeError("temperature", expected="a number above 0", came=self.temperature)
+            raise RecipeError("temperature", expected="a number above 0", received=self.temperature)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "VoteConfig":

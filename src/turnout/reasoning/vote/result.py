@@ -53,7 +53,7 @@ class Votes:
         """
         folder = RunFolder.read(path)
         if not (folder.path / VOTES_FILE).exists():
-            raise RunError(path, expected=f"a run with {VOTES_FILE}", came="one without", do="see turnout vote")
+            raise RunError(path, expected=f"a run with {VOTES_FILE}", received="one without", do="see turnout vote")
         return cls(folder.read_json(VOTES_FILE), folder.path, already_complete)
 
 

@@ -82,7 +82,7 @@ def _answers(
     prompts = [tokenizer(one.prompt)["input_ids"] for one in exercises]
     empty = next((one.id for one, ids in zip(exercises, prompts, strict=True) if not ids), None)
     if empty is not None:
-        raise ModelError(f"exercise {empty}", expected="a prompt of at least one token", came="none")
+        raise ModelError(f"exercise {empty}", expected="a prompt of at least one token", received="none")
     atomic.make_folder(kept)
     at_once = max(1, config.batch_size // config.samples)
     for at in range(0, len(prompts), at_once):

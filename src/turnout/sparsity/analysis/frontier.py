@@ -42,7 +42,7 @@ def frontier(sweep: Mapping[str, Any], margin: float = MARGIN) -> dict[str, Any]
         RecipeError: a margin that is not above 0.
     """
     if not margin > 0:
-        raise RecipeError("margin", expected="a share above 0", came=margin)
+        raise RecipeError("margin", expected="a share above 0", received=margin)
     shapes = read_shapes(sweep["trials"])
     tasks, curves = tasks_of(shapes), curves_of(shapes)
     names = curve_names(curves)

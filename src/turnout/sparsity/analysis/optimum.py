@@ -47,7 +47,7 @@ def optimum(x_X: NDArray[np.floating], y_SX: NDArray[np.floating], resamples: in
     x, y = np.asarray(x_X, np.float64), np.asarray(y_SX, np.float64)
     if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or len(x) < 3 or len(y) < 2:
         raise RecipeError(
-            "optimum", expected="two curves or more of three points or more", came=f"{x.shape}, {y.shape}"
+            "optimum", expected="two curves or more of three points or more", received=f"{x.shape}, {y.shape}"
         )
     drawn_BS = np.random.default_rng(seed).integers(0, len(y), (resamples, len(y)))
     means_BX = y[drawn_BS].mean(1)

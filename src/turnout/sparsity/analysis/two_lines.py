@@ -106,10 +106,12 @@ def _slope(slopes_S: NDArray[np.float64], direction: int) -> Slope:
 def _check(x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> None:
     expected = "at least three curves of the same points, four or more"
     if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or len(x) < 4 or len(y) < 3:
-        raise RecipeError("two lines", expected=expected, came=f"points {x.shape}, curves {y.shape}")
+        raise RecipeError("two lines", expected=expected, received=f"points {x.shape}, curves {y.shape}")
     if not (np.diff(x) > 0).all():
-        raise RecipeError("two lines", expected="points in ascending order", came=x.tolist())
+        raise RecipeError("two lines", expected="points in ascending order", received=x.tolist())
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise RecipeError("two lines", expected="finite values", came="one that is not", do="leave failed points out")
+        raise RecipeError(
+            "two lines", expected="finite values", received="one that is not", do="leave failed points out"
+        )
     if not margin > 0:
-        raise RecipeError("margin", expected="a slope above 0", came=margin)
+        raise RecipeError("margin", expected="a slope above 0", received=margin)

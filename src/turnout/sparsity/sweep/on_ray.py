@@ -63,6 +63,6 @@ def _ray() -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "--engine ray", expected="the package ray", came="none", do="install turnout[ray]"
+            "--engine ray", expected="the package ray", received="none", do="install turnout[ray]"
         ) from error
     return ray

@@ -66,7 +66,7 @@ class SweepResult:
         """
         content = RunFolder.read(path).read_json(SWEEP_FILE)
         if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"a sweep of schema {SCHEMA}", came=content.get("schema"))
+            raise RunError(path, expected=f"a sweep of schema {SCHEMA}", received=content.get("schema"))
         return cls(content, Path(path), already_complete)
 
 

@@ -67,7 +67,7 @@ def sweep(
         MissingExtraError: the engine is not installed.
     """
     if processes < 1:
-        raise RecipeError("processes", expected="1 or more", came=processes)
+        raise RecipeError("processes", expected="1 or more", received=processes)
     made, left_out = trials(recipe)
     with RunFolder.open(out, _inputs(recipe, made)) as run:
         if retry_failed:

@@ -56,7 +56,7 @@ def trials(recipe: SweepRecipe) -> tuple[list[Trial], list[str]]:
             tokenizer = tokenizer or load_tokenizer(TrainRecipe.parse(content, "base").data.tokenizer)
             trial = _trial(content, recipe, tokenizer)
             if trial.name in made:
-                raise RecipeError("grid", expected="each trial once", came=f"{trial.name} twice")
+                raise RecipeError("grid", expected="each trial once", received=f"{trial.name} twice")
             made[trial.name] = trial
     return list(made.values()), left_out
 
@@ -65,7 +65,7 @@ def _points(recipe: SweepRecipe) -> tuple[list[dict[str, Any]], list[str]]:
     """Model and schedule keys of each legal combination."""
     base = recipe.base.get("model")
     if not isinstance(base, dict):
-        raise RecipeError("base.model", expected="the architecture that the grid varies", came=base)
+        raise RecipeError("base.model", expected="the architecture that the grid varies", received=base)
     points, left_out = [], []
     for family in recipe.grid:
         for point in _combinations(family):
@@ -76,7 +76,7 @@ def _points(recipe: SweepRecipe) -> tuple[list[dict[str, Any]], list[str]]:
             else:
                 points.append(point | {"model": _dense(model) if experts == 1 else model})
     if not points:
-        raise RecipeError("grid", expected="a point whose top_k is at most its experts", came=left_out[0])
+        raise RecipeError("grid", expected="a point whose top_k is at most its experts", received=left_out[0])
     return points, left_out
 
 
@@ -100,7 +100,7 @@ def _dense(model: dict[str, Any]) -> dict[str, Any]:
     top_k = model.get("top_k") or 1
     if "expert_width" not in model:
         expected = "the width of an expert, which the dense model's is a multiple of"
-        raise RecipeError("base.model.expert_width", expected=expected, came="none")
+        raise RecipeError("base.model.expert_width", expected=expected, received="none")
     return model | {"top_k": 1, "expert_width": model["expert_width"] * top_k}
 
 
@@ -132,7 +132,7 @@ def _trial(content: dict[str, Any], sweep: SweepRecipe, tokenizer: PreTrainedTok
     name = _name(one_step)
     if not tokens:
         expected = f"at least one step of {per_step} tokens for each trial"
-        raise RecipeError("budget", expected=expected, came=f"{wanted} tokens for {name}")
+        raise RecipeError("budget", expected=expected, received=f"{wanted} tokens for {name}")
     recipe = one_step.model_copy(update={"schedule": one_step.schedule.model_copy(update={"tokens": tokens})})
     tpp = tokens_per_parameter(tokens, size.parameters.total)
     return Trial(name, recipe, size.parameters, per_token * tokens, tpp)

@@ -23,9 +23,9 @@ def chains(split: str, n: int, levels: Sequence[int], seed: int = 0) -> Iterator
         TaskError: an unknown split, no level or one below 1.
     """
     if split not in ("train", "test") or n < 0:
-        raise TaskError("chains", expected="train or test, and a number of problems", came=f"{split}, {n}")
+        raise TaskError("chains", expected="train or test, and a number of problems", received=f"{split}, {n}")
     if not levels or min(levels) < 1:
-        raise TaskError("chains", expected="levels of one operation or more", came=list(levels))
+        raise TaskError("chains", expected="levels of one operation or more", received=list(levels))
     for i in range(n):
         yield _problem(split, levels[i % len(levels)], Draw("chain", seed, split, i), f"chain-{split}-{seed}-{i}")
 

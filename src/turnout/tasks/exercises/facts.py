@@ -25,7 +25,7 @@ def facts(n: int, seed: int = 0) -> Iterator[Exercise]:
         TaskError: more facts than names.
     """
     if not 0 <= n <= MOST:
-        raise TaskError("facts", expected=f"0 to {MOST} facts", came=n)
+        raise TaskError("facts", expected=f"0 to {MOST} facts", received=n)
     offset = Draw("facts", seed).below(MOST)
     for i in range(n):
         first, second = divmod((offset + i * _STRIDE) % MOST, N_WORDS)

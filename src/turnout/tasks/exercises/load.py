@@ -34,7 +34,7 @@ def load_exercises(spec: str | Path, n: int, split: Split | None = None, seed: i
     """
     found = list(islice(_read(str(spec), n, split, seed), n))
     if not found:
-        raise TaskError(spec, expected="at least one exercise", came="none")
+        raise TaskError(spec, expected="at least one exercise", received="none")
     return found
 
 
@@ -48,7 +48,7 @@ def _read(spec: str, n: int, split: Split | None, seed: int) -> Iterator[Exercis
     if Path(spec).is_file():
         rows = _file(Path(spec))
         return rows if split is None else (one for one in rows if split_of(f"file:{one.prompt}") == split)
-    raise TaskError(spec, expected=_FORMS, came="neither such a name nor a file")
+    raise TaskError(spec, expected=_FORMS, received="neither such a name nor a file")
 
 
 def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
@@ -56,11 +56,11 @@ def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
         import reasoning_gym
     except ModuleNotFoundError as error:
         do = "pip install reasoning-gym"
-        raise MissingExtraError(f"gym-{name}", expected="the package reasoning-gym", came="none", do=do) from error
+        raise MissingExtraError(f"gym-{name}", expected="the package reasoning-gym", received="none", do=do) from error
     try:
         made = reasoning_gym.create_dataset(name, size=n, seed=seed)
     except ValueError as error:
-        raise TaskError(f"gym-{name}", expected="a task of reasoning-gym", came=name) from error
+        raise TaskError(f"gym-{name}", expected="a task of reasoning-gym", received=name) from error
     for i, entry in enumerate(made):
         answer = str(entry["answer"])
         kind, gold = _gold(f"gym-{name}, problem {i}", answer)
@@ -71,7 +71,7 @@ def _file(path: Path) -> Iterator[Exercise]:
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise TaskError(path, expected="text in UTF-8", came=error) from error
+        raise TaskError(path, expected="text in UTF-8", received=error) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -82,7 +82,7 @@ def _file(path: Path) -> Iterator[Exercise]:
         except (ValueError, KeyError, TypeError):
             prompt = answer = None
         if not isinstance(prompt, str) or not isinstance(answer, str) or not prompt.strip():
-            raise TaskError(where, expected='an object with strings "prompt" and "answer"', came=line)
+            raise TaskError(where, expected='an object with strings "prompt" and "answer"', received=line)
         kind, gold = _gold(where, answer)
         yield Exercise(f"{path.stem}-{number}", kind, 0, prompt, answer, gold)
 
@@ -91,4 +91,4 @@ def _gold(where: str, answer: str) -> tuple[Kind, str]:
     try:
         return read_gold(answer)
     except ValueError as error:
-        raise TaskError(where, expected=str(error), came=answer) from error
+        raise TaskError(where, expected=str(error), received=answer) from error

@@ -104,10 +104,12 @@ def _question(name: str, domain: Domain, split: str, seed: int, number: int) -> 
 def _domains(split: str, n: int, wanted: Sequence[str] | None, n_people: int, n_places: int) -> dict[str, Domain]:
     _split(split)
     if n < 0:
-        raise TaskError("worlds", expected="a number of items that is not negative", came=n)
+        raise TaskError("worlds", expected="a number of items that is not negative", received=n)
     unknown = [name for name in wanted or () if name not in DOMAINS]
     if unknown or (wanted is not None and not wanted):
-        raise TaskError("worlds", expected=f"domains out of {', '.join(DOMAINS)}", came=", ".join(unknown) or "none")
+        raise TaskError(
+            "worlds", expected=f"domains out of {', '.join(DOMAINS)}", received=", ".join(unknown) or "none"
+        )
     facts = world(n_people, n_places)
     made = {"people": people(facts), "places": places(facts), **_REASONING}
     return {name: made[name] for name in dict.fromkeys(wanted or DOMAINS)}
@@ -118,4 +120,4 @@ def _split(name: str) -> Split:
         return "train"
     if name == "test":
         return "test"
-    raise TaskError("worlds", expected="the split train or test", came=name)
+    raise TaskError("worlds", expected="the split train or test", received=name)

@@ -197,7 +197,7 @@ def world(people: int, places: int) -> World:
     """
     for what, n, least, most in (("people", people, 100, MOST_PEOPLE), ("places", places, 50, MOST_PLACES)):
         if not least <= n <= most:
-            raise TaskError(f"worlds: {what}", expected=f"{least} to {most}", came=n)
+            raise TaskError(f"worlds: {what}", expected=f"{least} to {most}", received=n)
     towns = tuple(_place_name(i) for i in range(places))
     values = {"town": towns, "year": YEARS, "job": JOBS, "instrument": INSTRUMENTS, "pet": PETS}
     values |= {"country": COUNTRIES, "river": RIVERS, "goods": GOODS, "sight": SIGHTS, "market": DAYS}
