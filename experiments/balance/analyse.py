@@ -1,4 +1,4 @@
-"""results/* and tables for docs/findings.md from what run.py measured: `python experiments/balance/analyse.py`.
+"""results/* and tables for docs/findings/index.md from what run.py measured: `python experiments/balance/analyse.py`.
 
 Every difference is to weight 0, paired by seed, with a two-sided 95 % t interval.
 """

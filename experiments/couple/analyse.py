@@ -1,4 +1,4 @@
-"""Tables of docs/couple.md and results/*.csv from what run.py measured: `python experiments/couple/analyse.py`.
+"""Tables of docs/findings/couple.md and results/*.csv from run.py's results: `python experiments/couple/analyse.py`.
 
 Every difference is paired by seed; intervals are two-sided 95 % t intervals of the paired differences.
 """
@@ -17,7 +17,7 @@ from trials import ALPHAS, ERC, HERE, PLACES, RUNS
 
 from turnout import ops
 
-DOCS = HERE.parents[1] / "docs" / "couple.md"
+DOCS = HERE.parents[1] / "docs" / "findings" / "couple.md"
 BEGIN, END = "<!-- results: written by experiments/couple/analyse.py -->\n", "<!-- end of results -->"
 RECALL = ("people", "places")
 Trials = dict[tuple[str, str, int], dict[str, Any]]

@@ -1,7 +1,7 @@
 """Held-out English for `turnout mask`: `python experiments/masking/texts.py > texts.jsonl`, from the repository's root.
 
 The start of documents that the embedded model's training left out, 24 from each of its four real sources, as texts with
-a domain. Needs the corpora that `make embedded` fetches. What was then run, and what came of it: docs/findings.md.
+a domain. Needs the corpora that `make embedded` fetches. The commands and their results: docs/findings/index.md.
 """
 
 import json

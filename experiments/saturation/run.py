@@ -4,7 +4,7 @@
 embedded` fetches and the tokenizer that it trains; texts.jsonl is what experiments/masking/texts.py writes. Leaves
 OUT/model-STEP, OUT/step-STEP (audits of the texts) and OUT/compare.html, and prints, layer by layer, the share of
 experts that a token chooses as in the last checkpoint (router saturation, arXiv 2409.02060), and in parentheses what
-the loads alone would give. The same command again takes up what is there. What was seen: docs/findings.md.
+the loads alone would give. The same command again takes up what is there. What was seen: docs/findings/index.md.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Tables of docs/sparsity.md and results/* from the sweeps and after.py: `python experiments/sparsity/analyse.py`.
+"""Tables of docs/findings/sparsity.md and results/* of the sweeps: `python experiments/sparsity/analyse.py`.
 
 The two primary tests are those of PLAN.md; everything else describes. Intervals over seeds are t intervals, 95 %. Those
 of the two lines' slopes have bounds of 95 % each (90 % together): the test is one-sided on either side.
@@ -23,7 +23,7 @@ from turnout.sparsity.sweep.result import SweepResult
 
 HERE = Path(__file__).parent
 WIDE, CHOSEN = NARROW.with_name("wide"), NARROW.with_name("chosen")
-DOCS = HERE.parents[1] / "docs" / "sparsity.md"
+DOCS = HERE.parents[1] / "docs" / "findings" / "sparsity.md"
 BEGIN, END = "<!-- results: written by experiments/sparsity/analyse.py -->\n", "<!-- end of results -->"
 TAUGHT, SHOWN, MARGIN = range(1, 13), (4, 6, 8, 10, 13), 0.01
 Trial = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The audit once more, in plain Python: lists and loops, written from the paper and docs/audit.md, not from the source.
+"""The audit in plain Python lists and loops, written from the paper and docs/methods/audit.md, not from the source.
 
 A sample is {"domain", "layers": {number: {"p": [T][E], "chosen": [T][K], "weights": [T][K]}}}: every token's scores,
 chosen experts and applied weights.

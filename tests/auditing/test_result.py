@@ -13,7 +13,7 @@ from turnout.auditing.measure import content, measure
 from turnout.auditing.result import Audit
 from turnout.errors import RunError
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/audit.schema.json").read_text())
 pytestmark = pytest.mark.usefixtures("few_draws")
 MODEL = {
     "id": "planted",

@@ -71,7 +71,7 @@ def _rewritten(tmp_path: Path, name, change, schema: int = 1) -> Path:
 
 def test_the_synthetic_evidence_has_the_shape_of_a_real_one(tmp_path: Path) -> None:
     """What these tests draw is what an audit writes: its layers' evidence keeps the schema."""
-    schema = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text())
+    schema = json.loads((Path(__file__).parents[2] / "docs/reference/audit.schema.json").read_text())
     audit = read_run(write_run(tmp_path / "run", 6, 8, evidence=True)).audit
     for part in ("claim", "budgets"):
         jsonschema.validate(audit[part], {**schema["properties"][part], "$defs": schema["$defs"]})

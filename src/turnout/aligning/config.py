@@ -90,7 +90,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReroutingConfig:
-    """How a question's routing is changed when it is asked: c3po and oracle only. docs/rerouting.md has the sources."""
+    """Options of c3po and oracle, which change a question's routing. Sources: docs/methods/rerouting.md."""
 
     surrogate: Literal["ngd", "kernel-regression", "mode-finding"] = "ngd"
     """C3PO's three ways to a routing, without the question's own answer."""

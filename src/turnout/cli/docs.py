@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands' own help: `python -m turnout.cli.docs > docs/cli.md`."""
+"""Writes docs/reference/cli.md from the commands' own help: `python -m turnout.cli.docs > docs/reference/cli.md`."""
 
 from typer.main import get_command
 

@@ -20,7 +20,7 @@ class Engine(StrEnum):
 
 @verb
 def sweep(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe; docs/sweep.md lists its keys.")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe; docs/methods/sweep.md lists its keys.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the sweep. [default: runs/NAME-OF-RECIPE]")] = None,
     engine: Annotated[Engine, typer.Option(help="local: processes here. ray: Ray, or the cluster of RAY_ADDRESS.")] = (
         Engine.local

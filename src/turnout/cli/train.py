@@ -19,7 +19,7 @@ _NORMS = "Scale routers and gates down to the norms that they had along that run
 
 @verb
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe; docs/training.md lists its keys.")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe; docs/reference/recipes.md lists its keys.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the run. [default: runs/NAME-OF-RECIPE]")] = None,
     erc: Annotated[str | None, typer.Option(help=_ERC, metavar="NAME=VALUE,…")] = None,
     match_norms: Annotated[Path | None, typer.Option(help=_NORMS, metavar="RUN")] = None,

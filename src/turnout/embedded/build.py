@@ -1,8 +1,8 @@
 """Rebuild the embedded model from nothing: `make embedded`, or `python -m turnout.embedded.build` from the root.
 
 Downloads the corpora, trains the tokenizer, trains all stages (about an hour on one core), writes the model as
-bfloat16 into `model/` here, then measures it and writes the tables of docs/embedded.md. What is there already is kept:
-a killed build goes on where it stopped.
+bfloat16 into `model/` here, then measures it and writes the tables of docs/findings/embedded.md. Finished steps are
+kept: a killed build resumes.
 """
 
 import shutil

@@ -166,10 +166,10 @@ def _training(run: RunFolder) -> dict[str, Any]:
 
 
 def main(runs: Sequence[Path] = RUNS) -> None:
-    """Measure, write evaluation.json and the tables of docs/embedded.md."""
+    """Measure, write evaluation.json and the tables of docs/findings/embedded.md."""
     found = evaluate(runs)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    write_tables(found, Path("docs/embedded.md"))
+    write_tables(found, Path("docs/findings/embedded.md"))
 
 
 if __name__ == "__main__":

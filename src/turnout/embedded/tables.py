@@ -1,4 +1,4 @@
-"""The tables of docs/embedded.md, from the stored evaluation: `<!-- table NAME -->` … `<!-- end -->` is theirs."""
+"""Tables of docs/findings/embedded.md, from the stored evaluation, between `<!-- table NAME -->` and `<!-- end -->`."""
 
 import re
 from collections.abc import Callable, Sequence

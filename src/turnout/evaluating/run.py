@@ -1,8 +1,8 @@
 """`evaluate`: a model and lm-evaluation-harness's tasks in; the harness's results and a trace by task out.
 
 The harness runs first and alone. Its documents' prompts are then read once more, each once, by the same capture as an
-audit's. That costs a part of the evaluation (docs/eval.md has it measured) and needs no guess about which row of which
-padded batch of the harness was whose.
+audit's. Its cost is measured in docs/guides/evaluate.md. It needs no guess about which row of which padded batch of
+the harness belongs to which document.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What masking a set costs beyond what the periphery predicts for the gate mass that it removes. Ours; docs/masking.md.
+"""Cost of masking a set beyond the prediction from equal gate mass of the periphery. Ours; docs/methods/masking.md.
 
 The prediction is an isotonic regression of the drop on the removed mass over random periphery sets of many sizes: that
 removing more cannot cost less, on average, is all it supposes. A straight line through the origin would bend the

@@ -1,4 +1,4 @@
-"""The claim: what a layer's routing shows about a committee, and what it cannot show. Ours; docs/evidence.md#the-claim.
+"""Claim of a standing committee in one layer, with its tests. Ours; docs/methods/evidence.md#the-claim.
 
 The paper (arXiv 2601.03425) says that a standing committee captures the majority of routing mass whatever the domain.
 Here that is four statements, each of which can fail, with thresholds that were fixed before any model was looked at:

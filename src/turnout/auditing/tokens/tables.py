@@ -41,8 +41,8 @@ def token_tables(
             invariant.
         token_classes: layer, domain, class, count, committee, periphery, rate; no rows without texts.
 
-        `docs/tokens.md` says what each column holds. Types that occur fewer than five times (in the domain; at all)
-        have no row in token_domains and token_layers.
+        Columns: `docs/methods/tokens.md`. Types that occur fewer than five times (in the domain; at all) have no row
+        in token_domains and token_layers.
 
     Raises:
         RunError: the trace was imported without token ids.

@@ -1,7 +1,7 @@
 """Float32 matrix products on a CPU, through oneDNN where PyTorch would take a slower library.
 
 For float32 PyTorch calls the BLAS it was built with. On AMD processors that is MKL's AVX2 code, half as fast as oneDNN,
-which PyTorch carries anyway and uses for bfloat16. The figures are float32 either way (docs/speed.md).
+which PyTorch carries anyway and uses for bfloat16. The figures are float32 either way (docs/findings/speed.md).
 """
 
 from collections.abc import Iterator

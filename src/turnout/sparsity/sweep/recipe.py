@@ -70,7 +70,7 @@ class SweepRecipe(Recipe):
     """A whole sweep.
 
     Args:
-        base: a training recipe (docs/training.md); tokens and seed are the sweep's.
+        base: a training recipe (docs/reference/recipes.md); tokens and seed are the sweep's.
         grid: families of shapes.
         budget: tokens or FLOPs of each trial.
         seeds: each shape is trained once with each of them: paired weights and text.
