@@ -36,8 +36,8 @@ from turnout.aligning.training import Trainer
 from turnout.models.change.adapter import RouterWeights
 from turnout.models.fast.experts import fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
-from turnout.models.forward.answering import last_token_only
-from turnout.models.forward.padding import pad
+from turnout.models.forward.answers import last_token_only
+from turnout.models.forward.batches import pad
 from turnout.models.forward.tail import Tail
 from turnout.models.wrap.anatomy import read
 from turnout.progress import silent

@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel
 
 from turnout.auditing.config import AuditConfig
 from turnout.models.fast.products import product
-from turnout.models.forward.batches import capture_batches
-from turnout.models.forward.capture import plan_batches
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.capture import capture_batches
 from turnout.models.wrap.anatomy import MoE, read
 
 TURNOUT_BUDGET = AuditConfig().token_budget

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from turnout.models.wrap.own import register_own
+from turnout.models.wrap.families import register_own
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 VOCABULARY = 256 + len(SPECIAL) + 5

@@ -99,7 +99,7 @@ def test_a_complete_run_is_read_not_computed(moe, run, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
     said = []
     monkeypatch.setattr(
-        "turnout.models.forward.batches.capture", lambda *_, **__: pytest.fail("the model was asked again")
+        "turnout.models.forward.capture.capture", lambda *_, **__: pytest.fail("the model was asked again")
     )
     found = audit(moe, TASKS, run, answers=True, token_budget=512, note=said.append)
     assert found.to_dict() == Audit.load(run).to_dict()
@@ -152,7 +152,7 @@ def test_a_damaged_shard_is_named_and_computed_again(moe, run, tmp_path):
 
 def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
     """Ctrl-C in the second shard: the first stays, and only what is missing is asked."""
-    from turnout.models.forward import batches
+    from turnout.models.forward import capture as batches
 
     tasks, real, calls = task_set(60), batches.capture, []
 

@@ -131,7 +131,7 @@ def test_a_run_killed_after_the_harness_goes_on_without_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("turnout.models.forward.batches.capture", killed)
+        patch.setattr("turnout.models.forward.capture.capture", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(moe, TASKS, record, include_path=task_folder, config=config)
     assert not any(m._forward_hooks for m in moe.model.modules())

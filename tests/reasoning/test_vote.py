@@ -12,8 +12,7 @@ import turnout
 from turnout.cli.main import app
 from turnout.errors import TaskError
 from turnout.models.forward.answers import answer_nats
-from turnout.models.forward.greedy import continue_greedily
-from turnout.models.forward.sampling import sample
+from turnout.models.forward.generate import continue_greedily, sample
 from turnout.models.wrap.load import load_causal
 from turnout.reasoning.answered import answered
 from turnout.reasoning.vote.figures import figures

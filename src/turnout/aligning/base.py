@@ -15,8 +15,9 @@ from torch import Tensor
 from turnout.aligning.answering import Letters
 from turnout.aligning.reading import Reader
 from turnout.aligning.states import EnteredStates
-from turnout.models.forward.capture import plan_batches
-from turnout.models.forward.tail import Reading, Tail
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.reading import Reading
+from turnout.models.forward.tail import Tail
 from turnout.progress import Progress
 from turnout.runs import atomic
 

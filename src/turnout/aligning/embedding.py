@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from turnout.errors import MissingExtraError, RecipeError
-from turnout.models.forward.embedding import mean_hidden
+from turnout.models.forward.hidden_states import mean_hidden
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.load import quiet
 

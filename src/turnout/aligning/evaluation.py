@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from turnout.aligning.answering import Letters
 from turnout.models.change.adapter import RouterWeights
-from turnout.models.forward.capture import plan_batches
+from turnout.models.forward.batches import plan_batches
 from turnout.models.forward.tail import Tail
 from turnout.progress import Progress
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from turnout.aligning.questions import Asked
 from turnout.aligning.states import EnteredStates
 from turnout.models.change.adapter import RouterWeights
-from turnout.models.forward.capture import plan_batches
-from turnout.models.forward.tail import Reading, Tail
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.reading import Reading
+from turnout.models.forward.tail import Tail
 
 
 @dataclass(frozen=True, eq=False)

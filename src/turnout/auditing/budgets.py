@@ -26,7 +26,9 @@ from turnout.auditing.reading import LayerValues, read_values
 from turnout.auditing.storing import log_note
 from turnout.errors import ModelError, RecipeError
 from turnout.models.change.intervene import with_top_k
-from turnout.models.forward.capture import LayerTrace, capture, plan_batches
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.capture import capture
+from turnout.models.forward.routing import LayerTrace
 from turnout.models.wrap.anatomy import MoE
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, Trace, TraceLayer

@@ -9,8 +9,9 @@ from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.routers import store_routers
 from turnout.auditing.prompts import Prompts
 from turnout.errors import ModelError
-from turnout.models.forward.batches import capture_batches
-from turnout.models.forward.capture import BatchTrace, RoutingError, plan_batches
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.capture import BatchTrace, capture_batches
+from turnout.models.forward.routing import RoutingError
 from turnout.models.wrap.anatomy import MoE, MoELayer
 from turnout.progress import Progress
 from turnout.runs import RunFolder, Sample, TraceLayer, rows

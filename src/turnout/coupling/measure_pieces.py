@@ -16,7 +16,7 @@ from turnout.coupling.measure_config import MeasureConfig
 from turnout.coupling.norms import LayerNorms, LayerWeights, read_norms
 from turnout.coupling.real_tokens import Counts, count_tokens
 from turnout.errors import RunError
-from turnout.models.forward.capture import plan_batches
+from turnout.models.forward.batches import plan_batches
 from turnout.models.wrap.anatomy import MoE
 from turnout.progress import Progress
 from turnout.runs import RunFolder

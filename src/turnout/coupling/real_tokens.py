@@ -19,7 +19,7 @@ from torch import Tensor
 from turnout import ops
 from turnout.coupling.measure_config import Scope
 from turnout.errors import ModelError
-from turnout.models.forward.expert_inputs import ExpertInputs, visit_experts
+from turnout.models.forward.hidden_states import ExpertInputs, visit_experts
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.gates import gate_matrices
 

@@ -17,7 +17,8 @@ from turnout.embedded import model_path
 from turnout.embedded.ngram import KneserNey
 from turnout.embedded.tables import write_tables
 from turnout.models.fast.experts import fast_experts
-from turnout.models.forward.capture import capture, plan_batches
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.capture import capture
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.load import load
 from turnout.progress import Progress, silent

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from turnout.auditing.pieces import read_piece, write_piece
 from turnout.masking.sets import MaskSet, Target
 from turnout.models.change.intervene import mask
-from turnout.models.forward.capture import capture, plan_batches
-from turnout.models.forward.greedy import continue_greedily
-from turnout.models.forward.likelihood import text_bits
+from turnout.models.forward.answers import text_bits
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.capture import capture
+from turnout.models.forward.generate import continue_greedily
 from turnout.models.forward.prefix import Prefix
 from turnout.models.wrap.anatomy import MoE
 from turnout.runs import RunFolder

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout import ops
 from turnout.models.forward.answers import answer_nats
-from turnout.models.forward.greedy import continue_greedily
+from turnout.models.forward.generate import continue_greedily
 from turnout.tasks.exercises import Exercise, parse_answer
 
 _BATCH = 200

@@ -27,7 +27,7 @@ def known_size(source: str | PathLike[str]) -> Size:
     name = str(source)
     if shape := _RELEASED.fullmatch(name):
         return _released(name, *map(int, shape.groups()))
-    from turnout.models.checkpoint.sizes import size_of  # only now: a budget alone needs no transformers
+    from turnout.models.checkpoint.counting import size_of  # only now: a budget alone needs no transformers
 
     for model in published():
         if name.lower() in {alias.lower() for alias in (model["name"], *model["aliases"])}:

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.errors import RecipeError
-from turnout.models.wrap.own import register_own
+from turnout.models.wrap.families import register_own
 from turnout.training.recipe import ModelRecipe
 
 DENSE = {"mixtral": "llama", "qwen3_moe": "qwen3"}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnout.models.forward.likelihood import text_bits
+from turnout.models.forward.answers import text_bits
 from turnout.models.wrap.anatomy import MoE
 
 _LOGITS = 1 << 26  # of one batch: 256 MiB in float32

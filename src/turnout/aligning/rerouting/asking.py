@@ -17,7 +17,7 @@ from turnout.aligning.answering import Letters
 from turnout.aligning.evaluation import answers_table
 from turnout.aligning.rerouting.question import Batch, Method
 from turnout.aligning.rerouting.steering import Steering
-from turnout.models.forward.capture import plan_batches
+from turnout.models.forward.batches import plan_batches
 from turnout.progress import Progress
 from turnout.runs import atomic
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from turnout.errors import ModelError
 from turnout.models.change.intervene import add_to_logits
+from turnout.models.forward.batches import pad
 from turnout.models.forward.last_token import LastToken
-from turnout.models.forward.padding import pad
-from turnout.models.forward.tail import Reading, Tail, alike
+from turnout.models.forward.reading import Reading, alike
+from turnout.models.forward.tail import Tail
 from turnout.models.wrap.anatomy import MoELayer
 
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from turnout.errors import ModelError
-from turnout.models.wrap.own import register_own
+from turnout.models.wrap.families import register_own
 
 INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")

@@ -1,8 +1,16 @@
-"""What a MoE's size comes to, in numbers that its FLOPs and memory follow from, however they were counted."""
+"""Size of one MoE: the numbers that its FLOPs and memory follow from; attention and cache widths of a configuration."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from turnout.ops import Parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_WHOLE = ("full_attention", "sliding_attention")
+_WITHOUT_KEYS = ("conv", "linear_attention")
 
 Widths = tuple[tuple[int, int | None], ...]
 """Per layer a width, and how many tokens back it reaches; None: all."""
@@ -52,3 +60,46 @@ class Size:
     def sparsity(self) -> float:
         """1 − K/E."""
         return 1 - self.top_k / self.experts
+
+
+def attention_widths(config: "PreTrainedConfig") -> tuple[Widths, Widths, list[int], tuple[str, ...]]:
+    """Per layer: h·d_qk + h·d_v, numbers cached a token, and numbers that attention keeps for the backward pass."""
+    heads, keys, values, cached, key_heads = _heads(config)
+    scores = heads * (keys + values)
+    stored = heads * keys + key_heads * (keys + values) + heads * values
+    reach: list[tuple[int, int | None]] = []
+    notes = set()
+    for kind in _kinds(config):
+        if kind in _WITHOUT_KEYS:
+            reach.append((0, None))
+            notes.add(f"{kind} layers: no keys counted, their state left out")
+        elif kind not in _WHOLE:
+            reach.append((1, None))
+            notes.add(f"{kind} counted as full attention")
+        else:
+            reach.append((1, config.sliding_window if kind == "sliding_attention" else None))
+    return (
+        tuple((one * scores, window) for one, window in reach),
+        tuple((one * cached, window) for one, window in reach),
+        [one * stored for one, _ in reach],
+        tuple(sorted(notes)),
+    )
+
+
+def _heads(config: "PreTrainedConfig") -> tuple[int, int, int, int, int]:
+    """Query heads, width of a key and of a value, numbers cached a token and layer, key heads."""
+    heads = config.num_attention_heads
+    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches the latent and one rotary key
+        keys = config.qk_nope_head_dim + config.qk_rope_head_dim
+        return heads, keys, config.v_head_dim, config.kv_lora_rank + config.qk_rope_head_dim, heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return heads, size, size, 2 * key_heads * size, key_heads
+
+
+def _kinds(config: "PreTrainedConfig") -> Iterator[str]:
+    """What each layer attends to."""
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    plain = "sliding_attention" if windowed else "full_attention"
+    kinds: Any = getattr(config, "layer_types", None) or [plain] * config.num_hidden_layers
+    yield from kinds

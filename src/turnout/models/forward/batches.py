@@ -1,71 +1,92 @@
-"""Many batches through `capture`, several at a time where that is faster."""
+"""Prompts of different lengths as one rectangular batch.
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Literal
+Shapes: B prompts of a batch, T their real tokens, one prompt after another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
-
-from turnout.models.fast.experts import fast_experts
-from turnout.models.fast.products import fast_linears
-from turnout.models.forward.capture import BatchTrace, capture
-from turnout.models.wrap.anatomy import MoE
-from turnout.models.wrap.contract import in_evaluation_mode
-
-_WORKERS = 4  # batches at a time on a CPU; each holds activations of its own
+from torch import Tensor
 
 
-def capture_batches(
-    moe: MoE,
-    batches: Sequence[Sequence[Sequence[int]]],
-    *,
-    letters: Sequence[Sequence[Sequence[int]]] | None = None,
-    padding: Literal["right", "left"] = "right",
-    inputs: bool = False,
-) -> Iterator[BatchTrace]:
-    """`capture` of each batch, in their order; on a CPU several batches at a time, a core or more for each.
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Where the real tokens of a padded batch are.
 
-    Cores that work on batches of their own never wait for each other inside a product, so a machine that others use
-    too, or a model of small products, keeps all of them busy. How many work at a time depends on PyTorch's thread count
-    alone, so the same machine computes the same figures.
-
-    Args:
-        moe: the model.
-        batches: token ids of each batch's prompts, as `plan_batches` groups them.
-        letters: for each batch, what `capture` takes.
-        padding: as in `capture`.
-        inputs: as in `capture`.
-
-    Raises:
-        ModelError: as `capture`, from the batch whose turn it is.
+    Attributes:
+        ids: token ids [B, length].
+        mask: True where a token is real, [B, length].
+        lengths_B: real tokens of each prompt.
+        token_T: place of each real token in the flattened batch.
+        sample_T: which prompt each real token belongs to.
+        end_B: one past each prompt's last row of T.
+        padding: "right" or "left".
     """
 
-    def one(number: int) -> BatchTrace:
-        asked = None if letters is None else letters[number]
-        return capture(moe, batches[number], letters=asked, padding=padding, inputs=inputs)
+    ids: Tensor
+    mask: Tensor
+    lengths_B: list[int]
+    token_T: Tensor
+    sample_T: Tensor
+    end_B: Tensor
+    padding: str
 
-    threads, workers = torch.get_num_threads(), _workers(moe.model)
-    if workers == 1:
-        yield from map(one, range(len(batches)))
-        return
-    with ExitStack() as stack:
-        for prepared in (in_evaluation_mode, fast_experts, fast_linears):  # once for all, so that no worker undoes it
-            stack.enter_context(prepared(moe.model))
-        stack.callback(torch.set_num_threads, threads)
-        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
-        stack.callback(pool.shutdown, cancel_futures=True)
-        waiting: deque[Future[BatchTrace]] = deque()
-        for number in range(len(batches) + workers):
-            if number < len(batches):
-                waiting.append(pool.submit(one, number))
-            if number >= workers and waiting:
-                yield waiting.popleft().result()
+    @property
+    def padded(self) -> bool:
+        """Whether there is any padding."""
+        return self.ids.numel() != len(self.token_T)
+
+    @property
+    def last_B(self) -> Tensor:  # noqa: N802  a shape suffix
+        """Place of each prompt's last token in the flattened batch."""
+        return self.token_T[self.end_B - 1]
+
+    def asked(self) -> dict[str, Tensor]:
+        """What a model's forward is given. Causal attention sees no padding on the right: no mask is needed there."""
+        if not self.padded or self.padding == "right":
+            return {"input_ids": self.ids}
+        mask = self.mask.long()
+        return {
+            "input_ids": self.ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(-1) - 1).clamp_min(0),
+        }
 
 
-def _workers(model: nn.Module) -> int:
-    """How many batches run at a time: one, unless the whole model lies in this machine's memory."""
-    resident = all(t.device.type == "cpu" for t in model.parameters())
-    return min(torch.get_num_threads(), _WORKERS) if resident else 1
+def pad(prompts: Sequence[Sequence[int]], padding: str, device: torch.device) -> PaddedBatch:
+    """`prompts` (token ids, none empty) padded with token 0 on the `padding` side, on `device`."""
+    lengths = [len(prompt) for prompt in prompts]
+    longest = max(lengths)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        where = slice(0, len(prompt)) if padding == "right" else slice(longest - len(prompt), longest)
+        ids[row, where] = torch.as_tensor(prompt)
+        mask[row, where] = True
+    length_B = torch.tensor(lengths)
+    return PaddedBatch(
+        ids=ids.to(device),
+        mask=mask.to(device),
+        lengths_B=lengths,
+        token_T=mask.reshape(-1).nonzero().squeeze(1),
+        sample_T=torch.arange(len(prompts)).repeat_interleave(length_B),
+        end_B=length_B.cumsum(0),
+        padding=padding,
+    )
+
+
+def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Indices of samples in batches of at most `token_budget` tokens, padding included; a longer sample goes alone.
+
+    Samples are ordered by (length, index), so that little is padded; the plan depends on nothing else.
+    """
+    if token_budget < 1:
+        raise ValueError(f"token_budget must be at least 1, got {token_budget}")
+    plan: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if plan and (len(plan[-1]) + 1) * lengths[index] <= token_budget:
+            plan[-1].append(index)
+        else:
+            plan.append([index])
+    return plan

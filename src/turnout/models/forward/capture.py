@@ -1,15 +1,14 @@
-"""One forward → for each MoE layer what its router said: scores, chosen experts, applied weights.
+"""Capture: prompts through the model, and what every router returned for them.
 
-Everything is read from what the router itself returned; nothing is recomputed beside it. Padding is never counted.
-
-Shapes: B samples of a batch, T real tokens of the batch (samples one after another), E experts, K chosen experts.
+Shapes: B samples of a batch, V vocabulary.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from threading import get_ident
-from typing import Any, Literal
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,35 +16,13 @@ from torch import Tensor, nn
 from turnout.errors import ModelError
 from turnout.models.fast.experts import NAME, fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
-from turnout.models.forward.answering import choice_logprobs, last_token_only
-from turnout.models.forward.padding import PaddedBatch, pad
-from turnout.models.wrap.anatomy import MoE, MoELayer
-from turnout.models.wrap.contract import EXPECTED, complaint, evaluating
+from turnout.models.forward.answers import choice_logprobs, last_token_only
+from turnout.models.forward.batches import PaddedBatch, pad
+from turnout.models.forward.routing import LayerTrace, RoutingReader, StopForward
+from turnout.models.wrap.anatomy import MoE
+from turnout.models.wrap.contract import evaluating, in_evaluation_mode
 
-
-@dataclass(frozen=True)
-class LayerTrace:
-    """What one layer's router said of one batch; CPU tensors.
-
-    Attributes:
-        layer: the decoder layer's number.
-        chosen_TK: the chosen experts of every real token, uint8 (uint16 above 256 experts).
-        scores_BE: the scores p of each sample's last token, float32.
-        weights_BK: the applied weights of each sample's last token, float32, aligned with its row of `chosen_TK`.
-        sum_scores_BE: p summed over the sample's tokens, float32 (added up in float64).
-        sum_weights_BE: applied weights, 0 where not chosen, summed over the sample's tokens, float32.
-        counts_BE: how many of the sample's tokens chose each expert, int64.
-        inputs_BH: what the router was given at each sample's last token, float16, within its range; None unless asked.
-    """
-
-    layer: int
-    chosen_TK: Tensor
-    scores_BE: Tensor
-    weights_BK: Tensor
-    sum_scores_BE: Tensor
-    sum_weights_BE: Tensor
-    counts_BE: Tensor
-    inputs_BH: Tensor | None = None
+_WORKERS = 4  # batches at a time on a CPU; each holds activations of its own
 
 
 @dataclass(frozen=True)
@@ -55,19 +32,6 @@ class BatchTrace:
     lengths_B: list[int]
     layers: tuple[LayerTrace, ...]
     choice_logprobs: list[list[float]] | None
-
-
-class RoutingError(ModelError):
-    """A router said something that cannot be counted. `layer` is the decoder layer, `sample` the index in the batch."""
-
-    def __init__(self, layer: MoELayer, *, expected: str, received: object, sample: int | None = None) -> None:
-        self.layer, self.sample = layer.layer, sample
-        where = f"layer {layer.layer}" + ("" if sample is None else f", sample {sample} of the batch")
-        super().__init__(where, expected=expected, received=received)
-
-
-class _AllRoutersSpoke(Exception):  # noqa: N818  not an error: the way out of a forward
-    """Raised from the last router's hook: the rest of the forward would be wasted."""
 
 
 def capture(
@@ -100,7 +64,7 @@ def capture(
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("capture needs at least one prompt, and no empty ones")
     batch = pad(prompts, padding, moe.model.get_input_embeddings().weight.device)
-    reader = _Reader(moe, batch, leave=letters is None, keep_inputs=inputs)
+    reader = RoutingReader(moe, batch, leave=letters is None, keep_inputs=inputs)
     with ExitStack() as stack:
         stack.enter_context(evaluating(moe.model))
         if experts == NAME:
@@ -117,22 +81,6 @@ def capture(
     )
 
 
-def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Indices of samples in batches of at most `token_budget` tokens, padding included; a longer sample goes alone.
-
-    Samples are ordered by (length, index), so that little is padded; the plan depends on nothing else.
-    """
-    if token_budget < 1:
-        raise ValueError(f"token_budget must be at least 1, got {token_budget}")
-    plan: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if plan and (len(plan[-1]) + 1) * lengths[index] <= token_budget:
-            plan[-1].append(index)
-        else:
-            plan.append([index])
-    return plan
-
-
 def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
     """Logits [B, V] at each sample's last token; None if the forward ended at the last router."""
     last_B = batch.last_B % batch.ids.shape[1]
@@ -141,7 +89,7 @@ def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
         stack.enter_context(last_token_only(head, last_B))
     try:
         output = moe.model(**batch.asked(), use_cache=False)
-    except _AllRoutersSpoke:
+    except StopForward:
         return None
     if head is None:
         raise ModelError(
@@ -150,117 +98,54 @@ def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
     return output.logits[:, -1]
 
 
-class _Reader:
-    """Hooks on the routers of one forward; each reduces at once what its router returned.
+def capture_batches(
+    moe: MoE,
+    batches: Sequence[Sequence[Sequence[int]]],
+    *,
+    letters: Sequence[Sequence[Sequence[int]]] | None = None,
+    padding: Literal["right", "left"] = "right",
+    inputs: bool = False,
+) -> Iterator[BatchTrace]:
+    """`capture` of each batch, in their order; on a CPU several batches at a time, a core or more for each.
 
-    They hear their own thread only: other batches may be on their way through the same model.
+    Cores that work on batches of their own never wait for each other inside a product, so a machine that others use
+    too, or a model of small products, keeps all of them busy. How many work at a time depends on PyTorch's thread count
+    alone, so the same machine computes the same figures.
+
+    Args:
+        moe: the model.
+        batches: token ids of each batch's prompts, as `plan_batches` groups them.
+        letters: for each batch, what `capture` takes.
+        padding: as in `capture`.
+        inputs: as in `capture`.
+
+    Raises:
+        ModelError: as `capture`, from the batch whose turn it is.
     """
 
-    def __init__(self, moe: MoE, batch: PaddedBatch, leave: bool, keep_inputs: bool) -> None:
-        self._moe, self._batch, self._leave, self._keep_inputs = moe, batch, leave, keep_inputs
-        self._traces: dict[int, LayerTrace] = {}
-        self._thread = get_ident()
+    def one(number: int) -> BatchTrace:
+        asked = None if letters is None else letters[number]
+        return capture(moe, batches[number], letters=asked, padding=padding, inputs=inputs)
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """The hooks are on inside."""
-        handles = [layer.router.register_forward_hook(self._hook(layer)) for layer in self._moe.layers]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def traces(self) -> tuple[LayerTrace, ...]:
-        """One trace a layer, in the order of the layers."""
-        for layer in self._moe.layers:
-            if layer.layer not in self._traces:
-                raise RoutingError(layer, expected="its router to speak once in a forward", received="silence")
-        return tuple(_ordinary(self._traces[layer.layer]) for layer in self._moe.layers)
-
-    def _hook(self, layer: MoELayer) -> Any:
-        # It returns nothing: that would replace the router's output.
-        def listen(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if get_ident() != self._thread:
-                return
-            if layer.layer in self._traces:
-                raise RoutingError(layer, expected="its router to speak once in a forward", received="a second time")
-            wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
-            if wrong:
-                raise RoutingError(layer, expected=EXPECTED, received=wrong)
-            self._traces[layer.layer] = _reduce(layer, self._batch, *output)
-            if self._keep_inputs:
-                self._traces[layer.layer] = replace(
-                    self._traces[layer.layer], inputs_BH=_last_inputs(self._batch, args[0])
-                )
-            if self._leave and len(self._traces) == len(self._moe.layers):
-                raise _AllRoutersSpoke
-
-        return listen
+    threads, workers = torch.get_num_threads(), _workers(moe.model)
+    if workers == 1:
+        yield from map(one, range(len(batches)))
+        return
+    with ExitStack() as stack:
+        for prepared in (in_evaluation_mode, fast_experts, fast_linears):  # once for all, so that no worker undoes it
+            stack.enter_context(prepared(moe.model))
+        stack.callback(torch.set_num_threads, threads)
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        waiting: deque[Future[BatchTrace]] = deque()
+        for number in range(len(batches) + workers):
+            if number < len(batches):
+                waiting.append(pool.submit(one, number))
+            if number >= workers and waiting:
+                yield waiting.popleft().result()
 
 
-def _reduce(layer: MoELayer, batch: PaddedBatch, logits: Tensor, weights: Tensor, indices: Tensor) -> LayerTrace:
-    """The real tokens' part of what a router returned, summed by sample."""
-    token_T = batch.token_T.to(logits.device)
-    logits_TE = logits.index_select(0, token_T)
-    weights_TK, chosen_TK = weights.index_select(0, token_T).float(), indices.index_select(0, token_T).long()
-    _check_finite(layer, batch, logits_TE, weights_TK)
-    scores_TE = layer.scores(logits_TE)
-    applied_TE = torch.zeros_like(scores_TE).scatter_add_(1, chosen_TK, weights_TK)
-    counts_BE = _counts(layer, batch, chosen_TK)
-    last_B = (batch.end_B - 1).to(logits.device)
-    return LayerTrace(
-        layer=layer.layer,
-        chosen_TK=chosen_TK.to(torch.uint8 if layer.n_experts <= 256 else torch.uint16).cpu(),
-        scores_BE=scores_TE[last_B].cpu(),
-        weights_BK=weights_TK[last_B].cpu(),
-        sum_scores_BE=_sums(scores_TE, batch.lengths_B),
-        sum_weights_BE=_sums(applied_TE, batch.lengths_B),
-        counts_BE=counts_BE,
-    )
-
-
-def _ordinary(trace: LayerTrace) -> LayerTrace:
-    """Copies that autograd may save and others may change, which tensors made in inference mode may not."""
-    return LayerTrace(
-        layer=trace.layer,
-        chosen_TK=trace.chosen_TK.clone(),
-        scores_BE=trace.scores_BE.clone(),
-        weights_BK=trace.weights_BK.clone(),
-        sum_scores_BE=trace.sum_scores_BE.clone(),
-        sum_weights_BE=trace.sum_weights_BE.clone(),
-        counts_BE=trace.counts_BE.clone(),
-        inputs_BH=None if trace.inputs_BH is None else trace.inputs_BH.clone(),
-    )
-
-
-def _last_inputs(batch: PaddedBatch, hidden: Tensor) -> Tensor:
-    """[B, H]: a router's input at each sample's last token, in half precision, held within its range."""
-    last_B = batch.last_B.to(hidden.device)
-    last_BH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, last_B).float()
-    largest = torch.finfo(torch.float16).max
-    return last_BH.clamp(-largest, largest).half().cpu()
-
-
-def _sums(x_TE: Tensor, lengths_B: list[int]) -> Tensor:
-    """Sums [B, E] over each sample's tokens: added up in float64, so that the order hardly matters."""
-    return torch.stack([x.sum(0, dtype=torch.float64) for x in x_TE.split(lengths_B)]).float().cpu()
-
-
-def _counts(layer: MoELayer, batch: PaddedBatch, chosen_TK: Tensor) -> Tensor:
-    """How often each sample chose each expert [B, E]; together tokens × K, or something was lost."""
-    n_samples, (n_tokens, top_k) = len(batch.lengths_B), chosen_TK.shape
-    cell_TK = chosen_TK + batch.sample_T.to(chosen_TK.device).unsqueeze(1) * layer.n_experts
-    counts_BE = torch.bincount(cell_TK.reshape(-1), minlength=n_samples * layer.n_experts).view(n_samples, -1).cpu()
-    total = int(counts_BE.sum())
-    if top_k != layer.top_k or counts_BE.shape[1] != layer.n_experts or total != sum(batch.lengths_B) * layer.top_k:
-        expected = f"{n_tokens} tokens × {layer.top_k} choices among {layer.n_experts} experts"
-        raise RoutingError(layer, expected=expected, received=f"{total} choices, {top_k} a token")
-    return counts_BE
-
-
-def _check_finite(layer: MoELayer, batch: PaddedBatch, logits_TE: Tensor, weights_TK: Tensor) -> None:
-    finite_T = logits_TE.isfinite().all(1) & weights_TK.isfinite().all(1)
-    if not finite_T.all():
-        sample = int(batch.sample_T[int((~finite_T).nonzero()[0])])
-        raise RoutingError(layer, expected="finite router scores", received="NaN or infinity", sample=sample)
+def _workers(model: nn.Module) -> int:
+    """How many batches run at a time: one, unless the whole model lies in this machine's memory."""
+    resident = all(t.device.type == "cpu" for t in model.parameters())
+    return min(torch.get_num_threads(), _WORKERS) if resident else 1

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from turnout.models.forward.padding import PaddedBatch, pad
-from turnout.models.forward.tail import Reading, Tail
+from turnout.models.forward.batches import PaddedBatch, pad
+from turnout.models.forward.reading import Reading
+from turnout.models.forward.tail import Tail
 
 
 @dataclass(frozen=True)

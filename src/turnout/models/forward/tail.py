@@ -10,40 +10,20 @@ routing is read, F scores: the experts of all layers whose routers are read, one
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
-from torch.nn import functional
 
 from turnout.errors import ModelError
 from turnout.models.fast.experts import fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
-from turnout.models.forward.answering import last_token_only
-from turnout.models.forward.padding import PaddedBatch, pad
+from turnout.models.forward.batches import PaddedBatch, pad
 from turnout.models.forward.prefix import decoder_layers
+from turnout.models.forward.reading import Reading, Tokens, alike, letters_only, read_tokens
 from turnout.models.forward.router_forward import replaced_forward
 from turnout.models.wrap.anatomy import MoE, MoELayer
 from turnout.models.wrap.contract import EXPECTED, complaint, in_evaluation_mode
-
-Tokens = Literal["last", "last-three", "first"]
-"""At which tokens of a prompt routing is read; over several it is the mean."""
-TOKENS: tuple[Tokens, ...] = get_args(Tokens)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one forward said, with the gradient of whatever was trained.
-
-    Attributes:
-        logits_BU: logits of the letters (of the whole vocabulary where none were named) at the last token, float32.
-        routing_BF: p of the layers that are read, one layer after another, float32.
-    """
-
-    logits_BU: Tensor
-    routing_BF: Tensor
 
 
 class _Entered(Exception):  # noqa: N818  not an error: the way out of a forward
@@ -191,7 +171,7 @@ class Tail:
                 stack.callback(layer.router.register_forward_hook(self._hear(layer, batch, said)).remove)
             stack.enter_context(_of_real(batch))
             stack.enter_context(self._last_experts_only(batch))
-            stack.enter_context(self._letters_only(batch))
+            stack.enter_context(letters_only(self._head, self._letters, batch))
             logits = self.moe.model(**batch.asked(), use_cache=False).logits[:, -1].float()
         missing = [layer.layer for layer in self.layers if layer.layer not in said]
         if missing:
@@ -205,7 +185,7 @@ class Tail:
 
     def _hear(self, layer: MoELayer, batch: PaddedBatch, said: dict[int, Tensor]) -> Any:
         """A forward hook that keeps p at the tokens that are read; it returns nothing: that would replace them."""
-        place_BR, share_BR = _read_tokens(batch, self.tokens)
+        place_BR, share_BR = read_tokens(batch, self.tokens)
 
         def listen(_: nn.Module, __: object, output: Any) -> None:
             wrong = complaint(output, batch.ids.numel(), layer.n_experts)
@@ -218,26 +198,6 @@ class Tail:
             said[layer.layer] = (p_BRE * share_BR.to(p_BRE.device).unsqueeze(2)).sum(1)
 
         return listen
-
-    @contextmanager
-    def _letters_only(self, batch: PaddedBatch) -> Iterator[None]:
-        """The head sees each prompt's last token only, and of its rows those of the letters where they are named."""
-        last_B, head = batch.last_B % batch.ids.shape[1], self._head
-        if self._letters is None or type(head) is not nn.Linear:
-            with last_token_only(head, last_B):
-                yield
-            return
-        rows_B, letters = torch.arange(len(last_B)), self._letters
-
-        def few(hidden: Tensor) -> Tensor:
-            hidden_B1H = hidden[rows_B.to(hidden.device), last_B.to(hidden.device)].unsqueeze(1).float()
-            with align_module_device(head):  # weights that accelerate has offloaded
-                weight_UH = head.weight[letters.to(head.weight.device)].to(hidden_B1H)
-                bias_U = None if head.bias is None else head.bias[letters.to(head.bias.device)].to(hidden_B1H)
-            return functional.linear(hidden_B1H, weight_UH, bias_U)
-
-        with replaced_forward(head, few):
-            yield
 
     @contextmanager
     def _last_experts_only(self, batch: PaddedBatch) -> Iterator[None]:
@@ -274,25 +234,6 @@ def _real_tokens(batch: PaddedBatch, entered: Sequence[Tensor]) -> list[Tensor]:
         return []
     hidden_TH = entered[0].flatten(0, 1).index_select(0, batch.token_T.to(entered[0].device))
     return list(hidden_TH.split(batch.lengths_B))
-
-
-def _read_tokens(batch: PaddedBatch, tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """Places [B, R] in the flattened batch of the tokens that are read, and their shares [B, R] in the mean."""
-    length_B = torch.tensor(batch.lengths_B)
-    if tokens == "first":
-        place_B1 = batch.token_T[batch.end_B - length_B].unsqueeze(1)
-        return place_B1, torch.ones(place_B1.shape)
-    back_R = torch.arange(1 if tokens == "last" else 3)
-    real_BR = back_R < length_B.unsqueeze(1)
-    place_BR = batch.token_T[(batch.end_B.unsqueeze(1) - 1 - back_R).clamp(min=0)]
-    return place_BR, real_BR / real_BR.sum(1, keepdim=True)
-
-
-def alike(one: Reading, other: Reading, dtype: torch.dtype) -> bool:
-    """Whether two readings agree up to the rounding of the model's dtype."""
-    slack = 256 * torch.finfo(dtype).eps
-    pairs = ((one.logits_BU, other.logits_BU), (one.routing_BF, other.routing_BF))
-    return all(bool((a - b).abs().max() <= slack * a.abs().max()) for a, b in pairs)
 
 
 @contextmanager

@@ -1,11 +1,7 @@
-"""What departs from the common form of a router; a family that keeps it has no entry.
-
-The common form: a router returns (logits [T, E], weights [T, K], indices [T, K]), and the weights are proportional,
-token by token, to the scores of the chosen experts, softmax or sigmoid of the logits. Which of the two is read from
-what the router returns, not from here.
-"""
+"""Departures from the common form of a router, and model types of this package's own."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal
 
 Scoring = Literal["softmax", "sigmoid"]
@@ -26,3 +22,14 @@ DEPARTURES: dict[str, Departure] = {
         "logits near the largest one left, so the two weights are not proportional to one softmax",
     ),
 }
+
+
+OWN = {"turnout_aoe": "turnout.models.aoe"}
+"""`model_type` → the package that registers it when imported."""
+
+
+def register_own(model_type: object = None) -> None:
+    """Register `model_type` with transformers if it is of this package's own; None registers all that are."""
+    for own, package in OWN.items():
+        if model_type in (None, own):
+            import_module(package)

@@ -21,7 +21,7 @@ from turnout.errors import ModelError
 from turnout.models.change.adapter import RouterAdapter
 from turnout.models.checkpoint.files import check_folder, checkpoint_folder
 from turnout.models.wrap.anatomy import MoE, read
-from turnout.models.wrap.own import register_own
+from turnout.models.wrap.families import register_own
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 

@@ -9,7 +9,7 @@ import polars as pl
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.errors import ModelError
-from turnout.models.forward.sampling import sample
+from turnout.models.forward.generate import sample
 from turnout.progress import Progress, silent
 from turnout.reasoning.vote.config import VoteConfig
 from turnout.reasoning.vote.figures import figures

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from turnout.errors import RecipeError
-from turnout.models.checkpoint.sizes import size_of
+from turnout.models.checkpoint.counting import size_of
 from turnout.ops import Parameters, flops, tokens_per_parameter
 from turnout.sparsity.sweep.recipe import Family, SweepRecipe
 from turnout.training import TrainRecipe

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "audit_speed.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "audit_speed.py"
 
 
 def test_the_benchmark_runs_and_compares_three_ways(tmp_path):

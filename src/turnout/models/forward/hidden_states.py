@@ -1,4 +1,4 @@
-"""What reaches the experts: each layer's true inputs, with what its router said of the same tokens.
+"""Hidden states inside a forward: the mean of the last ones, and the inputs of every layer's experts.
 
 Shapes: T tokens, E routed experts, K experts chosen a token, H hidden size.
 """
@@ -14,9 +14,27 @@ from torch import Tensor, nn
 from turnout.errors import ModelError
 from turnout.models.fast.experts import fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
-from turnout.models.forward.padding import PaddedBatch, pad
+from turnout.models.forward.batches import PaddedBatch, pad, plan_batches
 from turnout.models.wrap.anatomy import MoE, MoELayer
 from turnout.models.wrap.contract import EXPECTED, complaint, evaluating
+
+
+def mean_hidden(moe: MoE, texts: Sequence[Sequence[int]], token_budget: int) -> Tensor:
+    """The mean over its tokens of each text's last hidden state [N, H], float32; texts are token ids, none empty."""
+    means: list[Tensor | None] = [None] * len(texts)
+    with evaluating(moe.model), fast_experts(moe.model), fast_linears(moe.model):
+        for batch in plan_batches([len(ids) for ids in texts], token_budget):
+            for i, mean_H in zip(batch, _means(moe, [texts[i] for i in batch]), strict=True):
+                means[i] = mean_H
+    return torch.stack([mean_H for mean_H in means if mean_H is not None])
+
+
+def _means(moe: MoE, texts: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    batch = pad(texts, "right", moe.model.get_input_embeddings().weight.device)
+    with real_tokens(batch.mask.reshape(-1)):
+        hidden = moe.model.base_model(**batch.asked(), use_cache=False).last_hidden_state
+    real_TH = hidden.flatten(0, 1).index_select(0, batch.token_T.to(hidden.device)).float().cpu()
+    return (part.mean(0) for part in real_TH.split(batch.lengths_B))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,9 @@ import torch
 from tiny import FAMILIES, random_model
 
 from turnout.errors import ModelError
-from turnout.models.forward.capture import RoutingError, capture, plan_batches
+from turnout.models.forward.batches import plan_batches
+from turnout.models.forward.capture import capture
+from turnout.models.forward.routing import RoutingError
 from turnout.models.wrap.anatomy import read
 
 MOES = [family for family in FAMILIES if family not in ("llama4_text", "jetmoe", "llama")]
@@ -286,7 +288,7 @@ def test_plan_is_sorted_deterministic_and_within_budget():
 
 @pytest.mark.parametrize(("family", "bias"), [("olmoe", False), ("olmoe", True), ("granitemoe", False)])
 def test_letters_are_scored_in_float32_whatever_the_dtype_of_the_head(family, bias, monkeypatch):
-    monkeypatch.setattr("turnout.models.forward.answering._ROWS", 100)  # fewer than the vocabulary has
+    monkeypatch.setattr("turnout.models.forward.answers._ROWS", 100)  # fewer than the vocabulary has
     model = random_model(family).bfloat16()
     head, heard = model.lm_head, []
     if bias:

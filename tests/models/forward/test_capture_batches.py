@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny import random_model
 
-from turnout.models.forward.batches import capture_batches
-from turnout.models.forward.capture import RoutingError, capture
+from turnout.models.forward.capture import capture, capture_batches
+from turnout.models.forward.routing import RoutingError
 from turnout.models.wrap.anatomy import read
 
 

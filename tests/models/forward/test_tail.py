@@ -8,7 +8,8 @@ from turnout.errors import ModelError
 from turnout.models.change.adapter import RouterWeights
 from turnout.models.forward.capture import capture
 from turnout.models.forward.prefix import decoder_layers
-from turnout.models.forward.tail import TOKENS, Tail
+from turnout.models.forward.reading import TOKENS
+from turnout.models.forward.tail import Tail
 from turnout.models.wrap.anatomy import read
 
 FAMILIES = ("olmoe", "qwen2_moe", "deepseek_v2", "deepseek_v3", "gpt_oss", "ernie4_5_moe", "granitemoe", "lfm2_moe")

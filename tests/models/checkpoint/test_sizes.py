@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from turnout import ops
 from turnout.errors import ModelError
-from turnout.models.checkpoint.sizes import size_of
+from turnout.models.checkpoint.counting import size_of
 
 WITHOUT_FUSED_EXPERTS = ("jetmoe", "llama")
 COUNTED = [family for family in FAMILIES if family not in WITHOUT_FUSED_EXPERTS]

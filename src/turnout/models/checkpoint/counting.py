@@ -1,9 +1,7 @@
 """The size of any MoE that transformers knows, counted on a model without weights (the meta device)."""
 
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,13 +10,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from turnout.errors import ModelError
 from turnout.models.checkpoint.files import checkpoint_folder, read_object
-from turnout.models.checkpoint.size import Size, Widths
+from turnout.models.checkpoint.size import Size, attention_widths
 from turnout.models.wrap.contract import Candidate, candidates
-from turnout.models.wrap.own import register_own
+from turnout.models.wrap.families import register_own
 from turnout.ops import Parameters, layer_activations
 
-_WHOLE = ("full_attention", "sliding_attention")
-_WITHOUT_KEYS = ("conv", "linear_attention")
 _DOWN = ("down_proj", "w2", "output_linear")  # what a feed-forward block calls its last matrix
 
 
@@ -105,7 +101,7 @@ def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidat
         if _multiplies(full_name, parameter) and not _only_looked_up(parameter, model):
             products += share
     idle = routed_total - routed_total * top_k // experts
-    attention, cache, stored, notes = _attention(config)
+    attention, cache, stored, notes = attention_widths(config)
     return Size(
         name=name,
         width=config.hidden_size,
@@ -169,49 +165,6 @@ def _shared(config: PreTrainedConfig, found: list[Candidate]) -> int:
     names = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
     said = (getattr(config, name, None) for name in names)
     return next((n for n in said if isinstance(n, int) and n > 0), 1) if has else 0
-
-
-def _attention(config: PreTrainedConfig) -> tuple[Widths, Widths, list[int], tuple[str, ...]]:
-    """Per layer: h·d_qk + h·d_v, numbers cached a token, and numbers that attention keeps for the backward pass."""
-    heads, keys, values, cached, key_heads = _heads(config)
-    scores = heads * (keys + values)
-    stored = heads * keys + key_heads * (keys + values) + heads * values
-    reach: list[tuple[int, int | None]] = []
-    notes = set()
-    for kind in _kinds(config):
-        if kind in _WITHOUT_KEYS:
-            reach.append((0, None))
-            notes.add(f"{kind} layers: no keys counted, their state left out")
-        elif kind not in _WHOLE:
-            reach.append((1, None))
-            notes.add(f"{kind} counted as full attention")
-        else:
-            reach.append((1, config.sliding_window if kind == "sliding_attention" else None))
-    return (
-        tuple((one * scores, window) for one, window in reach),
-        tuple((one * cached, window) for one, window in reach),
-        [one * stored for one, _ in reach],
-        tuple(sorted(notes)),
-    )
-
-
-def _heads(config: PreTrainedConfig) -> tuple[int, int, int, int, int]:
-    """Query heads, width of a key and of a value, numbers cached a token and layer, key heads."""
-    heads = config.num_attention_heads
-    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches the latent and one rotary key
-        keys = config.qk_nope_head_dim + config.qk_rope_head_dim
-        return heads, keys, config.v_head_dim, config.kv_lora_rank + config.qk_rope_head_dim, heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
-    return heads, size, size, 2 * key_heads * size, key_heads
-
-
-def _kinds(config: PreTrainedConfig) -> Iterator[str]:
-    """What each layer attends to."""
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    plain = "sliding_attention" if windowed else "full_attention"
-    kinds: Any = getattr(config, "layer_types", None) or [plain] * config.num_hidden_layers
-    yield from kinds
 
 
 def _activations(
