@@ -22,7 +22,7 @@ def test_every_family_from_folder_to_page(turnout, checkpoint, tasks, tmp_path, 
     audit = ran.json()
     assert audit == json.loads((tmp_path / "run/audit.json").read_text())
     assert audit["schema"] == 1
-    assert audit["kind"], audit["scope"] == ("gate", "last")
+    assert (audit["kind"], audit["scope"]) == ("gate", "last")
     for layer in audit["layers"]:
         assert layer["committee"]
         assert 0 < layer["coverage"] <= 1

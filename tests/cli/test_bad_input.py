@@ -12,6 +12,8 @@ from cli.conftest import questions, write_jsonl
 from safetensors.torch import load_file, save_file
 from tiny import tiny_model
 
+from turnout.errors import ModelError
+
 
 def refused(ran, *words):
     """Exit status 1 and one line on stderr that holds every one of `words`."""
@@ -212,7 +214,7 @@ def test_arguments_that_do_not_parse_exit_with_2(turnout, words):
 
 
 def test_debug_shows_the_traceback(turnout, tmp_path):
-    with pytest.raises(Exception, match="none"):
+    with pytest.raises(ModelError, match="none"):
         turnout("audit", tmp_path / "none", "--debug")
 
 

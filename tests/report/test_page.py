@@ -16,6 +16,7 @@ from report.synthetic import write_run
 from turnout.errors import RunError
 from turnout.report import figures, read_run, render, write_report
 from turnout.report.assembling import _parsed_once, escaped_json, packed
+from turnout.runs import RunFolder
 
 SOURCES = Path(figures.__file__).parent
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "background"}
@@ -135,9 +136,14 @@ def test_header_says_whose_routing_it_is(large: Path) -> None:
 
 
 def test_unfinished_run_has_no_page(tmp_path: Path) -> None:
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match="got no run"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    RunFolder.open(tmp_path, {}).close()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(RunError, match="expected a complete run, got an unfinished one"):
+        write_report(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_page_may_be_written_again(tmp_path: Path) -> None:

@@ -144,8 +144,11 @@ def test_a_package_that_is_not_installed(monkeypatch):
 
 
 def test_inputs_must_be_json(tmp_path):
-    for bad, kind in (({"a": tmp_path}, TypeError), ({"a": float("nan")}, ValueError)):
-        with pytest.raises(kind):
+    for bad, kind, message in (
+        ({"a": tmp_path}, TypeError, "not JSON serializable"),
+        ({"a": float("nan")}, ValueError, "Out of range float values"),
+    ):
+        with pytest.raises(kind, match=message):
             RunFolder.open(tmp_path / "run", bad)
     assert not list(tmp_path.iterdir())
 

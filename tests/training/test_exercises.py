@@ -55,7 +55,15 @@ def test_a_small_model_remembers_a_few_facts(tmp_path):
     assert (result.model / "tokenizer.json").exists()
 
 
-@pytest.mark.parametrize("origins", [{}, {"facts": 3, "chains": [1]}, {"facts": 0}, {"chains": []}])
-def test_a_source_has_one_origin(origins):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("origins", "message"),
+    [
+        ({}, "one of path, worlds, facts and chains"),
+        ({"facts": 3, "chains": [1]}, "one of path, worlds, facts and chains"),
+        ({"facts": 0}, "facts"),
+        ({"chains": []}, "chains"),
+    ],
+)
+def test_a_source_has_one_origin(origins, message):
+    with pytest.raises(ValueError, match=message):
         Source(name="x", **origins)

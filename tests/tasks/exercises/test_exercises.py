@@ -135,15 +135,15 @@ def test_a_gold_answer_has_one_line(gold):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "message"),
     [
-        lambda: list(facts(MOST + 1)),
-        lambda: list(facts(-1)),
-        lambda: list(chains("dev", 1, (1,))),
-        lambda: list(chains("train", 1, ())),
-        lambda: list(chains("train", 1, (0,))),
+        (lambda: list(facts(MOST + 1)), f"^facts: .* {MOST + 1}"),
+        (lambda: list(facts(-1)), "^facts: .* -1"),
+        (lambda: list(chains("dev", 1, (1,))), "^chains: .* dev"),
+        (lambda: list(chains("train", 1, ())), r"^chains: .* \[\]"),
+        (lambda: list(chains("train", 1, (0,))), r"^chains: .* \[0\]"),
     ],
 )
-def test_refuses_what_does_not_fit(make):
-    with pytest.raises(TaskError):
+def test_refuses_what_does_not_fit(make, message):
+    with pytest.raises(TaskError, match=message):
         make()
