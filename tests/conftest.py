@@ -9,6 +9,8 @@ import pytest
 
 # One thread a process, and in the processes that tests start: two test workers fill two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# "auto", the default device, is the CPU on every machine: tests mix models with tensors of their own.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -59,7 +60,7 @@ def audit(
         TurnoutError: one line that says what could not be: the model, the questions, the options or the folder.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    loading = {name: given.pop(name) for name in _LOADING & given.keys()}
+    loading: dict[str, Any] = {name: given.pop(name) for name in _LOADING & given.keys()}
     _check_kinds(tasks, out, domains, limit)
     if isinstance(model, str | Path) and is_run(Path(model)):
         for name, value in {"tasks": tasks, "limit": limit, "tokenizer": tokenizer, **loading}.items():

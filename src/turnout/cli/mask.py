@@ -67,7 +67,7 @@ def mask(
     folder = out or run.with_name(f"{run.name}-mask-{which.value}-{layers}" + "-renormalised" * renormalise)
     loading: dict[str, object] = {"trust_remote_code": trust_remote_code}
     loading |= {} if adapter is None else {"adapter": adapter}
-    loading |= {} if device is None else {"device_map" if device == "auto" else "device": device}
+    loading |= {} if device is None else {"device": device}
     with Bars() as bars:
         result = api.mask(run, model, folder, loading=loading, progress=bars, note=say, **options)
     if json:

@@ -41,7 +41,7 @@ def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any
     Returns:
         JSON values: `training`, `bits_per_byte`, `load`, `accuracy`, `prompts`.
     """
-    moe = load(str(model_path()), dtype="float32")
+    moe = load(str(model_path()), dtype="float32", device="cpu")
     first = RunFolder.read(runs[0])
     recipe = TrainRecipe.parse(dict(first.inputs["recipe"]))  # type: ignore[call-overload]  # JSON written by train
     tokens = prepare(recipe.data, first.path / ".tokens", recipe.seed)

@@ -20,6 +20,7 @@ from turnout.errors import ModelError
 from turnout.models.fast.products import fast_linears, linear
 from turnout.models.wrap.anatomy import MoE, MoELayer, read
 from turnout.models.wrap.contract import evaluating
+from turnout.models.wrap.devices import AUTO, Device
 from turnout.models.wrap.load import load_causal, quiet
 
 _EXPERTS_SAID = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -87,7 +88,7 @@ class Dense:
 def load_dense(
     path_or_id: str | PathLike[str],
     dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
+    device: Device = AUTO,
     *,
     revision: str | None = None,
 ) -> Dense:

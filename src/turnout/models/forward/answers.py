@@ -110,5 +110,5 @@ def text_bits(moe: MoE, texts: Sequence[Sequence[int]]) -> list[float]:
     for row, length in enumerate(lengths):
         target = ids[row, 1:length].to(logits.device)
         nats = functional.cross_entropy(logits[row, : length - 1].float(), target, reduction="none")
-        bits.append(float(nats.double().sum()) / math.log(2))
+        bits.append(float(nats.cpu().double().sum()) / math.log(2))
     return bits

@@ -61,7 +61,7 @@ def sample(
 ) -> list[list[list[int]]]:
     """`n` continuations of each prompt, drawn from softmax(logits / `temperature`), of at most `most` tokens.
 
-    PyTorch's own generator is seeded for the call and put back after it.
+    PyTorch's own generators are seeded for the call and restored after it.
 
     Returns:
         For each prompt its continuations, without the token that ended them.
@@ -78,7 +78,8 @@ def sample(
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
     )
-    with torch.random.fork_rng(devices=[]), generating(model):
+    cuda = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=cuda), generating(model):
         torch.manual_seed(seed)
         out = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=settings)
     written = [until_end(row[ids.shape[1] :].tolist(), ends) for row in out]

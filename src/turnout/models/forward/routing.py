@@ -152,6 +152,7 @@ def _last_inputs(batch: PaddedBatch, hidden: Tensor) -> Tensor:
 
 def _sums(x_TE: Tensor, lengths_B: list[int]) -> Tensor:
     """Sums [B, E] over each sample's tokens: added up in float64, so that the order hardly matters."""
+    x_TE = x_TE.cpu() if x_TE.device.type == "mps" else x_TE  # Apple's GPUs have no float64
     return torch.stack([x.sum(0, dtype=torch.float64) for x in x_TE.split(lengths_B)]).float().cpu()
 
 

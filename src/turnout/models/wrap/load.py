@@ -21,6 +21,7 @@ from turnout.errors import ModelError
 from turnout.models.change.adapter import RouterAdapter
 from turnout.models.checkpoint.files import check_folder, checkpoint_folder
 from turnout.models.wrap.anatomy import MoE, read
+from turnout.models.wrap.devices import AUTO, Device, placement
 from turnout.models.wrap.families import register_own
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
@@ -29,7 +30,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"
 def load(
     path_or_id: str | PathLike[str],
     dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
+    device: Device = AUTO,
     adapter: str | PathLike[str] | None = None,
     *,
     device_map: str | dict[str, Any] | None = None,
@@ -41,7 +42,8 @@ def load(
     Args:
         path_or_id: a folder with `config.json` and safetensors weights, or a hub id.
         dtype: a torch dtype or its name ("bfloat16"); None or "auto" is the checkpoint's own.
-        device: "cpu" (default), "cuda", "cuda:1", …
+        device: "auto" (CUDA if there is one, then MPS, else the CPU; several CUDA devices share the layers), "cpu",
+            "cuda:1", …; None means "auto". `devices.device_of` names where the weights are.
         adapter: a folder with a router adapter, such as the run of `turnout align`, to put into the model.
         device_map: passed to accelerate, instead of `device`, for several devices or offloading.
         revision: branch, tag or commit of a hub id.
@@ -63,7 +65,7 @@ def load(
 def load_causal(
     path_or_id: str | PathLike[str],
     dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
+    device: Device = AUTO,
     *,
     device_map: str | dict[str, Any] | None = None,
     revision: str | None = None,
@@ -84,7 +86,7 @@ def load_causal(
     if revision is None:
         del settings["revision"]
     with quiet():
-        model = _model(source, _dtype(dtype), _devices(device, device_map), settings)
+        model = _model(source, _dtype(dtype), placement(device, device_map), settings)
         tokenizer = _tokenizer(source, folder, settings)
     name = folder.resolve().name if folder is not None else source
     return model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None)
@@ -110,27 +112,46 @@ def _adapted(
 def as_moe(
     model: MoE | PreTrainedModel | str | PathLike[str],
     tokenizer: PreTrainedTokenizerBase | None = None,
-    **loading: Any,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: Device = AUTO,
+    adapter: str | PathLike[str] | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool | None = None,
 ) -> MoE:
-    """Whatever stands for a model as a MoE: one already, a live transformers model, or a folder or hub id to `load`.
+    """A model in any form as a MoE: a MoE, a live transformers model, or a folder or hub id to `load`.
 
     Args:
         model: the model.
-        tokenizer: of a live model; a MoE brings its own.
-        **loading: arguments of `load`, for a folder or hub id only; None counts as not given, and the device "auto"
-            spreads the model over all devices.
+        tokenizer: the tokenizer of a live model; a MoE has its own.
+        dtype: as in `load`; this and all that follow are for a folder or hub id only.
+        device: as in `load`.
+        adapter: as in `load`.
+        device_map: as in `load`.
+        revision: as in `load`.
+        trust_remote_code: as in `load`; None means False.
 
     Raises:
         ModelError: as `load` and `read`; or arguments of `load` for a model that is loaded already.
     """
-    given = {name: value for name, value in loading.items() if value}
     if isinstance(model, str | PathLike):
-        if given.get("device") == "auto":
-            given["device_map"] = given.pop("device")
-        return load(model, **given)
+        return load(
+            model,
+            dtype,
+            device,
+            adapter,
+            device_map=device_map,
+            revision=revision,
+            trust_remote_code=bool(trust_remote_code),
+        )
     if not isinstance(model, MoE | PreTrainedModel):
         expected = "a checkpoint's folder, a hub id, a MoE or a transformers model"
         raise ModelError("model", expected=expected, received=repr(model))
+    place = None if str(device) == AUTO else device
+    options: dict[str, object] = {"dtype": dtype, "device": place, "adapter": adapter, "device_map": device_map}
+    options |= {"revision": revision, "trust_remote_code": trust_remote_code}
+    given = {name: value for name, value in options.items() if value}
     if given:
         raise ModelError(min(given), expected="none: the model is loaded already", received=given[min(given)])
     return model if isinstance(model, MoE) else read(model, tokenizer)
@@ -179,23 +200,6 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ModelError("dtype", expected="a floating torch dtype such as bfloat16 or float32", received=dtype)
     return found
-
-
-def _devices(device: torch.device | str | None, device_map: str | dict[str, Any] | None) -> dict[str, Any]:
-    """Where `from_pretrained` is to put the weights."""
-    if device_map is not None:
-        if device is not None:
-            raise ModelError("device", expected="either device or device_map", received="both")
-        return {"device_map": device_map}
-    if device is None:
-        return {}
-    try:
-        where = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(
-            "device", expected="a device of this machine", received=f"{device} ({_first_line(error)})"
-        ) from error
-    return {} if where.type == "cpu" else {"device_map": {"": where}}
 
 
 def _first_line(error: BaseException) -> str:
