@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from turnout.auditing.evidence import planted
-from turnout.auditing.evidence.claim import INVARIANCE, MAJORITY, _holm, claim, halves, model_claim
+from turnout.auditing.evidence.claim import INVARIANCE, MAJORITY, claim, halves, model_claim
 from turnout.auditing.evidence.resampling import Clusters
 
 DESIGN = planted.Design(experts=24)
@@ -120,11 +120,23 @@ def test_candidates_recover_noisy_members_that_the_pareto_set_drops():
     assert hits["members"] < 50
 
 
-def test_holm_by_hand():
-    assert _holm([0.01, 0.02, 0.03]) == 3
-    assert _holm([0.01, 0.04, 0.03]) == 1
-    assert _holm([0.02, 0.02, 0.02]) == 0
-    assert _holm([]) == 0
+def passed_at(p):
+    """Parts of a claim that all passed, with the same p where a part is tested."""
+    tested = ("invariant", "above_floor", "above_rotated", "majority")
+    return {"compact": {"p": None, "passed": True}} | {name: {"p": p, "passed": True} for name in tested}
+
+
+@pytest.mark.parametrize(
+    ("p_values", "layers"), [([0.01, 0.02, 0.03], 3), ([0.01, 0.04, 0.03], 1), ([0.02, 0.02, 0.02], 0)]
+)
+def test_model_claim_corrects_over_layers_as_holm_does(p_values, layers):
+    claims = [{"parts": passed_at(p)} for p in p_values]
+    assert model_claim(claims)["core"] == {"layers": layers, "of": len(p_values)}
+
+
+def test_a_part_that_was_not_tested_or_failed_counts_against_the_layer():
+    for name, part in (("compact", {"p": None, "passed": False}), ("above_rotated", None)):
+        assert model_claim([{"parts": passed_at(0.001) | {name: part}}])["core"]["layers"] == 0
 
 
 def test_model_claim_counts_layers():

@@ -142,7 +142,7 @@ def test_the_model_is_left_as_it_was(coupled):
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(coupled, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure_pieces, "_BATCHES", 2)
+    monkeypatch.setattr(measure_pieces, "BATCHES_PER_PIECE", 2)
     options = {**FEW, "token_budget": 1}
     whole = measure_coupling(coupled, texts(), tmp_path / "whole", **options)
     calls, real = [], measure_pieces.count_tokens

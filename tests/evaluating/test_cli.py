@@ -80,7 +80,7 @@ def task(folder: Path, **changes: object) -> Path:
 
 
 def test_an_unknown_task_names_near_ones_without_building_the_index(checkpoint, task_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(finding, "_packaged", lambda: iter(["task: hellaswag\n", "group: mmlu\n"]))
+    monkeypatch.setattr(finding, "packaged_text", lambda: iter(["task: hellaswag\n", "group: mmlu\n"]))
     out = tmp_path / "run"
     words = ["eval", checkpoint("olmoe"), "--include-path", task_folder, "--out", out]
     assert "hellaswag" in refused(*words, "--tasks", "helaswag", says="near it")

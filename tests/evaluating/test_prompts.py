@@ -9,7 +9,7 @@ import torch
 from turnout.errors import TaskError
 from turnout.evaluating.config import EvaluateConfig
 from turnout.evaluating.harness import language_model
-from turnout.evaluating.prompts import _texts, prompts
+from turnout.evaluating.prompts import prompts
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,11 @@ def asked(kind: str, *requests: tuple):
     return [Instance(request_type=kind, doc={}, arguments=r, idx=i) for i, r in enumerate(requests)]
 
 
+def texts(lm, requests: list[tuple]) -> list[tuple[str, list[int]]]:
+    """Text and tokens of the prompts of one document with these requests."""
+    return [(prompt.text, prompt.tokens) for prompt in prompts(lm, {"x": [{"doc_id": 0, "arguments": requests}]})]
+
+
 def begins(rows: list[list[int]], tokens: list[int]) -> bool:
     return any(row[: len(tokens)] == tokens for row in rows)
 
@@ -51,7 +56,7 @@ def test_a_context_is_read_once_and_as_far_as_the_harness_reads_it(moe, lm, leng
     requests = [(context, " yes"), (context, " no"), (context, " p")]
     with watched(moe) as rows:
         lm.loglikelihood(asked("loglikelihood", *requests), disable_tqdm=True)
-    ((text, tokens),) = _texts(lm, requests, "x/0")
+    ((text, tokens),) = texts(lm, requests)
     assert text == context
     assert begins(rows, tokens)
     assert moe.tokenizer.decode(tokens) == context[-len(tokens) :]
@@ -62,25 +67,25 @@ def test_spaces_that_the_harness_moves_to_the_answer_are_no_part_of_the_prompt(m
     requests = [("two and two is ", "four")]
     with watched(moe) as rows:
         lm.loglikelihood(asked("loglikelihood", *requests), disable_tqdm=True)
-    ((_, tokens),) = _texts(lm, requests, "x/0")
+    ((_, tokens),) = texts(lm, requests)
     assert begins(rows, tokens)
     assert moe.tokenizer.decode(tokens) == "two and two is"
 
 
 def test_each_context_of_a_document_is_a_prompt(lm):
     requests = [("Ann sat as Ann", " was tired"), ("Ann sat as Eve", " was tired"), ("Ann sat as Ann", " fell")]
-    assert [text for text, _ in _texts(lm, requests, "x/0")] == ["Ann sat as Ann", "Ann sat as Eve"]
+    assert [text for text, _ in texts(lm, requests)] == ["Ann sat as Ann", "Ann sat as Eve"]
 
 
 def test_an_unconditional_score_beside_a_context_is_no_prompt(lm):
-    assert [text for text, _ in _texts(lm, [("Q", " a"), ("", " a")], "x/0")] == ["Q"]
+    assert [text for text, _ in texts(lm, [("Q", " a"), ("", " a")])] == ["Q"]
 
 
 def test_without_context_the_scored_text_is_the_prompt(moe, lm):
     requests = [("", "The cat sits."), ("", "The cat sit.")]
     with watched(moe) as rows:
         lm.loglikelihood(asked("loglikelihood", *requests), disable_tqdm=True)
-    found = _texts(lm, requests, "x/0")
+    found = texts(lm, requests)
     assert [text for text, _ in found] == ["The cat sits.", "The cat sit."]
     assert all(begins(rows, tokens) and len(tokens) == len(text) for text, tokens in found)  # prefix, all but the last
 
@@ -89,7 +94,7 @@ def test_a_long_text_is_its_windows(moe, lm):
     text = "".join(chr(97 + i % 26) for i in range(1300))
     with watched(moe) as rows:
         lm.loglikelihood_rolling(asked("loglikelihood_rolling", (text,)), disable_tqdm=True)
-    found = _texts(lm, [(text,)], "x/0")
+    found = texts(lm, [(text,)])
     assert len(found) == 3
     assert all(begins(rows, tokens) for _, tokens in found)
 
@@ -100,14 +105,14 @@ def test_a_generation_leaves_room_for_its_answer(moe, lm, length):
     other = "z" * 600  # the shorter prompt is padded on the left
     with watched(moe) as rows:
         lm.generate_until(asked("generate_until", (context, settings), (other, settings)), disable_tqdm=True)
-    ((_, tokens),) = _texts(lm, [(context, settings)], "x/0")
+    ((_, tokens),) = texts(lm, [(context, settings)])
     assert tokens in rows
     assert len(tokens) == min(length, lm.max_length - 3)
 
 
 def test_requests_that_are_no_text_are_refused(lm):
     with pytest.raises(TaskError, match="requests of text"):
-        _texts(lm, [("look", " a", ["image"])], "x/0")
+        texts(lm, [("look", " a", ["image"])])
 
 
 def test_filters_do_not_double_a_document(lm):

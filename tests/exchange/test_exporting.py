@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from turnout.errors import RunError
 from turnout.exchange import export
-from turnout.exchange.exporting import FORMATS, _encoded
+from turnout.exchange.exporting import FORMATS, encode
 from turnout.runs import RunFolder
 
 HOSTILE = [
@@ -81,7 +81,7 @@ def test_csv_cells_are_no_formulas_and_come_back(run, tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), min_size=1))
 def test_any_text_survives_csv(texts):
-    data = _encoded(pl.DataFrame({"text": texts}), "csv").decode()
+    data = encode(pl.DataFrame({"text": texts}), "csv").decode()
     cells = [row["text"] for row in csv.DictReader(io.StringIO(data, newline=""))]
     assert [cell.removeprefix("'") for cell in cells] == texts
     assert all(cell[0] not in "=+-@\t\r\n＝＋－＠" for cell in cells)
@@ -144,7 +144,7 @@ def test_what_is_no_complete_run_or_is_damaged(run, tmp_path):
 def test_lists_and_records_are_json_in_csv():
     rows = [[{"layer": 0, "expert": 3}, {"layer": 1, "expert": 2}], [], None]
     table = pl.DataFrame({"k": [4, 6, 8], "committee": [[7, 13], [], None], "experts": rows, "x": [[1.5, None]] * 3})
-    data = _encoded(table, "csv").decode()
+    data = encode(table, "csv").decode()
     cells = list(csv.DictReader(io.StringIO(data, newline="")))
     assert [row["committee"] for row in cells] == ["[7, 13]", "[]", ""]
     assert [json.loads(row["experts"] or "null") for row in cells] == rows

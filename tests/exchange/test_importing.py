@@ -259,7 +259,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
 
 
 def test_many_shards(tmp_path, monkeypatch, captured):
-    monkeypatch.setattr("turnout.exchange.importing._SHARD_CELLS", 40)
+    monkeypatch.setattr("turnout.exchange.importing.SHARD_CELLS", 40)
     taken_in(tmp_path)
     assert len(list((tmp_path / "run" / "trace").glob("part-*"))) > 3
     assert np.array_equal(RunFolder.read(tmp_path / "run").trace().chosen(6)[0], captured[0].chosen(6)[0])

@@ -139,7 +139,7 @@ def test_another_version_may_look_but_not_go_on(tmp_path, monkeypatch):
 
 
 def test_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(inputs, "_PACKAGES", ("no-such-package-here",))
+    monkeypatch.setattr(inputs, "PACKAGES", ("no-such-package-here",))
     assert inputs.versions()["no-such-package-here"] is None
 
 

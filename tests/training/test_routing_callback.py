@@ -1,6 +1,7 @@
 """What the callback logs while a real Trainer trains, against a recount in plain loops."""
 
 import math
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from tiny import random_model
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
 
 from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import read
@@ -231,10 +233,13 @@ def test_a_dense_model_is_refused_in_one_line(tmp_path):
         made.train()
 
 
-def test_a_mask_that_hides_where_the_pads_are_is_said(tmp_path):
-    callback, model = RoutingCallback(), random_model("olmoe")
-    callback.on_train_begin = None  # only the pre-hook is under test
-    mask = torch.ones(1, 1, 4, 4)
+def test_a_mask_from_which_padding_cannot_be_read_is_warned_of_once(tmp_path):
+    model = random_model("olmoe").train()
+    handler = CallbackHandler([RoutingCallback()], model, None, None, None)
+    handler.on_train_begin(TrainingArguments(str(tmp_path), report_to=[]), TrainerState(), TrainerControl())
+    inputs = {"input_ids": torch.ones(1, 4, dtype=torch.int64), "attention_mask": torch.zeros(1, 1, 4, 4)}
     with pytest.warns(UserWarning, match="4-dimensional"):
-        callback._enter(model.train(), (), {"attention_mask": mask})
-    callback._enter(model, (), {"attention_mask": mask})  # once
+        model(**inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(**inputs)

@@ -23,7 +23,7 @@ from turnout.runs import RunFolder
 
 _DIGEST = "digest"
 _ARRAYS = ("norms_NN", "router_N", "gate_N", "bound_N")
-_BATCHES = 8  # a kill costs at most these batches' work
+BATCHES_PER_PIECE = 8  # a kill costs at most these batches' work
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -58,8 +58,11 @@ def kept_tokens(
     counts: list[Counts] = []
     done, total = 0, sum(lengths)
     progress("reading tokens", done, total, "tokens")
-    for start in range(0, len(plan), _BATCHES):
-        name, batches = f"piece-tokens-{start // _BATCHES:05}.safetensors", plan[start : start + _BATCHES]
+    for start in range(0, len(plan), BATCHES_PER_PIECE):
+        name, batches = (
+            f"piece-tokens-{start // BATCHES_PER_PIECE:05}.safetensors",
+            plan[start : start + BATCHES_PER_PIECE],
+        )
         kept = _kept(run, name, note)
         if kept is None:
             parts: Arrays = {}

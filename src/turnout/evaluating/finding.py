@@ -76,7 +76,7 @@ def _manager(names: Sequence[str], include_path: Path | None) -> Any:
         for folder in folders
         for path in sorted(Path(folder).rglob("*.yaml"))
     ]
-    text = "\n".join([*own, *_packaged()])
+    text = "\n".join([*own, *packaged_text()])
     for name in names:
         if not Path(name).is_file() and not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", text):
             raise _unknown(name, set(_NAMED.findall(text)))
@@ -87,7 +87,7 @@ def _manager(names: Sequence[str], include_path: Path | None) -> Any:
     return manager
 
 
-def _packaged() -> Iterator[str]:
+def packaged_text() -> Iterator[str]:
     """The text of every task file in the installed harness: a name that is in none of them is no task of it."""
     spec = importlib.util.find_spec("lm_eval")
     assert spec is not None

@@ -56,7 +56,7 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
     described: dict[str, object] = {}
     for name, file in zip(chosen, files, strict=True):
         table = folder.read_table(name)
-        atomic.write_bytes(file, _encoded(table, form))
+        atomic.write_bytes(file, encode(table, form))
         described[name] = _described(name, file, table)
     rules = {"escaped": _ESCAPED} if form == "csv" else {}
     write_json(out / DICTIONARY, {"run": folder.identity, "format": form, **rules, "tables": described})
@@ -73,7 +73,8 @@ def _chosen(folder: RunFolder, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names)) or there
 
 
-def _encoded(table: pl.DataFrame, form: Format) -> bytes:
+def encode(table: pl.DataFrame, form: Format) -> bytes:
+    """Bytes of a table's file; nested columns become JSON and formulas are escaped in CSV."""
     if form == "parquet":
         return parquet_bytes(table.to_arrow())
     floats = pl.selectors.float()

@@ -36,7 +36,7 @@ NOT_COMPUTED = {
     "specificity": "is a silhouette of the router's full scores; only the chosen experts were recorded",
     "rotated": "needs the router's rows and inputs; only the chosen experts were recorded",
 }
-_SHARD_CELLS = 1 << 24  # chosen experts in memory together
+SHARD_CELLS = 1 << 24  # chosen experts in memory together
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _shards(sizes: Sequence[int]) -> list[int]:
     """How many samples each shard has: as many as fit its budget, one at least."""
     shards, held = [0], 0
     for size in sizes:
-        if shards[-1] and held + size > _SHARD_CELLS:
+        if shards[-1] and held + size > SHARD_CELLS:
             shards.append(0)
             held = 0
         shards[-1] += 1

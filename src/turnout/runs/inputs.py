@@ -12,7 +12,7 @@ from turnout.runs.json_files import read_object, write_json
 INPUTS = "inputs.json"
 OTHER_FOLDER = "choose another folder with --out, or remove this one"
 MAKE_ANEW = "put a copy of it back, or make the run anew in another folder"
-_PACKAGES = ("turnout", "torch", "transformers", "pyarrow")
+PACKAGES = ("turnout", "torch", "transformers", "pyarrow")
 _ABSENT = object()
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DIGEST_OF = {
@@ -31,7 +31,7 @@ _DIGEST_OF = {
 
 def versions() -> dict[str, object]:
     """The versions that a run's figures depend on; None for a package that is not installed."""
-    return {"python": python_version(), **{name: _version(name) for name in _PACKAGES}}
+    return {"python": python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def _version(name: str) -> str | None:
