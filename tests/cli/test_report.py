@@ -23,7 +23,7 @@ def test_page_and_figures(turnout, run, tmp_path):
 
 
 def test_without_a_rasteriser_the_svg_files_are_written_all_the_same(turnout, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("turnout.report.png._resvg", lambda: None)
+    monkeypatch.setattr("turnout.report.kit.png._resvg", lambda: None)
     ran = turnout("report", run, "--figures", tmp_path / "figures")
     assert ran.code == 0
     assert ran.err.count("pip install 'turnout[png]'") == 1

@@ -12,7 +12,8 @@ from report.synthetic import MMLU_9, write_run
 from report.waiting import until
 
 import turnout
-from turnout.report import atlas, figures, read_run, write_report
+from turnout.report import read_run, write_report
+from turnout.report.audit import atlas, figures
 
 pytestmark = pytest.mark.browser
 

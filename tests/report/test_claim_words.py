@@ -2,7 +2,7 @@
 
 import pytest
 
-from turnout.report.claim_words import PARTS, details, headline, nulls, parts
+from turnout.report.audit.claim import PARTS, details, headline, nulls, parts
 
 
 def layer(verdict, failed=(), reason=None, level="subjects"):

@@ -9,7 +9,7 @@ from report.conftest import HOSTILE
 from report.test_page import Elements
 
 from turnout.report import comparison_sentences, comparison_tables, render_comparison, write_comparison
-from turnout.report.evidence import MEASURES
+from turnout.report.audit.evidence import MEASURES
 
 
 def comparison(names: tuple[str, ...] = ("first", "second"), reference: int = 0, layers: int = 3) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from report.waiting import until
 
 from turnout.errors import RunError
 from turnout.report import coupling_sentences, coupling_tables, read_run, render, write_report
-from turnout.report.coupling import packed_shares
+from turnout.report.coupling.page import packed_shares
 from turnout.runs import RunFolder
 
 SIDE = 6

@@ -8,8 +8,9 @@ from report.synthetic import write_run
 from report.synthetic_evidence import write_masking
 
 from turnout.errors import RunError
-from turnout.report import atlas, budgets, evidence, figures, masking, read_run, words
-from turnout.report.stored import StoredRun
+from turnout.report import read_run
+from turnout.report.audit import atlas, budgets, evidence, figures, masking, words
+from turnout.report.audit.stored import StoredRun
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from report.synthetic import write_run
 
-from turnout.report import figures, read_run
-from turnout.report.stored import StoredRun
+from turnout.report import read_run
+from turnout.report.audit import figures
+from turnout.report.audit.stored import StoredRun
 
 A = [[8, 4, 2, 2], [12, 2, 1, 1]]  # expert 0 leads in both domains
 B = [[8, 6, 2], [4, 10, 2]]  # 0 leads in the first domain, 1 in the second

@@ -11,7 +11,7 @@ from sparsity.planted import EXPERTS, falling, sweep, swept, u_shaped
 
 from turnout.errors import RunError
 from turnout.report import frontier_tables, render, write_report
-from turnout.report.frontier import page_data, render_frontier
+from turnout.report.sweep.page import page_data, render_frontier
 from turnout.runs import RunFolder
 from turnout.sparsity.analysis.frontier import frontier
 

@@ -14,11 +14,12 @@ from report.conftest import HOSTILE
 from report.synthetic import write_run
 
 from turnout.errors import RunError
-from turnout.report import figures, read_run, render, write_report
-from turnout.report.assembling import _parsed_once, escaped_json, packed
+from turnout.report import read_run, render, write_report
+from turnout.report.audit import figures
+from turnout.report.kit.page import _parsed_once, escaped_json, packed
 from turnout.runs import RunFolder
 
-SOURCES = Path(figures.__file__).parent
+SOURCES = Path(figures.__file__).parents[1]
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "background"}
 
 
@@ -87,7 +88,7 @@ def test_no_name_is_taken_for_a_hole_of_the_template(page: str) -> None:
     "forbidden", ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http"]
 )
 def test_scripts_only_place_text(forbidden: str) -> None:
-    for name in ("page.js", "charts.js"):
+    for name in ("audit/page.js", "kit/charts.js"):
         assert forbidden not in (SOURCES / name).read_text(encoding="utf-8")
 
 

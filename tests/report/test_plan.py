@@ -10,7 +10,7 @@ from report.test_page import Elements
 
 from turnout.errors import RunError
 from turnout.report import plan_sentences, plan_tables, write_report
-from turnout.report.plan import page_data, render_plan
+from turnout.report.plan.page import page_data, render_plan
 from turnout.runs import RunFolder
 from turnout.sparsity import plan
 

@@ -9,7 +9,7 @@ import pytest
 from report.synthetic import write_run
 
 from turnout.report import png_missing, read_run, write_figures, write_png
-from turnout.report.svg import HEIGHT, WIDTH
+from turnout.report.audit.paper import HEIGHT, WIDTH
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +55,5 @@ def test_without_a_font_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
             return resvg_py.svg_to_bytes(svg_string=svg_string, skip_system_fonts=True)
 
-    monkeypatch.setattr("turnout.report.png._resvg", lambda: Fontless)
+    monkeypatch.setattr("turnout.report.kit.png._resvg", lambda: Fontless)
     assert "install one of the fonts Helvetica" in (png_missing() or "")

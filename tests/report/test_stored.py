@@ -10,7 +10,7 @@ from report.synthetic import write_run
 
 from turnout.errors import RunError
 from turnout.report import read_run
-from turnout.report.stored import StoredRun
+from turnout.report.audit.stored import StoredRun
 from turnout.runs import RunFolder
 
 

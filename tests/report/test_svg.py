@@ -7,9 +7,10 @@ import pytest
 from report.conftest import HOSTILE
 from report.synthetic import write_run
 
-from turnout.report import figures, read_run, write_figures
-from turnout.report.stored import StoredRun
-from turnout.report.svg import _nice, depth_svg, lorenz_svg, map_svg, plane_svg
+from turnout.report import read_run, write_figures
+from turnout.report.audit import figures
+from turnout.report.audit.paper import _nice, depth_svg, lorenz_svg, map_svg, plane_svg
+from turnout.report.audit.stored import StoredRun
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 

@@ -8,7 +8,7 @@ from report.conftest import HOSTILE
 from report.synthetic import write_run
 
 from turnout.report import read_run, summary
-from turnout.report.terminal import experts, name, number
+from turnout.report.kit.text import experts, name, number
 
 A = np.array([[8, 4, 2, 2], [12, 2, 1, 1]]) / 16
 B = np.array([[4, 8, 2, 2], [2, 12, 1, 1]]) / 16

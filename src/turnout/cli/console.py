@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from turnout.report import terminal
+    from turnout.report.kit import text as terminal
 
 _WIDE_ENOUGH = 10_000  # columns
 OUT = Console(highlight=False, markup=False, emoji=False)

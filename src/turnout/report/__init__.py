@@ -13,18 +13,18 @@ write_figures(run)  figures for papers, SVG; write_png(files) as PNG too, unless
 figures             each figure of the page as plain data
 """
 
-from turnout.report.alignment import alignment_sentences, alignment_tables
-from turnout.report.claim_words import claim_lines
-from turnout.report.comparison import comparison_sentences, comparison_tables, render_comparison, write_comparison
-from turnout.report.coupling_words import coupling_sentences, coupling_tables
-from turnout.report.frontier_words import frontier_tables
-from turnout.report.page import render, write_report
-from turnout.report.plan_words import plan_sentences, plan_tables
-from turnout.report.png import png_missing, write_png
-from turnout.report.stored import StoredRun, masking_runs, read_run
-from turnout.report.summary import summary
-from turnout.report.svg import write_figures
-from turnout.report.terminal import Table
+from turnout.report.align.page import alignment_sentences, alignment_tables
+from turnout.report.audit.claim import claim_lines
+from turnout.report.audit.page import render, write_report
+from turnout.report.audit.paper import write_figures
+from turnout.report.audit.stored import StoredRun, masking_runs, read_run
+from turnout.report.audit.summary import summary
+from turnout.report.comparing.page import comparison_sentences, comparison_tables, render_comparison, write_comparison
+from turnout.report.coupling.words import coupling_sentences, coupling_tables
+from turnout.report.kit.png import png_missing, write_png
+from turnout.report.kit.text import Table
+from turnout.report.plan.words import plan_sentences, plan_tables
+from turnout.report.sweep.words import frontier_tables
 
 __all__ = [
     "StoredRun",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turnout.quantities import show_count
-from turnout.report.terminal import Table, name
+from turnout.report.kit.text import Table, name
 
 Frontier = Mapping[str, Any]
 MEASURES = {

@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from turnout.report import figures
-from turnout.report.evidence import MEASURES
-from turnout.report.stored import StoredRun
-from turnout.report.words import NAMES
+from turnout.report.audit import figures
+from turnout.report.audit.evidence import MEASURES
+from turnout.report.audit.stored import StoredRun
+from turnout.report.audit.words import NAMES
 from turnout.runs import atomic
 
 WIDTH, HEIGHT = 480, 300

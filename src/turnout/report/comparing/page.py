@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from turnout.report.assembling import assembled
-from turnout.report.evidence import MEASURES
-from turnout.report.terminal import Table, experts, name, number
-from turnout.report.words import NAMES
+from turnout.report.audit.evidence import MEASURES
+from turnout.report.audit.words import NAMES
+from turnout.report.kit.page import assembled
+from turnout.report.kit.text import Table, experts, name, number
 from turnout.runs import atomic
 
 Comparison = Mapping[str, Any]
-SCRIPTS = ("elements.js", "charts.js", "evidence_charts.js", "compare.js")
+SCRIPTS = ("kit/elements.js", "kit/charts.js", "audit/evidence_charts.js", "comparing/page.js")
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
@@ -59,7 +59,7 @@ def render_comparison(comparison: Comparison) -> str:
         "overlaps": _any(comparison, "overlap"),
         "agreements": _any(comparison, "agreement"),
     }
-    return assembled("compare.html", SCRIPTS, data)
+    return assembled("comparing/page.html", SCRIPTS, data)
 
 
 def _any(comparison: Comparison, what: str) -> bool:

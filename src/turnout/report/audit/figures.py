@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.report import evidence
-from turnout.report.evidence import MEASURES, floor
-from turnout.report.stored import StoredRun
+from turnout.report.audit import evidence
+from turnout.report.audit.evidence import MEASURES, floor
+from turnout.report.audit.stored import StoredRun
 
 MEAN = None  # the domain that stands for the mean over all domains
 

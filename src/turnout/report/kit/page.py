@@ -24,12 +24,12 @@ def assembled(template: str, scripts: Sequence[str], data: Mapping[str, Any]) ->
     script = "".join(_asset(name) for name in scripts)
     parts = {
         "policy": _policy(script, _plotly()),
-        "style": _asset("page.css"),
+        "style": _asset("kit/page.css"),
         "data": escaped_json(data),
         "script": script,
         "plotly": _plotly(),
     }
-    shared = {name: _filled(_asset(f"{name}.html"), parts) for name in ("head", "scripts")}
+    shared = {name: _filled(_asset(f"kit/{name}.html"), parts) for name in ("head", "scripts")}
     return _filled(_asset(template), shared)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from turnout.errors import RunError
 from turnout.quantities import show_count
-from turnout.report.assembling import assembled
-from turnout.report.frontier_words import (
+from turnout.report.kit.page import assembled
+from turnout.report.sweep.words import (
     EFFECTS,
     EFFECTS_EMPTY,
     MEASURES,
@@ -22,7 +22,7 @@ from turnout.report.frontier_words import (
 from turnout.runs import RunFolder
 
 FRONTIER_FILE, SWEEP_FILE = "frontier.json", "sweep.json"
-SCRIPTS = ("elements.js", "charts.js", "evidence_charts.js", "frontier_charts.js", "frontier.js")
+SCRIPTS = ("kit/elements.js", "kit/charts.js", "audit/evidence_charts.js", "sweep/charts.js", "sweep/page.js")
 
 
 def is_sweep(run_path: str | Path) -> bool:
@@ -40,7 +40,7 @@ def render_frontier(run_path: str | Path) -> str:
     found = folder.read_json(FRONTIER_FILE)
     if found.get("schema") != 1:
         raise RunError(folder.path, expected="a frontier of schema 1", received=found.get("schema"))
-    return assembled("frontier.html", SCRIPTS, page_data(found, folder.path.resolve().name))
+    return assembled("sweep/page.html", SCRIPTS, page_data(found, folder.path.resolve().name))
 
 
 def page_data(found: Mapping[str, Any], title: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from turnout.report.stored import StoredRun
+from turnout.report.audit.stored import StoredRun
 
 CURVES = {
     "retention": "Retention",

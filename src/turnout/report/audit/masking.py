@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from turnout.report.stored import StoredRun
+from turnout.report.audit.stored import StoredRun
 
 MEASURES = {
     "accuracy": "Accuracy: drop",

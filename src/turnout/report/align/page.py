@@ -7,12 +7,12 @@ from typing import Any
 import polars as pl
 
 from turnout.errors import RunError
-from turnout.report.assembling import assembled
-from turnout.report.terminal import Table, name, number
+from turnout.report.kit.page import assembled
+from turnout.report.kit.text import Table, name, number
 from turnout.runs import RunFolder
 
 ALIGN_FILE = "align.json"
-SCRIPTS = ("elements.js", "charts.js", "alignment.js")
+SCRIPTS = ("kit/elements.js", "kit/charts.js", "align/page.js")
 _MOST_POINTS = 2000
 _CURVES = ("loss", "cross_entropy", "penalty", "gradient_norm")
 
@@ -35,7 +35,7 @@ def render_alignment(run_path: str | Path) -> str:
     if alignment.get("schema") != 1:
         raise RunError(folder.path, expected="an alignment of schema 1", received=alignment.get("schema"))
     curves = folder.read_table("curves") if (folder.path / "tables" / "curves.parquet").exists() else None
-    return assembled("alignment.html", SCRIPTS, page_data(alignment, folder.manifest, curves))
+    return assembled("align/page.html", SCRIPTS, page_data(alignment, folder.manifest, curves))
 
 
 def page_data(alignment: Alignment, manifest: Mapping[str, Any], curves: pl.DataFrame | None) -> dict[str, Any]:

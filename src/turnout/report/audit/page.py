@@ -6,16 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from turnout.report import atlas, budgets, claim_words, evidence, figures, masking, words
-from turnout.report.alignment import is_alignment, render_alignment
-from turnout.report.assembling import assembled, packed
-from turnout.report.coupling import is_coupling, render_coupling
-from turnout.report.frontier import is_sweep, render_frontier
-from turnout.report.plan import is_plan, render_plan
-from turnout.report.stored import StoredRun, read_run
+from turnout.report.align.page import is_alignment, render_alignment
+from turnout.report.audit import atlas, budgets, evidence, figures, masking, words
+from turnout.report.audit import claim as claim_words
+from turnout.report.audit.stored import StoredRun, read_run
+from turnout.report.coupling.page import is_coupling, render_coupling
+from turnout.report.kit.page import assembled, packed
+from turnout.report.plan.page import is_plan, render_plan
+from turnout.report.sweep.page import is_sweep, render_frontier
 from turnout.runs import RunFolder
 
-SCRIPTS = ("elements.js", "charts.js", "evidence_charts.js", "page.js", "evidence.js", "start.js")
+SCRIPTS = (
+    "kit/elements.js",
+    "kit/charts.js",
+    "audit/evidence_charts.js",
+    "audit/page.js",
+    "audit/evidence.js",
+    "audit/start.js",
+)
 
 
 def render(run_path: str | Path, masking_runs: Sequence[str | Path] | None = None) -> str:
@@ -44,7 +52,7 @@ def write_report(run_path: str | Path, masking_runs: Sequence[str | Path] | None
 
 def render_run(run: StoredRun) -> str:
     """The page of a run that is already read."""
-    return assembled("page.html", SCRIPTS, page_data(run))
+    return assembled("audit/page.html", SCRIPTS, page_data(run))
 
 
 def page_data(run: StoredRun) -> dict[str, Any]:

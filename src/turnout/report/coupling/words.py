@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from turnout.report.terminal import Table, name, number
+from turnout.report.kit.text import Table, name, number
 
 SCALES = ("raw", "scale_free")
 SCALE_NAMES = {"raw": "M", "scale_free": "scale-free M"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from turnout.report.stored import Floats, StoredRun
+from turnout.report.audit.stored import Floats, StoredRun
 
 TOKENS = 6  # of each expert, and
 PARTNERS = 3  # in each relation, and

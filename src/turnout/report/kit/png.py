@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from turnout.report.svg import FONTS
+from turnout.report.audit.paper import FONTS
 from turnout.runs import atomic
 
 ZOOM = 3  # pixels a point: 450 a printed inch where a figure is 3.2 inches wide

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from turnout.report import evidence
-from turnout.report.stored import StoredRun
+from turnout.report.audit import evidence
+from turnout.report.audit.stored import StoredRun
 
 NAMES = {
     "coverage": "Coverage",

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from turnout.report.evidence import floor, interval, level
-from turnout.report.figures import overview
-from turnout.report.terminal import Table, against, experts, name, number
+from turnout.report.audit.evidence import floor, interval, level
+from turnout.report.audit.figures import overview
+from turnout.report.kit.text import Table, against, experts, name, number
 
 Cell = Callable[[Mapping[str, Any]], str]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from turnout.errors import RunError
 from turnout.quantities import show_bytes, show_count
-from turnout.report.assembling import assembled
-from turnout.report.plan_words import (
+from turnout.report.kit.page import assembled
+from turnout.report.plan.words import (
     GOALS,
     cost_cells,
     law_cell,
@@ -19,7 +19,7 @@ from turnout.report.plan_words import (
 from turnout.runs import RunFolder
 
 PLAN_FILE = "plan.json"
-SCRIPTS = ("elements.js", "charts.js", "evidence_charts.js", "plan_charts.js", "plan.js")
+SCRIPTS = ("kit/elements.js", "kit/charts.js", "audit/evidence_charts.js", "plan/charts.js", "plan/page.js")
 _WEIGHT_BYTES = {"inference": 2, "training": 16}
 _COLUMNS = (
     "Configuration",
@@ -50,7 +50,7 @@ def render_plan(run_path: str | Path) -> str:
     plan = folder.read_json(PLAN_FILE)
     if plan.get("schema") != 1:
         raise RunError(folder.path, expected="a plan of schema 1", received=plan.get("schema"))
-    return assembled("plan.html", SCRIPTS, page_data(plan))
+    return assembled("plan/page.html", SCRIPTS, page_data(plan))
 
 
 def page_data(plan: Mapping[str, Any]) -> dict[str, Any]:

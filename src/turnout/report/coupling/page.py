@@ -13,12 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from turnout.errors import RunError
-from turnout.report.assembling import assembled
-from turnout.report.coupling_words import SCALE_NAMES, TERMS, Coupling, coupling_sentences, facts, lead
+from turnout.report.coupling.words import SCALE_NAMES, TERMS, Coupling, coupling_sentences, facts, lead
+from turnout.report.kit.page import assembled
 from turnout.runs import RunFolder
 
 COUPLING_FILE = "coupling.json"
-SCRIPTS = ("elements.js", "charts.js", "evidence_charts.js", "coupling_charts.js", "coupling.js")
+SCRIPTS = ("kit/elements.js", "kit/charts.js", "audit/evidence_charts.js", "coupling/charts.js", "coupling/page.js")
 PAPER = (0.87, 0.42, 0.45, 0.25, 0.28, 0.24, 0.22, 0.21, 0.15, 0.16, 0.21, 0.50)
 """L at α = 1 of the paper's OLMoE-like 3B model trained without the ERC loss, layers 0 to 11 (arXiv 2512.23447)."""
 
@@ -41,7 +41,7 @@ def render_coupling(run_path: str | Path) -> str:
     if coupling.get("schema") != 1:
         raise RunError(folder.path, expected="a measured coupling of schema 1", received=coupling.get("schema"))
     matrix, experts = folder.read_table("coupling_matrix"), folder.read_table("experts")
-    return assembled("coupling.html", SCRIPTS, page_data(coupling, folder.manifest, matrix, experts))
+    return assembled("coupling/page.html", SCRIPTS, page_data(coupling, folder.manifest, matrix, experts))
 
 
 def page_data(

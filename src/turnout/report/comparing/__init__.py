@@ -1,0 +1,1 @@
+"""The page and terminal tables of a comparison of runs."""
