@@ -14,7 +14,7 @@ from tiny import random_model, tiny_tokenizer
 
 from turnout.auditing import Audit, AuditConfig, audit, remeasure
 from turnout.auditing.config import KINDS
-from turnout.auditing.figures import MEASURES
+from turnout.auditing.measures import MEASURES
 from turnout.errors import ModelError, RecipeError, RunError, TaskError
 from turnout.models.wrap.anatomy import read
 from turnout.tasks.question import Question, TaskSet

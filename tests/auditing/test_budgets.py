@@ -41,15 +41,15 @@ def test_recut_is_the_same_p_with_another_k(audited):
     assert {row.mode for row in sweep.rows} == {"recut"}
     for layer, row in zip(result.layers, at(sweep, "recut", 2), strict=True):  # the model's own K
         assert list(row.committee) == layer["committee"]
-        assert row.coverage == pytest.approx(layer["coverage"])
-        assert row.influence_ratio == pytest.approx(layer["influence_ratio"])
+        assert row.measures["coverage"] == pytest.approx(layer["coverage"])
+        assert row.measures["influence_ratio"] == pytest.approx(layer["influence_ratio"])
         assert row.retention == 1
     for layer, row in zip(result.layers, at(sweep, "recut", 4), strict=True):
         p_SE = torch.from_numpy(trace.scores(layer["layer"])).double()
         c_DE = torch.stack([p_SE[domains.label_S == d].mean(0) for d in range(3)])
         members = ops.committee(c_DE, 4, 0.8).members.tolist()
         assert list(row.committee) == members
-        assert row.coverage == pytest.approx(float(c_DE.mean(0)[members].sum()))
+        assert row.measures["coverage"] == pytest.approx(float(c_DE.mean(0)[members].sum()))
         assert row.retention == len(set(members) & set(layer["committee"])) / len(layer["committee"])
 
 
@@ -63,7 +63,7 @@ def test_rerun_is_an_audit_of_the_model_with_that_k(audited, tmp_path, scope, ki
     expected = audit(other, tasks, tmp_path / "four", config=config)
     for layer, row in zip(expected.layers, at(sweep, "rerun", 4), strict=True):
         assert list(row.committee) == layer["committee"]
-        assert row.coverage == pytest.approx(layer["coverage"], rel=1e-4)
+        assert row.measures["coverage"] == pytest.approx(layer["coverage"], rel=1e-4)
         assert row.fallback == layer["fallback"]
     assert all(row.retention == 1 for row in at(sweep, "rerun", 2))
     assert sweep.missing is None

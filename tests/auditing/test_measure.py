@@ -9,8 +9,8 @@ from auditing.planted import COUNTS, LAYERS, as_lists, describe, domains_of, sam
 
 from turnout.auditing.config import KINDS, AuditConfig
 from turnout.auditing.domains import Domains
-from turnout.auditing.figures import MEASURES
 from turnout.auditing.measure import content, measure
+from turnout.auditing.measures import MEASURES
 from turnout.auditing.tables import tables
 from turnout.errors import RecipeError, TaskError
 from turnout.ops import wilson

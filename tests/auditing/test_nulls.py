@@ -12,7 +12,6 @@ from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.rotated import (
     _entropy,
     factor,
-    largest_coverage,
     quantile_by_size,
     rotated,
     rotated_contributions,
@@ -106,7 +105,7 @@ def test_a_rotated_router_is_as_sharp_as_the_trained_one():
 
 def test_no_set_of_a_draw_covers_more_than_its_largest():
     drawn = torch.rand(7, 3, 6, dtype=torch.float64)
-    largest = largest_coverage(drawn)
+    largest = ops.largest_coverage(drawn)
     for members in ([0], [2, 4], [0, 1, 5]):
         covered = ops.coverage(drawn, torch.tensor(members))
         assert (covered <= largest[:, len(members) - 1] + 1e-12).all()

@@ -1,8 +1,5 @@
 """Resamples, intervals and stability against plain loops and known truth."""
 
-from itertools import combinations
-from statistics import fmean
-
 import numpy as np
 import pytest
 import torch
@@ -19,7 +16,6 @@ from turnout.auditing.evidence.uncertainty import (
     intervals,
     stability,
 )
-from turnout.auditing.figures import jaccard_mean
 
 
 @st.composite
@@ -79,13 +75,6 @@ def test_debiased_interval_takes_the_bias_off_twice():
 def test_debiased_interval_never_leaves_the_estimate_out(estimate):
     low, high = debiased_interval(estimate, torch.linspace(0.3, 0.5, 1001), 0.0, 1.0)
     assert low <= estimate <= high
-
-
-def test_jaccard_mean_is_over_pairs_of_different_domains():
-    many = torch.rand(5, 4, 16, dtype=torch.float64)
-    for one, found in zip(many, jaccard_mean(many, 3).tolist(), strict=True):
-        first = [set(row.topk(3).indices.tolist()) for row in one]
-        assert found == pytest.approx(fmean(len(a & b) / len(a | b) for a, b in combinations(first, 2)))
 
 
 def test_stability_counts_resamples():

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "audit.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "audit.schema.json"
 TABLES = ["contribution", "experts", "jaccard", "lorenz", "ranks", "samples", "silhouette"]
 
 

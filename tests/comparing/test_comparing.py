@@ -10,11 +10,11 @@ from auditing.planted import LAYERS, describe, domains_of, samples, write_trace
 from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.uncertainty import Resamples
-from turnout.auditing.figures import MEASURES
+from turnout.auditing.measures import MEASURES
 from turnout.comparing import compare
 from turnout.comparing.matching import match, rule
 from turnout.comparing.overlap import set_overlap
-from turnout.comparing.paired import drawn_contribution, interval
+from turnout.comparing.paired import difference_interval, drawn_contribution
 from turnout.comparing.side import Side
 from turnout.errors import RunError
 from turnout.runs import RunFolder, TraceLayer
@@ -187,5 +187,5 @@ def test_overlap_of_random_sets():
 
 def test_an_interval_never_leaves_its_difference_out():
     at_the_bound = torch.tensor([0.0] * 99 + [-0.1])
-    low, high = interval("jaccard_mean", at_the_bound, 0.0)
+    low, high = difference_interval(MEASURES["jaccard_mean"], at_the_bound, 0.0)
     assert low <= 0.0 <= high

@@ -20,7 +20,7 @@ from torch import Tensor
 from turnout import ops
 from turnout.auditing.config import AuditConfig, Kind
 from turnout.auditing.domains import Domains
-from turnout.auditing.figures import layer_measures
+from turnout.auditing.measures import MEASURES, Routing, layer_measures
 from turnout.auditing.pieces import read_piece, write_piece
 from turnout.auditing.reading import LayerValues, read_values
 from turnout.auditing.storing import log_note
@@ -39,15 +39,18 @@ _NO_MODEL = "the model was not at hand"
 
 @dataclass(frozen=True)
 class BudgetRow:
-    """One layer at one K. `retention` is the share of the reference committee that stays."""
+    """One layer at one K.
+
+    `measures` holds those that the table of measures follows over K; `retention` is the share of the reference
+    committee that stays.
+    """
 
     layer: int
     k: int
     mode: Mode
     committee: tuple[int, ...]
     fallback: bool
-    coverage: float | None
-    influence_ratio: float | None
+    measures: dict[str, float | None]
     retention: float
 
 
@@ -76,11 +79,10 @@ class BudgetSweep:
             "own": [row.k == self.own[row.layer] for row in self.rows],
             "committee": [list(row.committee) for row in self.rows],
             "fallback": [row.fallback for row in self.rows],
-            "coverage": [row.coverage for row in self.rows],
-            "influence_ratio": [row.influence_ratio for row in self.rows],
+            **{name: [row.measures[name] for row in self.rows] for name in _followed()},
             "retention": [row.retention for row in self.rows],
         }
-        return {"budgets": pa.table(columns, schema=_BUDGETS)}
+        return {"budgets": pa.table(columns, schema=_budgets_schema())}
 
     def _mean(self, mode: Mode, k: int) -> dict[str, Any]:
         rows = [row for row in self.rows if row.mode == mode and row.k == k]
@@ -88,8 +90,7 @@ class BudgetSweep:
             "k": k,
             "mode": mode,
             "retention": _mean(row.retention for row in rows),
-            "coverage": _mean(row.coverage for row in rows),
-            "influence_ratio": _mean(row.influence_ratio for row in rows),
+            **{name: _mean(row.measures[name] for row in rows) for name in _followed()},
             "committee_size": _mean(float(len(row.committee)) for row in rows),
             "fallback_layers": sum(row.fallback for row in rows),
         }
@@ -160,10 +161,15 @@ def checked_budgets(experts: Iterable[int], ks: Iterable[int]) -> list[int]:
 def _row(layer: int, k: int, mode: Mode, contribution_DE: Tensor, reference: set[int], presence: float) -> BudgetRow:
     committee = ops.committee(contribution_DE, k, presence)
     members = committee.members.tolist()
-    measures = layer_measures(contribution_DE, k, committee.members)
+    measures = layer_measures(Routing(contribution_DE, k, committee.members))
     stays = len(reference & set(members)) / len(reference)
-    ratio = measures["influence_ratio"]
-    return BudgetRow(layer, k, mode, tuple(members), committee.fallback, measures["coverage"], ratio, stays)
+    followed = {name: measures[name] for name in _followed()}
+    return BudgetRow(layer, k, mode, tuple(members), committee.fallback, followed, stays)
+
+
+def _followed() -> list[str]:
+    """Names of the measures that are followed over K."""
+    return [name for name, measure in MEASURES.items() if measure.by_budget]
 
 
 def _contribution(values: LayerValues, kind: Kind, domains: Domains) -> Tensor:
@@ -255,16 +261,17 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 _INT, _FLOAT = pa.int32(), pa.float64()
 _CONTRIBUTION = pa.schema([("layer", _INT), ("domain", pa.string()), ("expert", _INT), ("contribution", _FLOAT)])
-_BUDGETS = pa.schema(
-    [
-        ("layer", _INT),
-        ("k", _INT),
-        ("mode", pa.string()),
-        ("own", pa.bool_()),
-        ("committee", pa.list_(_INT)),
-        ("fallback", pa.bool_()),
-        ("coverage", _FLOAT),
-        ("influence_ratio", _FLOAT),
-        ("retention", _FLOAT),
-    ]
-)
+
+
+def _budgets_schema() -> pa.Schema:
+    columns = {
+        "layer": _INT,
+        "k": _INT,
+        "mode": pa.string(),
+        "own": pa.bool_(),
+        "committee": pa.list_(_INT),
+        "fallback": pa.bool_(),
+        **dict.fromkeys(_followed(), _FLOAT),
+        "retention": _FLOAT,
+    }
+    return pa.schema(list(columns.items()))

@@ -1,117 +1,62 @@
-"""From contributions to a layer's figures, as audit.json holds them. Shape suffixes: E routed experts, D domains."""
+"""Figures of one layer and their means over layers, as audit.json holds them.
+
+Shapes: E routed experts, D domains.
+"""
 
 import math
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from turnout import ops
+from turnout.auditing.measures import MEASURES, Routing, floors, layer_measures
 from turnout.runs import TraceLayer
 
-MEASURES = ("jaccard_mean", "gini", "gini_topk", "coverage", "coverage_topk", "influence_ratio")
+LayerAudit = dict[str, Any]
+"""One layer of audit.json: its numbers, committee, every measure by name (None where undefined), evidence."""
 
-
-class LayerAudit(TypedDict):
-    """One layer of audit.json; an undefined figure is None."""
-
-    layer: int
-    experts: int
-    top_k: int
-    shared: int
-    committee: list[int]
-    mean_rank: list[float]
-    rank_variance: list[float]
-    presence: list[float]
-    candidates: list[int]
-    fallback: bool
-    coverage: float | None
-    coverage_topk: float | None
-    influence_ratio: float | None
-    gini: float | None
-    gini_topk: float | None
-    jaccard_mean: float | None
-    specificity: dict[str, float] | None
-    intervals: dict[str, object]
-    nulls: dict[str, object]
-    claim: dict[str, object] | None
+Spread = dict[str, float | int | None]
 
 
 def layer_figures(
     layer: TraceLayer, contribution_DE: Tensor, specificity: dict[str, float] | None, presence: float
 ) -> LayerAudit:
-    """Every figure of one layer from its contributions in the chosen reading."""
-    found = ops.committee(contribution_DE, layer.top_k, presence)
-    measures = layer_measures(contribution_DE, layer.top_k, found.members)
-    return LayerAudit(
-        layer=layer.layer,
-        experts=layer.experts,
-        top_k=layer.top_k,
-        shared=layer.shared,
-        committee=found.members.tolist(),
-        mean_rank=found.mean_rank.tolist(),
-        rank_variance=found.rank_variance.tolist(),
-        presence=found.presence.tolist(),
-        candidates=found.candidates.tolist(),
-        fallback=found.fallback,
-        coverage=measures["coverage"],
-        coverage_topk=measures["coverage_topk"],
-        influence_ratio=measures["influence_ratio"],
-        gini=measures["gini"],
-        gini_topk=measures["gini_topk"],
-        jaccard_mean=measures["jaccard_mean"],
-        specificity=specificity,
-        intervals={},
-        nulls={"floors": floors(layer, len(found.members))},
-        claim=None,
-    )
+    """Every figure of one layer from its contributions of the chosen kind; intervals, nulls and claim are added later.
 
-
-def layer_measures(contribution_DE: Tensor, k: int, members: Tensor) -> dict[str, float | None]:
-    """The figures of `MEASURES`.
-
-    None where undefined: `jaccard_mean` of one domain; `gini_topk` where a domain, and all that are shares where every
-    domain, has no contribution at all (`released` of a single sample); `influence_ratio` where the others hold nothing.
+    Args:
+        layer: the layer's numbers.
+        contribution_DE: contributions of the domains that count.
+        specificity: mean silhouette of each domain; None for one domain.
+        presence: least share of domains of a candidate.
     """
-    n_experts = contribution_DE.shape[1]
-    held_D = contribution_DE.sum(1)
-    measures: dict[str, float | None] = dict.fromkeys(MEASURES)
-    if len(contribution_DE) > 1:
-        measures["jaccard_mean"] = jaccard_mean(contribution_DE, k).item()
-    if bool((held_D > 0).all()):
-        measures["gini_topk"] = ops.gini_topk(contribution_DE, k).item()
-    if bool((held_D > 0).any()):
-        share = ops.coverage(contribution_DE, members)
-        ratio = ops.influence_ratio(share, len(members), n_experts).item()
-        measures["gini"] = ops.gini(contribution_DE.mean(0)).item()
-        measures["coverage"] = share.item()
-        measures["coverage_topk"] = ops.coverage_topk(contribution_DE, members, k).item()
-        measures["influence_ratio"] = ratio if math.isfinite(ratio) else None
-    return measures
-
-
-def jaccard_mean(contribution_DE: Tensor, k: int) -> Tensor:
-    """Mean Jaccard similarity over the pairs of two different domains; leading dimensions of contributions stay."""
-    jaccard_DD = ops.jaccard(contribution_DE, k)
-    apart = ~torch.eye(jaccard_DD.shape[-1], dtype=torch.bool, device=jaccard_DD.device)
-    return jaccard_DD[..., apart].mean(-1)
-
-
-def floors(layer: TraceLayer, size: int) -> dict[str, float]:
-    """What a router without any structure shows: 1 − K/E, |C|/K, |C|/E."""
+    committee = ops.committee(contribution_DE, layer.top_k, presence)
+    routing = Routing(contribution_DE, layer.top_k, committee.members)
     return {
-        "gini_topk": 1 - layer.top_k / layer.experts,
-        "coverage_topk": size / layer.top_k,
-        "coverage": size / layer.experts,
+        "layer": layer.layer,
+        "experts": layer.experts,
+        "top_k": layer.top_k,
+        "shared": layer.shared,
+        "committee": committee.members.tolist(),
+        "mean_rank": committee.mean_rank.tolist(),
+        "rank_variance": committee.rank_variance.tolist(),
+        "presence": committee.presence.tolist(),
+        "candidates": committee.candidates.tolist(),
+        "fallback": committee.fallback,
+        **layer_measures(routing),
+        "specificity": specificity,
+        "intervals": {},
+        "nulls": {"floors": floors(routing)},
+        "claim": None,
     }
 
 
-def overall(layers: list[dict[str, float | None]]) -> dict[str, dict[str, float | int | None]]:
+def overall(layers: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
     """Mean, least and largest value of each measure over the layers that define it; `undefined` counts the others."""
     return {name: _spread([layer[name] for layer in layers]) for name in MEASURES}
 
 
-def _spread(values: list[float | None]) -> dict[str, float | int | None]:
+def _spread(values: Sequence[float | None]) -> Spread:
     known = [value for value in values if value is not None]
     undefined = len(values) - len(known)
     if not known:

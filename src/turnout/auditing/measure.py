@@ -18,7 +18,8 @@ from turnout.auditing.evidence.layer import Evidence, layer_evidence
 from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.routers import Router
 from turnout.auditing.evidence.uncertainty import Resamples
-from turnout.auditing.figures import MEASURES, LayerAudit, layer_figures, layer_measures, overall
+from turnout.auditing.figures import LayerAudit, layer_figures, overall
+from turnout.auditing.measures import Routing, describe, layer_measures
 from turnout.auditing.reading import LayerReading, read_layer, read_values, specificity
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
@@ -103,10 +104,11 @@ def content(found: Measured, model: dict[str, object], tasks: dict[str, object])
         "kind": found.config.kind,
         "scope": found.config.scope,
         "config": found.config.describe(),
+        "measures": describe(),
         "dropped_domains": [name for d, name in enumerate(found.domains.names) if d not in kept],
         "layers": list(found.layers),
         "claim": model_claim([found_of.claim for found_of in found.evidence if found_of.claim is not None]),
-        "overall": overall([{name: layer[name] for name in MEASURES} for layer in found.layers]),  # type: ignore[literal-required]
+        "overall": overall(found.layers),
         "overall_without": _overall_without(found, str(tasks.get("domain_map"))),
         "accuracy": accuracy(found.samples, found.domains.names),
     }
@@ -172,5 +174,5 @@ def _measures_without(found: Measured, name: str) -> dict[str, dict[str, float |
     for reading in found.readings:
         contribution_DE, k = found.contribution(reading)[rows], reading.layer.top_k
         members = ops.committee(contribution_DE, k, found.config.presence).members
-        layers.append(layer_measures(contribution_DE, k, members))
+        layers.append(layer_measures(Routing(contribution_DE, k, members)))
     return overall(layers)

@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from turnout.auditing.figures import MEASURES, LayerAudit
+from turnout.auditing.figures import LayerAudit
 from turnout.auditing.measure import SCHEMA
+from turnout.auditing.measures import MEASURES
 from turnout.errors import RunError
 from turnout.runs import RunFolder
 
@@ -24,7 +25,6 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "committee": pl.List(pl.Int64),
     "candidates": pl.List(pl.Int64),
     "fallback": pl.Boolean,
-    **dict.fromkeys(MEASURES, pl.Float64),
 }
 
 
@@ -81,7 +81,8 @@ class Audit:
 
     def frame(self) -> pl.DataFrame:
         """One row a layer: its numbers, committee, candidates and measures; `specificity` is the mean over domains."""
-        rows = {name: pl.Series([layer[name] for layer in self.layers], dtype=kind) for name, kind in _COLUMNS.items()}  # type: ignore[literal-required]
+        columns = {**_COLUMNS, **dict.fromkeys(self._measures(), pl.Float64)}
+        rows = {name: pl.Series([layer[name] for layer in self.layers], dtype=kind) for name, kind in columns.items()}
         means = [_mean(layer["specificity"]) for layer in self.layers]
         return pl.DataFrame({**rows, "specificity": pl.Series(means, dtype=pl.Float64)})
 
@@ -123,6 +124,11 @@ class Audit:
         except ValueError as error:
             raise RunError(path, expected="an audit.json", received=f"no JSON ({error})") from error
 
+    def _measures(self) -> list[str]:
+        """Names of the run's measures; a run from before audit.json listed them has today's that its layers hold."""
+        listed = self._content.get("measures")
+        return [name for name in MEASURES if name in self.layers[0]] if listed is None else [m["name"] for m in listed]
+
     def _head(self) -> str:
         tasks = self.tasks
         asked = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
@@ -145,7 +151,7 @@ class Audit:
             tbl_hide_column_data_types=True,
             tbl_width_chars=160,
         ):
-            return f"{head}\n{self.frame().select('layer', 'committee', 'fallback', *MEASURES)}"
+            return f"{head}\n{self.frame().select('layer', 'committee', 'fallback', *self._measures())}"
 
 
 def _cell(value: object, interval: Sequence[float] | None = None) -> str:
@@ -162,7 +168,7 @@ def _html_row(layer: LayerAudit) -> str:
         _cell(layer["layer"]),
         _cell(claim["verdict"] if claim else None),
         _cell(", ".join(map(str, layer["committee"])) + (" (fallback)" if layer["fallback"] else "")),
-        *(_cell(layer[name], layer["intervals"].get(name)) for name in ("coverage", "gini", "jaccard_mean")),  # type: ignore[arg-type]
+        *(_cell(layer[name], layer["intervals"].get(name)) for name in ("coverage", "gini", "jaccard_mean")),
         _cell(of_coverage),
     ]
     return f"<tr>{''.join(cells)}</tr>"

@@ -17,12 +17,10 @@ from turnout.auditing.config import Kind
 from turnout.auditing.evidence.layer import resampled_contributions
 from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, percentile_interval
-from turnout.auditing.figures import jaccard_mean
+from turnout.auditing.measures import Measure
 from turnout.auditing.reading import LayerValues, read_values
 from turnout.comparing.side import Side
 from turnout.runs import TraceLayer
-
-DEBIASED = ("gini", "gini_topk", "jaccard_mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,25 +79,9 @@ def _own(values: LayerValues, clusters: Clusters, kind: Kind) -> Tensor:
     return ops.contribution(values.of(kind), domain_S, clusters.n_domains)
 
 
-def figures(drawn_RDE: Tensor, k: int, members: list[int]) -> dict[str, Tensor]:
-    """Every figure [1 + R] of a committee in the figures' own contributions and in each resample; defined ones only."""
-    found, of = dict[str, Tensor](), torch.tensor(members)
-    n_domains, n_experts = drawn_RDE.shape[1:]
-    if bool((drawn_RDE.sum(-1) > 0).all()):
-        found["coverage"] = ops.coverage(drawn_RDE, of)
-        found["coverage_topk"] = ops.coverage_topk(drawn_RDE, of, k)
-        found["gini"] = ops.gini(drawn_RDE.mean(-2))
-        found["gini_topk"] = ops.gini_topk(drawn_RDE, k)
-        if len(members) < n_experts and bool((found["coverage"] < 1).all()):
-            ratios = [ops.influence_ratio(share, len(members), n_experts) for share in found["coverage"]]
-            found["influence_ratio"] = torch.stack(ratios)
-    if n_domains > 1:
-        found["jaccard_mean"] = jaccard_mean(drawn_RDE, k)
-    return found
-
-
-def interval(measure: str, drawn_R: Tensor, difference: float) -> list[float]:
-    """The middle 95 % of resampled differences; of Gini and Jaccard less twice their bias."""
-    if measure in DEBIASED:
-        return list(debiased_interval(difference, drawn_R, least=-1.0, most=1.0))
+def difference_interval(measure: Measure, drawn_R: Tensor, difference: float) -> list[float]:
+    """The middle 95 % of resampled differences of a measure; of a debiased one less twice their bias."""
+    if measure.interval == "debiased":
+        least, most = measure.bounds
+        return list(debiased_interval(difference, drawn_R, least - most, most - least))
     return list(percentile_interval(drawn_R))

@@ -7,8 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from turnout.auditing.figures import MEASURES
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
@@ -30,10 +28,10 @@ class Comparison:
         """One row for each layer, run and measure: value, difference from the reference, and its interval."""
         names = [run["run"] for run in self._content["runs"]]
         rows = [
-            _row(layer, name, at, measure)
+            _row(layer, name, at, measure["name"])
             for layer in self.layers
             for at, name in enumerate(names)
-            for measure in MEASURES
+            for measure in self._content["measures"]
         ]
         kinds = {"layer": pl.Int64, "run": pl.String, "matched": pl.Int64, "measure": pl.String}
         return pl.DataFrame(rows, schema={**kinds, **dict.fromkeys(("value", "difference", "low", "high"), pl.Float64)})

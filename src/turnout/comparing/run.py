@@ -1,6 +1,6 @@
 """`compare`: complete runs in; what differs layer by layer, with intervals, out. No model is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from turnout.auditing.figures import MEASURES
+from turnout.auditing.evidence.uncertainty import percentile_interval
+from turnout.auditing.measures import MEASURES, Routing, describe, drawn_measures
 from turnout.comparing.matching import match, rule
 from turnout.comparing.overlap import agreement, same_tokens, set_overlap, stability_interval
-from turnout.comparing.paired import Pair, drawn_contribution, figures, interval, pair, same_questions
+from turnout.comparing.paired import Pair, difference_interval, drawn_contribution, pair, same_questions
 from turnout.comparing.result import Comparison
 from turnout.comparing.side import Side, described, differences
 from turnout.errors import RunError
 from turnout.progress import Progress, silent
 
 SCHEMA = 1
-_COLUMNS = ("experts", "top_k", "committee", "candidates", "fallback", *MEASURES)
+_COLUMNS = ("experts", "top_k", "committee", "candidates", "fallback")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ def compare(runs: Sequence[Path | str], *, against_last: bool = False, progress:
     return Comparison({
         "schema": SCHEMA,
         "reference": at,
+        "measures": describe(),
         "runs": [described(side) for side in sides],
         "differences": differences(sides),
         "pairs": [None if other is None else other.describe() for other in others],
@@ -109,14 +111,13 @@ def _compared(reference: Side, other: _Other, place: int, own_RDE: Tensor | None
         other_RDE = drawn_contribution(
             other.side, other.side.trace.layers[other.places[place]], other.pair.resamples[1]
         )
-        one = figures(own_RDE, here["top_k"], here["committee"])
-        two = figures(other_RDE, there["top_k"], there["committee"])
+        one, two = _drawn_measures(here, own_RDE), _drawn_measures(there, other_RDE)
         drawn = {name: (two[name] - one[name])[1:] for name in one.keys() & two.keys()}
         if alike:
             presence = reference.config.presence
             steady = stability_interval(own_RDE[1:], here["top_k"], other_RDE[1:], there["top_k"], presence)
     for name in MEASURES:
-        shifts[name] = _shift(name, here[name], there[name], drawn.get(name))
+        shifts[name] = _shift(name, here.get(name), there.get(name), drawn.get(name))
     entry: dict[str, Any] = {"differences": shifts, "overlap": None, "agreement": None}
     if alike:
         shared = set_overlap(here["committee"], there["committee"], here["experts"])
@@ -128,11 +129,18 @@ def _compared(reference: Side, other: _Other, place: int, own_RDE: Tensor | None
     return _Compared(entry, drawn)
 
 
+def _drawn_measures(layer: Mapping[str, Any], drawn_RDE: Tensor) -> dict[str, Tensor]:
+    return drawn_measures(Routing(drawn_RDE, layer["top_k"], torch.tensor(layer["committee"])))
+
+
 def _shift(name: str, here: float | None, there: float | None, drawn_R: Tensor | None) -> dict[str, Any] | None:
     if here is None or there is None:
         return None
     difference = there - here
-    return {"difference": difference, "interval": None if drawn_R is None else interval(name, drawn_R, difference)}
+    return {
+        "difference": difference,
+        "interval": None if drawn_R is None else difference_interval(MEASURES[name], drawn_R, difference),
+    }
 
 
 def _entry(
@@ -146,6 +154,7 @@ def _entry(
         "layer": reference.layers[place]["layer"],
         "matched": [partner["layer"] for partner in partners],
         **{column: [partner[column] for partner in partners] for column in _COLUMNS},
+        **{name: [partner.get(name) for partner in partners] for name in MEASURES},
         "verdict": [(partner["claim"] or {}).get("verdict") for partner in partners],
         "differences": {
             name: [None if found is None else found.entry["differences"][name] for found in row] for name in MEASURES
@@ -165,7 +174,11 @@ def _overall(column: Sequence[_Compared | None]) -> dict[str, Any]:
             continue
         difference = sum(of.entry["differences"][name]["difference"] for of in known) / len(known)
         draws = [of.drawn[name] for of in known if name in of.drawn]
-        bounds = interval(name, torch.stack(draws).mean(0), difference) if len(draws) == len(known) else None
+        bounds = (
+            difference_interval(MEASURES[name], torch.stack(draws).mean(0), difference)
+            if len(draws) == len(known)
+            else None
+        )
         shifts[name] = {"difference": difference, "interval": bounds, "layers": len(known)}
     return {"differences": shifts, "agreement": _mean_agreement(found)}
 
@@ -178,4 +191,4 @@ def _mean_agreement(found: Sequence[_Compared]) -> dict[str, Any] | None:
         name: sum(of.entry["agreement"][name] for of in known) / len(known) for name in ("value", "chance", "by_load")
     }
     drawn_R = torch.stack([of.drawn["agreement"] for of in known]).mean(0)
-    return {**means, "interval": interval("agreement", drawn_R, means["value"]), "layers": len(known)}
+    return {**means, "interval": list(percentile_interval(drawn_R)), "layers": len(known)}

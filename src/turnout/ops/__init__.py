@@ -22,11 +22,20 @@ from turnout.ops.coupling import (
     router_orthogonality,
     scale_free,
 )
-from turnout.ops.inequality import coverage, coverage_topk, gini, gini_topk, influence_ratio, lorenz
+from turnout.ops.inequality import (
+    coverage,
+    coverage_topk,
+    gini,
+    gini_topk,
+    influence_ratio,
+    largest_coverage,
+    lorenz,
+)
 from turnout.ops.neighbours import kernel_regression, kernel_weights, manifold_loss, neighbours
 from turnout.ops.significance import benjamini_hochberg, holm, joint_inclusion, log_odds, wilson
 from turnout.ops.similarity import (
     jaccard,
+    jaccard_mean,
     labelled_silhouette,
     linear_cka,
     mean_silhouette,
@@ -72,10 +81,12 @@ __all__ = [
     "holm",
     "influence_ratio",
     "jaccard",
+    "jaccard_mean",
     "joint_inclusion",
     "kernel_regression",
     "kernel_weights",
     "labelled_silhouette",
+    "largest_coverage",
     "layer_activations",
     "linear_cka",
     "log_odds",

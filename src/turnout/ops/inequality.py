@@ -88,26 +88,41 @@ def coverage_topk(
     return coverage(contribution_DE.where(ranks(contribution_DE, k) <= k, 0), members)
 
 
-def influence_ratio(coverage: Float[Tensor, ""] | float, size: int, n_experts: int) -> Float[Tensor, ""]:
-    """Influence density ratio: what a member holds over what another expert holds, (cov/|C|) / ((1 − cov)/(E − |C|)).
+def largest_coverage(contribution_DE: Float[Tensor, "*R D E"]) -> Float[Tensor, "*R E"]:
+    """Share of the mean contribution over domains that the m largest experts have, for m = 1…E.
+
+    No set of m experts has a larger `coverage`.
+    """
+    check_amounts("contribution_DE", contribution_DE, "*R D E")
+    mean_E = wide(contribution_DE).mean(-2)
+    total = mean_E.sum(-1, keepdim=True)
+    if not bool((total > 0).all()):
+        refuse("contribution_DE", "a sum above 0", 0)
+    held_E = mean_E.sort(dim=-1, descending=True).values.cumsum(-1)
+    return (held_E / total).clamp(max=1).to(contribution_DE.dtype)
+
+
+def influence_ratio(coverage: Float[Tensor, "*R"] | float, size: int, n_experts: int) -> Float[Tensor, "*R"]:
+    """Influence density ratio: a member's share over another expert's share, (cov/|C|) / ((1 − cov)/(E − |C|)).
 
     CommitteeAudit (arXiv 2601.03425).
 
     Args:
-        coverage: share that the committee holds, 0…1 (a Python float is taken as float64).
+        coverage: share of the committee, 0…1, of any shape (a Python float is taken as float64).
         size: |C|, 1…E.
         n_experts: E.
 
     Returns:
-        NaN where |C| = E, for there is no other expert; infinity where the others hold nothing. audit.json has null.
+        The shape of `coverage`. NaN where |C| = E, since there is no other expert; infinity where the others have
+        nothing. audit.json has null for both.
     """
     share = coverage if isinstance(coverage, Tensor) else torch.tensor(coverage, dtype=torch.float64)
-    check_amounts("coverage", share, "")
-    if bool(share > 1):
-        refuse("coverage", "a share, at most 1", share.item())
+    check_amounts("coverage", share, "*R")
+    if bool((share > 1).any()):
+        refuse("coverage", "a share, at most 1", share.max().item())
     if not 1 <= size <= n_experts:
         refuse("size", f"1 to {n_experts}, the number of experts", size)
     if size == n_experts:
-        return share.new_tensor(torch.nan)
+        return torch.full_like(share, torch.nan)
     held = wide(share)
     return ((held / size) / ((1 - held) / (n_experts - size))).to(share.dtype)

@@ -24,6 +24,19 @@ def jaccard(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tensor, "
     return (shared_DD / (2 * k - shared_DD)).to(contribution_DE.dtype)
 
 
+def jaccard_mean(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tensor, "*R"]:
+    """Mean of `jaccard` over the pairs of two different domains.
+
+    CommitteeAudit (arXiv 2601.03425).
+
+    Returns:
+        NaN for one domain, which has no pair.
+    """
+    jaccard_DD = jaccard(contribution_DE, k)
+    different = ~torch.eye(jaccard_DD.shape[-1], dtype=torch.bool, device=jaccard_DD.device)
+    return jaccard_DD[..., different].mean(-1)
+
+
 def mutual_information(counts_DE: Float[Tensor, "*R D E"]) -> Float[Tensor, "*R"]:
     """Mutual information in bits between a sample's domain and a chosen expert: Σ p(d,e)·log₂ p(d,e) / (p(d)·p(e)).
 

@@ -167,4 +167,6 @@ def _p_value(parts: dict[str, dict[str, Any] | None], needed: Sequence[str]) -> 
 
 def _rejected(p_values: Sequence[float]) -> int:
     """Number of hypotheses that Holm's step-down procedure rejects at 5 %."""
+    if not p_values:
+        return 0
     return int((ops.holm(torch.tensor(p_values, dtype=torch.float64)) <= ALPHA).sum())

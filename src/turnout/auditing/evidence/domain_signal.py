@@ -15,7 +15,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters, Level
-from turnout.auditing.figures import jaccard_mean
+from turnout.auditing.measures import MEASURES, Routing
 
 PERMUTATIONS = 199
 _AT_ONCE = 16  # permutations whose one-hot labels are in memory together
@@ -53,17 +53,28 @@ def domain_signal(
     labels_PS = np.concatenate([clusters.domain_S[None], labels_PS])  # the true labels first
     chosen_PDE = _domain_sums(frequency_SE, labels_PS, clusters.n_domains)
     size_PD1 = torch.from_numpy(_sizes(labels_PS, clusters.n_domains))[:, :, None]
-    jaccard_P = jaccard_mean(_domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1, k)
+    contribution_PDE = _domain_sums(values_SE, labels_PS, clusters.n_domains) / size_PD1
     silhouette_P = None if scores_SE is None else _silhouettes(scores_SE, labels_PS, clusters.n_domains)
-    ceiling = jaccard_P[1:].mean().item()
     return {
         "mutual_information": _test(ops.mutual_information(chosen_PDE)),
         "silhouette": None if silhouette_P is None else _test(silhouette_P),
-        "jaccard_ceiling": ceiling,
-        "jaccard_ratio": jaccard_P[0].item() / ceiling if ceiling > 0 else None,
+        **_ceilings(contribution_PDE, k),
         "permuted": permuted,
         "draws": n,
     }
+
+
+def _ceilings(contribution_PDE: Tensor, k: int) -> dict[str, float | None]:
+    """For each measure with this null its mean under permuted labels, and its own value over that mean."""
+    ceilings: dict[str, float | None] = {}
+    for measure in MEASURES.values():
+        if measure.permuted is not None:
+            value_P = measure.values(Routing(contribution_PDE, k))
+            undefined = bool(value_P.isnan().any())
+            ceiling = None if undefined else value_P[1:].mean().item()
+            ceilings[f"{measure.permuted}_ceiling"] = ceiling
+            ceilings[f"{measure.permuted}_ratio"] = value_P[0].item() / ceiling if ceiling else None
+    return ceilings
 
 
 def permutations(clusters: Clusters, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Level]:

@@ -17,7 +17,7 @@ from turnout.auditing.config import AuditConfig, Kind
 from turnout.auditing.evidence.claim import claim
 from turnout.auditing.evidence.domain_signal import domain_signal
 from turnout.auditing.evidence.resampling import Clusters
-from turnout.auditing.evidence.rotated import largest_coverage, quantile_by_size, rotated_contributions, summary
+from turnout.auditing.evidence.rotated import quantile_by_size, rotated_contributions, summary
 from turnout.auditing.evidence.routers import Router
 from turnout.auditing.evidence.uncertainty import (
     Resamples,
@@ -26,7 +26,7 @@ from turnout.auditing.evidence.uncertainty import (
     specificity_intervals,
     stability,
 )
-from turnout.auditing.figures import LayerAudit, floors
+from turnout.auditing.figures import LayerAudit
 from turnout.auditing.reading import LayerValues
 from turnout.runs import TraceLayer
 
@@ -79,11 +79,11 @@ def layer_evidence(
         of_kept = {name: figures["specificity"][name] for name in names}
         bounds["specificity"] = specificity_intervals(values.scores_SE, of_kept, resamples, names)
     nulls = {
-        "floors": floors(layer, len(members)),
+        "floors": figures["nulls"]["floors"],
         "domain_signal": _signal(layer, values, clusters, config),
         "rotated": {"reason": why_not} if rotated_PDE is None else summary(rotated_PDE, layer.top_k),
     }
-    largest = None if rotated_PDE is None else quantile_by_size(largest_coverage(rotated_PDE))
+    largest = None if rotated_PDE is None else quantile_by_size(ops.largest_coverage(rotated_PDE))
     found = _claim(layer, values, clusters, config, largest)
     return Evidence(bounds, nulls, found, candidate_E, member_E, contribution_bounds(resampled_RDE))
 

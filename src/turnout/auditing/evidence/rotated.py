@@ -16,7 +16,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters
-from turnout.auditing.figures import jaccard_mean
+from turnout.auditing.measures import MEASURES, Routing
 from turnout.models.fast.products import product
 
 DRAWS = 199
@@ -77,28 +77,20 @@ def rotated(factor_Er: Tensor, hidden: int, generator: torch.Generator) -> Tenso
 
 
 def summary(rotated_PDE: Tensor, k: int) -> dict[str, Any]:
-    """Mean and 95 % quantile of the figures that a rotated router shows; `coverage_of_largest` [E] by size."""
-    largest_PE = largest_coverage(rotated_PDE)
-    figures = {"gini": ops.gini(rotated_PDE.mean(1)), "gini_topk": ops.gini_topk(rotated_PDE, k)}
-    if rotated_PDE.shape[1] > 1:
-        figures["jaccard_mean"] = jaccard_mean(rotated_PDE, k)
-    return {
-        "draws": len(rotated_PDE),
-        **{
-            name: {"mean": x.mean().item(), "q95": torch.quantile(x.double(), 0.95).item()}
-            for name, x in figures.items()
-        },
-        "coverage_of_largest_q95": quantile_by_size(largest_PE).tolist(),
-    }
+    """Mean and 95 % quantile over rotated routers of each measure that has this null.
 
-
-def largest_coverage(rotated_PDE: Tensor) -> Tensor:
-    """[P, E]: what a draw's m experts of largest mean contribution cover, for m = 1…E.
-
-    No set of m experts covers more, so a core set of m that covers more than this is not the rotated router's doing.
+    A measure of the committee has under MEASURE_of_largest_q95 the quantile of its largest value for any m experts,
+    m = 1…E.
     """
-    mean_PE = rotated_PDE.mean(1)
-    return (mean_PE.sort(dim=1, descending=True).values.cumsum(1) / mean_PE.sum(1, keepdim=True)).clamp(max=1)
+    in_draws, by_size = dict[str, Any](), dict[str, Any]()
+    for name, measure in MEASURES.items():
+        if measure.rotated:
+            value_P = measure.values(Routing(rotated_PDE, k)).double()
+            if not bool(value_P.isnan().any()):
+                in_draws[name] = {"mean": value_P.mean().item(), "q95": torch.quantile(value_P, 0.95).item()}
+        if measure.rotated_by_size is not None:
+            by_size[f"{name}_of_largest_q95"] = quantile_by_size(measure.rotated_by_size(rotated_PDE)).tolist()
+    return {"draws": len(rotated_PDE), **in_draws, **by_size}
 
 
 def quantile_by_size(largest_PE: Tensor) -> NDArray[np.float64]:

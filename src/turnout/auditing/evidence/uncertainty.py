@@ -15,7 +15,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.evidence.resampling import Clusters, resample, resampled_means
-from turnout.auditing.figures import jaccard_mean
+from turnout.auditing.measures import MEASURES, Derived, Measure, Routing, drawn_measures
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -43,34 +43,35 @@ class Resamples:
 
 
 def intervals(contribution_DE: Tensor, resampled_RDE: Tensor, k: int, members: Tensor, level: str) -> dict[str, Any]:
-    """95 % intervals of a layer's figures for a fixed committee.
-
-    Percentiles of the resamples; those of Gini and Jaccard less twice the resamples' bias (noise adds to Gini and takes
-    from Jaccard, in the sample as again in the resample).
+    """95 % intervals of a layer's measures for a fixed committee, each of the kind that the table of measures names.
 
     Args:
-        contribution_DE: the figures' own contributions.
+        contribution_DE: the contributions that the measures are computed from.
         resampled_RDE: the contributions in each resample.
         k: the layer's K.
         members: the committee, int64 [M].
         level: what the resamples draw, "subjects" or "samples".
 
     Returns:
-        measure → [low, high], or None where the measure is undefined; and `level`.
+        measure → [low, high], or None where the measure is undefined or has no interval; and `level`.
     """
-    n_domains, n_experts = contribution_DE.shape
-    found: dict[str, Any] = dict.fromkeys(("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean"))
-    if bool((contribution_DE.sum(1) > 0).all()):
-        both = torch.cat([contribution_DE[None].to(resampled_RDE), resampled_RDE])
-        covered_R = ops.coverage(both, members)
-        found["coverage"] = percentile_interval(covered_R[1:])
-        found["coverage_topk"] = percentile_interval(ops.coverage_topk(both, members, k)[1:])
-        found["gini"] = debiased_interval(*_parted(ops.gini(both.mean(-2))), least=0.0, most=1.0)
-        found["gini_topk"] = debiased_interval(*_parted(ops.gini_topk(both, k)), least=0.0, most=1.0)
-        if n_domains > 1:
-            found["jaccard_mean"] = debiased_interval(*_parted(jaccard_mean(both, k)), least=0.0, most=1.0)
-    found["influence_ratio"] = _ratio_interval(found["coverage"], len(members), n_experts)
-    return {**found, "level": level}
+    both = torch.cat([contribution_DE[None].to(resampled_RDE), resampled_RDE])
+    drawn = drawn_measures(Routing(both, k, members))
+    bounds = {name: measure_interval(MEASURES[name], value_R[0].item(), value_R[1:]) for name, value_R in drawn.items()}
+    size, n_experts = len(members), contribution_DE.shape[-1]
+    for name, measure in MEASURES.items():
+        if isinstance(measure.interval, Derived):
+            bounds[name] = _derived_interval(measure.interval, bounds.get(measure.interval.source), size, n_experts)
+    return {**{name: bounds.get(name) for name in MEASURES}, "level": level}
+
+
+def measure_interval(measure: Measure, estimate: float, values_R: Tensor) -> Interval | None:
+    """The interval of a measure from its values in resamples; None if it has none, or one derived from another's."""
+    if measure.interval == "percentile":
+        return percentile_interval(values_R)
+    if measure.interval == "debiased":
+        return debiased_interval(estimate, values_R, *measure.bounds)
+    return None
 
 
 def specificity_intervals(
@@ -129,14 +130,10 @@ def debiased_interval(estimate: float, values_R: Tensor, least: float, most: flo
     return min(low, estimate), max(high, estimate)
 
 
-def _parted(both: Tensor) -> tuple[float, Tensor]:
-    """The figure itself, and in each resample."""
-    return both[0].item(), both[1:]
-
-
-def _ratio_interval(coverage: Interval | None, size: int, n_experts: int) -> Interval | None:
-    """Of the influence ratio, which rises with coverage alone."""
-    if coverage is None or size == n_experts:
+def _derived_interval(derived: Derived, source: Interval | None, size: int, n_experts: int) -> Interval | None:
+    """The transformed ends of another measure's interval; None where an end is not finite."""
+    if source is None:
         return None
-    low, high = (ops.influence_ratio(min(share, 1.0), size, n_experts).item() for share in coverage)
-    return (low, high) if math.isfinite(high) else None
+    most = MEASURES[derived.source].bounds[1]  # a quantile may exceed it by rounding
+    low, high = (derived.transform(min(end, most), size, n_experts).item() for end in source)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

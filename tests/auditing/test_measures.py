@@ -1,0 +1,155 @@
+"""The table of measures: every entry against plain loops, and a new entry that all of an audit takes up."""
+
+import json
+import math
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import jsonschema
+import pytest
+import torch
+from auditing.asked import task_set
+from tiny import random_model, tiny_tokenizer
+
+import turnout
+from turnout.auditing.measures import MEASURES, Floor, Measure, Routing, drawn_measures, layer_measures
+from turnout.auditing.result import Audit
+from turnout.comparing import compare
+from turnout.models.wrap.anatomy import read
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/audit.schema.json").read_text())
+DRAWS = torch.rand(6, 4, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+MEMBERS = torch.tensor([1, 7])
+pytestmark = pytest.mark.usefixtures("few_draws")
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_draws_are_measured_as_each_alone(name):
+    together = MEASURES[name].values(Routing(DRAWS, 3, MEMBERS))
+    alone = [layer_measures(Routing(draw, 3, MEMBERS))[name] for draw in DRAWS]
+    assert together.tolist() == pytest.approx(alone)
+    assert MEASURES[name].values(Routing(DRAWS[:, None], 3, MEMBERS)).shape == (6, 1)
+
+
+def test_jaccard_mean_is_over_pairs_of_different_domains():
+    for draw, value in zip(DRAWS, MEASURES["jaccard_mean"].values(Routing(DRAWS, 3)).tolist(), strict=True):
+        first = [set(row.topk(3).indices.tolist()) for row in draw]
+        assert value == pytest.approx(fmean(len(a & b) / len(a | b) for a, b in combinations(first, 2)))
+
+
+def test_undefined_is_nan_in_that_draw_alone():
+    some = DRAWS.clone()
+    some[2] = 0
+    some[4, 1] = 0
+    undefined = {
+        name: one.values(Routing(some, 3, MEMBERS)).isnan().nonzero().flatten().tolist()
+        for name, one in MEASURES.items()
+    }
+    assert undefined == {
+        **{name: [2] for name in ("coverage", "coverage_topk", "gini", "influence_ratio")},
+        "gini_topk": [2, 4],
+        "jaccard_mean": [],
+    }
+    assert drawn_measures(Routing(some, 3, MEMBERS)) == {}
+
+
+def test_a_committee_of_all_experts_has_no_influence_ratio():
+    everyone = Routing(DRAWS, 3, torch.arange(10))
+    assert MEASURES["influence_ratio"].values(everyone).isnan().all()
+    assert "influence_ratio" not in drawn_measures(everyone)
+    assert MEASURES["jaccard_mean"].values(Routing(DRAWS[:, :1], 3)).isnan().all()
+
+
+def test_a_null_without_a_committee_is_for_measures_without_one():
+    with pytest.raises(AssertionError, match="of_the_committee"):
+        entry("of_the_committee", of_committee=True)
+
+
+def entry(name, **changes):
+    """A measure that is not in the table: the effective number of experts, exp of the entropy over experts."""
+    options = {
+        "label": "Effective experts",
+        "short": "effective",
+        "unit": "experts",
+        "direction": "spread over more experts",
+        "description": "Number of experts that would give the same entropy if they were used equally (Hill, 1973).",
+        "compute": lambda layer: (
+            torch.special.entr(layer.contribution_DE.mean(-2) / layer.contribution_DE.mean(-2).sum(-1, keepdim=True))
+            .sum(-1)
+            .exp()
+        ),
+        "defined": lambda contribution_DE: (contribution_DE.sum(-1) > 0).any(-1),
+        "bounds": (1.0, math.inf),
+        "format": ".1f",
+        "floor": Floor("E", lambda layer: layer.n_experts),
+        "interval": "debiased",
+        "rotated": True,
+        "permuted": name,
+        "by_budget": True,
+    }
+    return Measure(name=name, **options | changes)
+
+
+@pytest.fixture(scope="module")
+def runs(few_draws, tmp_path_factory):
+    """Two models on the same questions, audited with one more measure in the table."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MEASURES, "effective", entry("effective"))
+        for seed in (0, 1):
+            moe = read(random_model("olmoe", seed=seed), tiny_tokenizer(), "tiny")
+            turnout.audit(moe, task_set(18, longest=4), folder / f"{seed}", budgets=(1, 2))
+        yield folder / "0", folder / "1"
+
+
+def by_hand(contribution_DE):
+    mean = contribution_DE.mean(0).tolist()
+    return math.exp(-sum(value / sum(mean) * math.log(value / sum(mean)) for value in mean))
+
+
+def test_a_new_measure_is_in_figures_intervals_and_nulls(runs):
+    found = Audit.load(runs[0])
+    jsonschema.validate(found.to_dict(), SCHEMA)
+    contribution = found.table("contribution")
+    for layer in found.layers:
+        gate = contribution.filter(layer=layer["layer"])["gate"].to_torch().view(3, -1)
+        assert layer["effective"] == pytest.approx(by_hand(gate))
+        low, high = layer["intervals"]["effective"]
+        assert 1 <= low <= layer["effective"] <= high
+        nulls = layer["nulls"]
+        assert nulls["floors"]["effective"] == layer["experts"]
+        assert 1 <= nulls["rotated"]["effective"]["mean"] <= nulls["rotated"]["effective"]["q95"] <= layer["experts"]
+        ceiling = nulls["domain_signal"]["effective_ceiling"]
+        assert nulls["domain_signal"]["effective_ratio"] == pytest.approx(layer["effective"] / ceiling)
+    assert found.overall["effective"]["mean"] == pytest.approx(fmean(layer["effective"] for layer in found.layers))
+    assert found.frame()["effective"].to_list() == [layer["effective"] for layer in found.layers]
+    assert found.to_dict()["measures"][-1]["name"] == "effective"
+
+
+def test_a_new_measure_is_in_budgets(runs):
+    found = Audit.load(runs[0])
+    table = found.table("budgets")
+    assert table.filter(mode="recut", k=2)["effective"].to_list() == [layer["effective"] for layer in found.layers]
+    curves = found.to_dict()["budgets"]["curves"]
+    for curve in curves:
+        assert curve["effective"] == pytest.approx(table.filter(mode=curve["mode"], k=curve["k"])["effective"].mean())
+
+
+def test_a_new_measure_is_compared(runs):
+    found = compare(runs)
+    one, two = (Audit.load(path) for path in runs)
+    rows = found.frame().filter(measure="effective", run="1")
+    assert rows["difference"].to_list() == pytest.approx(
+        [there["effective"] - here["effective"] for here, there in zip(one.layers, two.layers, strict=True)]
+    )
+    assert (rows["low"] <= rows["difference"]).all()
+    assert (rows["difference"] <= rows["high"]).all()
+    assert found.to_dict()["overall"][1]["differences"]["effective"]["interval"] is not None
+
+
+def test_a_run_without_the_measure_still_reads_and_compares(runs, monkeypatch):
+    monkeypatch.setitem(MEASURES, "newer", entry("newer"))
+    assert "newer" not in Audit.load(runs[0]).frame().columns
+    rows = compare(runs).frame().filter(measure="newer")
+    assert rows["value"].null_count() == len(rows)
