@@ -16,6 +16,7 @@ import turnout
 from turnout.auditing.measures import MEASURES, Floor, Measure, Routing, drawn_measures, layer_measures
 from turnout.auditing.result import Audit
 from turnout.comparing import compare
+from turnout.exchange import export
 from turnout.models.wrap.anatomy import read
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/audit.schema.json").read_text())
@@ -146,6 +147,14 @@ def test_a_new_measure_is_compared(runs):
     assert (rows["low"] <= rows["difference"]).all()
     assert (rows["difference"] <= rows["high"]).all()
     assert found.to_dict()["overall"][1]["differences"]["effective"]["interval"] is not None
+
+
+def test_a_new_measure_is_in_the_export(runs, tmp_path):
+    export(runs[0], tmp_path, names=["budgets"])
+    columns = json.loads((tmp_path / "columns.json").read_text())["tables"]["budgets"]["columns"]
+    meanings = {column["name"]: column["meaning"] for column in columns}
+    assert meanings["effective"] == entry("effective").description
+    assert meanings["coverage"] == MEASURES["coverage"].description
 
 
 def test_a_run_without_the_measure_still_reads_and_compares(runs, monkeypatch):

@@ -1,7 +1,7 @@
 """A run's tables for other programs: Parquet, CSV or JSON, with a dictionary of their columns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -54,10 +54,11 @@ def export(run: Path | str, out: Path | str, form: Format = "parquet", names: Se
             )
     atomic.make_folder(out)
     described: dict[str, object] = {}
+    measures = _measures(folder)
     for name, file in zip(chosen, files, strict=True):
         table = folder.read_table(name)
         atomic.write_bytes(file, encode(table, form))
-        described[name] = _described(name, file, table)
+        described[name] = _described(name, file, table, measures)
     rules = {"escaped": _ESCAPED} if form == "csv" else {}
     write_json(out / DICTIONARY, {"run": folder.identity, "format": form, **rules, "tables": described})
     return [*files, out / DICTIONARY]
@@ -94,9 +95,15 @@ def _as_json(column: pl.Series) -> pl.Series:
     return pl.Series(column.name, texts, pl.String)
 
 
-def _described(name: str, file: Path, table: pl.DataFrame) -> dict[str, object]:
+def _measures(folder: RunFolder) -> dict[str, str]:
+    """Description of each measure of the run; empty for a run whose audit.json does not describe them."""
+    listed = folder.read_json("audit.json").get("measures", []) if "audit.json" in folder.files else []
+    return {measure["name"]: measure["description"] for measure in listed}  # type: ignore[attr-defined]
+
+
+def _described(name: str, file: Path, table: pl.DataFrame, measures: Mapping[str, str]) -> dict[str, object]:
     known = name if name in TABLES else name.partition("_")[0]  # budget_4, scores_0_00000
-    meanings = COLUMNS.get(known, {})
+    meanings = {**COLUMNS.get(known, {}), **measures}
     types = {field.name: str(field.type) for field in table.to_arrow().schema}
     columns = [{"name": c, "type": types[c], "meaning": meanings.get(c)} for c in table.columns]
     return {"file": file.name, "what": TABLES.get(known), "rows": len(table), "columns": columns}
