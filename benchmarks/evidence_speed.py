@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from turnout import ops
+from turnout.auditing.evidence.bootstrap import Clusters, Resamples, intervals, specificity_intervals, stability
 from turnout.auditing.evidence.claim import claim
 from turnout.auditing.evidence.domain_signal import domain_signal
-from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.rotated import rotated_contributions
-from turnout.auditing.evidence.uncertainty import Resamples, intervals, specificity_intervals, stability
 
 TOP_K, DOMAINS, SUBJECTS, HIDDEN = 8, 9, 57, 2048
 

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from turnout.auditing.evidence import layer, uncertainty
+from turnout.auditing.evidence import bootstrap, layer
 
 
 def few_draws(set_attribute):
     """`set_attribute(owner, name, value)` for each place where an audit says how many it draws."""
     for name in ("claim", "domain_signal", "rotated_contributions"):
         set_attribute(layer, name, partial(getattr(layer, name), n=9))
-    set_attribute(uncertainty.Resamples, "draw", partial(uncertainty.Resamples.draw, n=9))
+    set_attribute(bootstrap.Resamples, "draw", partial(bootstrap.Resamples.draw, n=9))

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from turnout.auditing.evidence import planted
+from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.evidence.claim import INVARIANCE, MAJORITY, claim, halves, model_claim
-from turnout.auditing.evidence.resampling import Clusters
 
 DESIGN = planted.Design(experts=24)
 ROTATED = np.minimum(1, np.arange(1, DESIGN.experts + 1) / DESIGN.experts * 1.8)

@@ -7,8 +7,8 @@ from sklearn.metrics import mutual_info_score
 
 from turnout import ops
 from turnout.auditing.evidence import planted
+from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.evidence.domain_signal import domain_signal, permutations
-from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.rotated import (
     _entropy,
     factor,

@@ -9,7 +9,7 @@ from auditing.planted import LAYERS, describe, domains_of, samples, write_trace
 
 from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.evidence.uncertainty import Resamples
+from turnout.auditing.evidence.bootstrap import Resamples
 from turnout.auditing.measures import MEASURES
 from turnout.comparing import compare
 from turnout.comparing.matching import match, rule

@@ -16,7 +16,7 @@ from sklearn.isotonic import IsotonicRegression
 from tiny import random_model, tiny_tokenizer
 
 from turnout.auditing import audit
-from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.masking import Masking, mask, mask_plan
 from turnout.masking.effects import Measure, effects, isotonic_at

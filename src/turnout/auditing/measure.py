@@ -13,11 +13,10 @@ from turnout import ops
 from turnout.auditing.accuracy import accuracy, with_predictions
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
+from turnout.auditing.evidence.bootstrap import Clusters, Resamples
 from turnout.auditing.evidence.claim import model_claim
 from turnout.auditing.evidence.layer import Evidence, layer_evidence
-from turnout.auditing.evidence.resampling import Clusters
 from turnout.auditing.evidence.routers import Router
-from turnout.auditing.evidence.uncertainty import Resamples
 from turnout.auditing.figures import LayerAudit, layer_figures, overall
 from turnout.auditing.measures import Routing, describe, layer_measures
 from turnout.auditing.reading import LayerReading, read_layer, read_values, specificity

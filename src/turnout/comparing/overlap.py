@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.evidence.uncertainty import percentile_interval
+from turnout.auditing.evidence.bootstrap import percentile_interval
 from turnout.auditing.tokens.binding import has_tokens
 from turnout.comparing.side import Side
 

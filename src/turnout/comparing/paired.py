@@ -14,9 +14,8 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.config import Kind
+from turnout.auditing.evidence.bootstrap import Clusters, Resamples, debiased_interval, percentile_interval
 from turnout.auditing.evidence.layer import resampled_contributions
-from turnout.auditing.evidence.resampling import Clusters
-from turnout.auditing.evidence.uncertainty import Resamples, debiased_interval, percentile_interval
 from turnout.auditing.measures import Measure
 from turnout.auditing.reading import LayerValues, read_values
 from turnout.comparing.side import Side

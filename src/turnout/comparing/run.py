@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from turnout.auditing.evidence.uncertainty import percentile_interval
+from turnout.auditing.evidence.bootstrap import percentile_interval
 from turnout.auditing.measures import MEASURES, Routing, describe, drawn_measures
 from turnout.comparing.matching import match, rule
 from turnout.comparing.overlap import agreement, same_tokens, set_overlap, stability_interval

@@ -12,7 +12,7 @@ import polars as pl
 
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
-from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.result import AUDIT_FILE, Audit
 from turnout.runs import RunFolder, Trace
 

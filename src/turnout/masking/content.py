@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.masking.config import MaskConfig
 from turnout.masking.effects import Measure, effects
 from turnout.masking.result import SCHEMA, describe_set, figures

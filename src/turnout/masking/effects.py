@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.auditing.evidence.resampling import Clusters, resample
+from turnout.auditing.evidence.bootstrap import Clusters, resample
 from turnout.masking.sets import MaskSet, Target
 
 RESAMPLES = 1000

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.evidence.resampling import Clusters, resample, resampled_means
+from turnout.auditing.evidence.bootstrap import Clusters, resample, resampled_means
 
 INVARIANCE = 0.8
 MAJORITY = 0.5

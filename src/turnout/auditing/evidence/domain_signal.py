@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.evidence.resampling import Clusters, Level
+from turnout.auditing.evidence.bootstrap import Clusters, Level
 from turnout.auditing.measures import MEASURES, Routing
 
 PERMUTATIONS = 199

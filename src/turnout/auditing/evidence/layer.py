@@ -14,18 +14,18 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.config import AuditConfig, Kind
-from turnout.auditing.evidence.claim import claim
-from turnout.auditing.evidence.domain_signal import domain_signal
-from turnout.auditing.evidence.resampling import Clusters
-from turnout.auditing.evidence.rotated import quantile_by_size, rotated_contributions, summary
-from turnout.auditing.evidence.routers import Router
-from turnout.auditing.evidence.uncertainty import (
+from turnout.auditing.evidence.bootstrap import (
+    Clusters,
     Resamples,
     contribution_bounds,
     intervals,
     specificity_intervals,
     stability,
 )
+from turnout.auditing.evidence.claim import claim
+from turnout.auditing.evidence.domain_signal import domain_signal
+from turnout.auditing.evidence.rotated import quantile_by_size, rotated_contributions, summary
+from turnout.auditing.evidence.routers import Router
 from turnout.auditing.figures import LayerAudit
 from turnout.auditing.reading import LayerValues
 from turnout.runs import TraceLayer

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.bootstrap import Clusters
 
 Floats = NDArray[np.float64]
 _TRUTH_SAMPLES = 20_000

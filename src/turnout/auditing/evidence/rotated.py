@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.evidence.resampling import Clusters
+from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.measures import MEASURES, Routing
 from turnout.models.fast.products import product
 

@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 
 from turnout import ops
 from turnout.auditing.evidence import planted
-from turnout.auditing.evidence.resampling import FEWEST_SUBJECTS, Clusters, resample, resampled_means
-from turnout.auditing.evidence.uncertainty import (
+from turnout.auditing.evidence.bootstrap import (
+    FEWEST_SUBJECTS,
+    Clusters,
     Resamples,
     contribution_bounds,
     debiased_interval,
     intervals,
+    resample,
+    resampled_means,
     stability,
 )
 
