@@ -1,1 +1,1 @@
-"""What stands behind a figure: its interval, its nulls, and the claim that they allow."""
+"""Evidence for the figures of a layer: intervals, nulls and the claim."""

@@ -1,15 +1,15 @@
 """Claim of a standing committee in one layer, with its tests. Ours; docs/methods/evidence.md#the-claim.
 
-The paper (arXiv 2601.03425) says that a standing committee captures the majority of routing mass whatever the domain.
-Here that is four statements, each of which can fail, with thresholds that were fixed before any model was looked at:
+CommitteeAudit (arXiv 2601.03425) states that a standing committee receives the majority of the routing in every
+domain. Here that is four statements, each of which can fail, with thresholds fixed before any model was examined:
 
 - invariant: the core set covers in every domain at least 0.8 of what it covers on average;
 - compact: there is a core set without the fallback rule, of at most K experts;
 - core: invariant, compact, and its coverage is above both |C|/E and the rotated router's 95 % quantile;
 - dominant committee: core, and its coverage is above 0.5.
 
-The core set is all candidates, chosen on a random half of each subject's samples and tested on the other half, so that
-the choice cannot flatter the test. Every comparison is of a one-sided lower 95 % bound.
+The core set is all candidates. It is chosen on a random half of each subject's samples and tested on the other half, so
+that the selection cannot bias the test. Every comparison uses a one-sided lower 95 % bound.
 
 Shapes: S samples, D domains, E experts, R resamples, C experts of the core set.
 """
@@ -42,21 +42,22 @@ def claim(
     seed: int,
     n: int = 1000,
 ) -> dict[str, Any]:
-    """What one layer shows.
+    """Test the claim on one layer.
 
     Args:
-        values_SE: each sample's contributions (p, or its choice frequency, or its applied weights).
+        values_SE: each sample's contributions (p, its choice frequency or its applied weights).
         clusters: the samples' domains and subjects.
         k: the layer's K.
-        presence: least share of domains of a candidate.
-        rotated: [E] 95 % quantile of what the m largest experts of a rotated router cover, for m = 1…E; None if it was
-            not computed, and then a core cannot be claimed.
-        seed: of the halves and of the resamples.
-        n: resamples.
+        presence: least share of domains in which a candidate is among the first K.
+        rotated: [E] 95 % quantile of the coverage of a rotated router's m largest experts, m = 1…E; None if it was not
+            computed, and then no core can be claimed.
+        seed: seed for the halves and the resamples.
+        n: number of resamples.
 
     Returns:
         `verdict` ("dominant committee", "core", "none" or "cannot tell"), `core_set`, `parts` (each with its value,
-        lower bound, threshold, p and whether it passed; None where it could not be tested), `failed` and `level`.
+        lower bound, threshold, p and whether it passed; None if it could not be tested), `failed` (names of parts),
+        `reason` (why it cannot be decided) and `level`.
     """
     rng = np.random.default_rng(seed)
     choosing, testing = halves(clusters, rng)
@@ -69,13 +70,13 @@ def claim(
     candidate_E, _, fallback = ops.membership(chosen_DE, k, presence)
     core_C = candidate_E.nonzero().flatten()
     test_clusters = clusters.take(testing)
-    drawn_RDE = _tested(values_SE[torch.from_numpy(testing)], test_clusters, n, rng)
+    drawn_RDE = _test_half(values_SE[torch.from_numpy(testing)], test_clusters, n, rng)
     parts = _parts(drawn_RDE, core_C, k, bool(fallback), rotated)
     return {**_verdict(parts), "core_set": core_C.tolist(), "parts": parts, "level": test_clusters.overall_level()}
 
 
 def halves(clusters: Clusters, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sample numbers of a random half of each subject, and of the rest; odd ones fall to either side by chance."""
+    """Sample numbers of a random half of each subject, and of the rest; which half is larger is random."""
     first: list[NDArray[np.int64]] = []
     for d in range(clusters.n_domains):
         for rows in clusters.subjects(d):
@@ -86,15 +87,15 @@ def halves(clusters: Clusters, rng: np.random.Generator) -> tuple[NDArray[np.int
 
 
 def model_claim(claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What may be said of the model: in how many layers each claim holds at 5 % after Holm's correction over layers."""
+    """Number of layers in which each claim holds at 5 %, after Holm's correction over layers."""
     return {
         name: {"layers": _rejected([_p_value(claim["parts"], parts) for claim in claims]), "of": len(claims)}
         for name, parts in (("core", _CORE), ("dominant committee", _ALL))
     }
 
 
-def _tested(values_SE: Tensor, clusters: Clusters, n: int, rng: np.random.Generator) -> Tensor:
-    """[1 + R, D, E]: the test half's contributions, then each resample's."""
+def _test_half(values_SE: Tensor, clusters: Clusters, n: int, rng: np.random.Generator) -> Tensor:
+    """Contributions of the test half, then of each resample of it, [1 + R, D, E]."""
     own_DE = ops.contribution(values_SE, torch.from_numpy(clusters.domain_S), clusters.n_domains)
     return torch.cat([own_DE[None], resampled_means(values_SE, resample(clusters, n, rng), clusters)])
 
@@ -105,7 +106,7 @@ def _parts(
     size, n_experts = len(core_C), drawn_RDE.shape[-1]
     covered_R = ops.coverage(drawn_RDE, core_C)
     by_domain_RD = drawn_RDE[..., core_C].sum(-1) / drawn_RDE.sum(-1)
-    covers_R = covered_R > 0  # a core set that the other half never chose is no invariant one
+    covers_R = covered_R > 0  # a core set that the other half never chose is not invariant
     least_R = by_domain_RD.amin(1) / covered_R.where(covers_R, 1)
     return {
         "invariant": _part(least_R, INVARIANCE),
@@ -124,7 +125,7 @@ def _parts(
 
 
 def _part(values_R: Tensor, threshold: float) -> dict[str, Any]:
-    """A one-sided test that a figure is above `threshold`: its value, then R resamples."""
+    """One-sided test that a figure is above `threshold`, from its value, first, and its values in resamples."""
     drawn_R = values_R[1:].double()
     lower = torch.quantile(drawn_R, ALPHA).item()
     p = (1 + int((drawn_R <= threshold).sum())) / (1 + len(drawn_R))
@@ -156,7 +157,7 @@ def _unknown(reason: str, level: str) -> dict[str, Any]:
 
 
 def _p_value(parts: dict[str, dict[str, Any] | None], needed: Sequence[str]) -> float:
-    """All parts must hold, so the weakest's p counts; 1 where one was not tested or failed without a test."""
+    """The largest p of the parts, since all must hold; 1 if one was not tested or failed without a test."""
     values = []
     for part in (parts[name] for name in needed):
         if part is None or (part["p"] is None and not part["passed"]):

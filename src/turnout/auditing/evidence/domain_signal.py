@@ -1,7 +1,7 @@
-"""Does the domain matter at all? Figures of a layer against those of permuted domain labels.
+"""The permuted-domain null: whether the domain has any effect on a layer's routing.
 
-Permuting labels leaves the mean contribution where it is: it is no null for coverage or Gini. For Jaccard it is the
-*ceiling*: what domains would share if they did not differ, which is below 1 in a finite sample.
+Permuted labels leave the mean contribution nearly unchanged, so they are no null for coverage or Gini. For Jaccard they
+give the *ceiling*: the value for domains that do not differ, which is below 1 in a finite sample.
 
 Shapes: S samples, D domains, E experts, P permutations.
 """
@@ -18,7 +18,7 @@ from turnout.auditing.evidence.bootstrap import Clusters, Level
 from turnout.auditing.measures import MEASURES, Routing
 
 PERMUTATIONS = 199
-_AT_ONCE = 16  # permutations whose one-hot labels are in memory together
+_BLOCK = 16  # permutations whose one-hot labels are in memory together
 
 
 def domain_signal(
@@ -31,21 +31,21 @@ def domain_signal(
     seed: int,
     n: int = PERMUTATIONS,
 ) -> dict[str, Any] | None:
-    """Test of mutual information between domain and chosen expert and of the mean silhouette; the ceiling for Jaccard.
+    """Test mutual information and silhouette against permuted domain labels; ceilings of measures that have this null.
 
     Args:
-        values_SE: what the contributions are means of.
-        scores_SE: p, for the silhouette, which is null without.
+        values_SE: values whose domain means are the contributions.
+        scores_SE: p, for the silhouette; without p it is None.
         frequency_SE: how often each sample chose each expert.
         clusters: the samples' domains and subjects.
         k: the layer's K.
-        seed: of the permutations.
-        n: permutations.
+        seed: seed for the permutations.
+        n: number of permutations.
 
     Returns:
-        `mutual_information` (bits) and `silhouette`, each with value, null_mean, null_q95 and p (one-sided);
-        `jaccard_ceiling`, and `jaccard_ratio`, the Jaccard mean over it; `permuted` ("subjects" or "samples"); `draws`.
-        None where there is one domain only.
+        `mutual_information` (bits, between domain and chosen expert) and `silhouette`, each with value, null_mean,
+        null_q95 and p (one-sided); `jaccard_ceiling`, and `jaccard_ratio`, the Jaccard mean over it; `permuted`
+        ("subjects" or "samples"); `draws`. None if there is only one domain.
     """
     if clusters.n_domains < 2:
         return None
@@ -65,7 +65,7 @@ def domain_signal(
 
 
 def _ceilings(contribution_PDE: Tensor, k: int) -> dict[str, float | None]:
-    """For each measure with this null its mean under permuted labels, and its own value over that mean."""
+    """For each measure that has this null, its mean under permuted labels, and its value over that mean."""
     ceilings: dict[str, float | None] = {}
     for measure in MEASURES.values():
         if measure.permuted is not None:
@@ -78,16 +78,16 @@ def _ceilings(contribution_PDE: Tensor, k: int) -> dict[str, float | None]:
 
 
 def permutations(clusters: Clusters, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Level]:
-    """[P, S] permuted domain labels, and what was permuted.
+    """Permuted domain labels, [P, S], and whether subjects or samples were permuted.
 
-    Whole subjects change domain, each domain keeping its number of subjects, for questions of a subject are no
-    independent witnesses. Where a domain has one subject only that would move whole domains: samples are permuted.
+    Whole subjects change domain, since the questions of a subject are not independent; each domain keeps its number of
+    subjects. If a domain has only one subject, that would move whole domains, so samples are permuted instead.
     """
     subjects = [clusters.subjects(d) for d in range(clusters.n_domains)]
     if min(map(len, subjects)) < 2:
         return np.stack([rng.permutation(clusters.domain_S) for _ in range(n)]), "samples"
-    blocks = [rows for of_domain in subjects for rows in of_domain]
-    domain_J = np.repeat(np.arange(clusters.n_domains), [len(of_domain) for of_domain in subjects])
+    blocks = [rows for in_domain in subjects for rows in in_domain]
+    domain_J = np.repeat(np.arange(clusters.n_domains), [len(in_domain) for in_domain in subjects])
     block_S = np.empty(len(clusters.domain_S), np.int64)
     for j, rows in enumerate(blocks):
         block_S[rows] = j
@@ -99,23 +99,23 @@ def _sizes(labels_PS: NDArray[np.int64], n_domains: int) -> NDArray[np.int64]:
 
 
 def _domain_sums(values_SE: Tensor, labels_PS: NDArray[np.int64], n_domains: int) -> Tensor:
-    """[P, D, E]: the sum over each permuted domain's samples."""
+    """Sum of `values_SE` over each permuted domain's samples, [P, D, E]."""
     sums = []
-    for start in range(0, len(labels_PS), _AT_ONCE):
-        labels = torch.from_numpy(labels_PS[start : start + _AT_ONCE])
+    for start in range(0, len(labels_PS), _BLOCK):
+        labels = torch.from_numpy(labels_PS[start : start + _BLOCK])
         member_PDS = torch.nn.functional.one_hot(labels, n_domains).mT.to(values_SE.dtype)
         sums.append(member_PDS @ values_SE)
     return torch.cat(sums)
 
 
 def _silhouettes(scores_SE: Tensor, labels_PS: NDArray[np.int64], n_domains: int) -> Tensor:
-    """[P]: the mean silhouette of all samples under each labelling."""
-    parts = torch.from_numpy(labels_PS).split(_AT_ONCE)
+    """Mean silhouette of all samples under each labeling, [P]."""
+    parts = torch.from_numpy(labels_PS).split(_BLOCK)
     return torch.cat([ops.labelled_silhouette(scores_SE, labels, n_domains).mean(1) for labels in parts])
 
 
 def _test(value_P: Tensor) -> dict[str, float]:
-    """The true labels' value, first, against the permuted ones."""
+    """One-sided test of the value under the true labels, first, against the permuted ones."""
     value, null_P = value_P[0].item(), value_P[1:].double()
     return {
         "value": value,

@@ -1,4 +1,4 @@
-"""What stands behind a layer's figures: their intervals, their nulls and the claim. Always computed.
+"""Bootstrap intervals, nulls and claim of one layer.
 
 Shapes: S samples, E routed experts, D domains.
 """
@@ -30,22 +30,22 @@ from turnout.auditing.figures import LayerAudit
 from turnout.auditing.reading import LayerValues
 from turnout.runs import TraceLayer
 
-_SAME_SCORES = 0.02  # stored inputs are in half precision, and the model may score in bfloat16
+_SCORE_TOLERANCE = 0.02  # stored inputs are in half precision, and the model may score in bfloat16
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One layer's `intervals`, `nulls` and `claim` for audit.json, and what each expert's figures rest on.
-
-    `candidate_share_E` and `member_share_E` are stabilities, `bounds_2DE` the ends of the contributions' intervals.
-    """
+    """Evidence of one layer: `intervals`, `nulls` and `claim` for audit.json, and the evidence for single experts."""
 
     intervals: dict[str, Any]
     nulls: dict[str, Any]
     claim: dict[str, Any] | None
     candidate_share_E: Tensor
+    """Share of resamples in which the expert is candidate."""
     member_share_E: Tensor
+    """Share of resamples in which the expert is member."""
     bounds_2DE: Tensor
+    """Ends of the 95 % intervals of the contributions."""
 
 
 def layer_evidence(
@@ -62,36 +62,36 @@ def layer_evidence(
 
     Args:
         layer: the layer's numbers.
-        figures: its figures, whose committee the intervals are of.
-        values: its samples' values, of the kept domains' samples only.
-        contribution_DE: the figures' own contributions.
+        figures: its figures; the intervals are for their committee.
+        values: values of its samples in the kept domains.
+        contribution_DE: the contributions that the figures were computed from.
         router: its rows, if they were stored.
         resamples: the same for every layer.
-        names: the kept domains' names.
-        config: what is measured.
+        names: names of the kept domains.
+        config: kind, scope, presence and seed.
     """
     clusters, members = resamples.clusters, torch.tensor(figures["committee"])
     resampled_RDE = resampled_contributions(values, resamples, config.kind)
-    rotated_PDE, why_not = _rotated(layer, values, router, clusters, config)
+    rotated_PDE, reason = _rotated(layer, values, router, clusters, config)
     candidate_E, member_E = stability(resampled_RDE, layer.top_k, config.presence)
     bounds = intervals(contribution_DE, resampled_RDE, layer.top_k, members, clusters.overall_level())
     if figures["specificity"] is not None and values.scores_SE is not None:
-        of_kept = {name: figures["specificity"][name] for name in names}
-        bounds["specificity"] = specificity_intervals(values.scores_SE, of_kept, resamples, names)
+        kept = {name: figures["specificity"][name] for name in names}
+        bounds["specificity"] = specificity_intervals(values.scores_SE, kept, resamples, names)
     nulls = {
         "floors": figures["nulls"]["floors"],
         "domain_signal": _signal(layer, values, clusters, config),
-        "rotated": {"reason": why_not} if rotated_PDE is None else summary(rotated_PDE, layer.top_k),
+        "rotated": {"reason": reason} if rotated_PDE is None else summary(rotated_PDE, layer.top_k),
     }
     largest = None if rotated_PDE is None else quantile_by_size(ops.largest_coverage(rotated_PDE))
-    found = _claim(layer, values, clusters, config, largest)
-    return Evidence(bounds, nulls, found, candidate_E, member_E, contribution_bounds(resampled_RDE))
+    verdict = _claim(layer, values, clusters, config, largest)
+    return Evidence(bounds, nulls, verdict, candidate_E, member_E, contribution_bounds(resampled_RDE))
 
 
 def resampled_contributions(values: LayerValues, resamples: Resamples, kind: Kind) -> Tensor:
-    """[R, D, E]: the contributions of the chosen kind in each resample.
+    """Contributions of the chosen kind in each resample, [R, D, E].
 
-    `released` keeps each expert's least and largest weight of a domain as found: no bootstrap knows extremes.
+    `released` keeps each expert's least and largest weight in a domain: a bootstrap cannot estimate extremes.
     """
     if kind != "released":
         return resamples.means(values.of(kind))
@@ -102,7 +102,7 @@ def resampled_contributions(values: LayerValues, resamples: Resamples, kind: Kin
 
 
 def _signal(layer: TraceLayer, values: LayerValues, clusters: Clusters, config: AuditConfig) -> dict[str, Any] | None:
-    if config.kind == "released":  # no mean over samples: its values hang on the domain's least and largest weight
+    if config.kind == "released":  # not a mean over samples: it depends on the domain's least and largest weight
         return None
     return domain_signal(
         values.of(config.kind), values.scores_SE, values.frequency_SE, clusters, layer.top_k, seed=config.seed
@@ -126,7 +126,7 @@ def _claim(
 def _rotated(
     layer: TraceLayer, values: LayerValues, router: Router | None, clusters: Clusters, config: AuditConfig
 ) -> tuple[Tensor | None, str | None]:
-    """The rotated router's contributions [P, D, E], or the reason why there are none."""
+    """Contributions of rotated routers, [P, D, E], or the reason why they are not computed."""
     if config.kind != "gate" or config.scope != "last":
         return None, "defined for kind gate at the last token"
     if router is None or values.inputs_SH is None:
@@ -134,9 +134,9 @@ def _rotated(
     assert values.scores_SE is not None, "inputs without scores"
     inputs_SH = values.inputs_SH.float()
     logits_SE = torch.nn.functional.linear(inputs_SH, router.rows_EH, router.bias_E)
-    apart = (router.scores(logits_SE) - values.scores_SE).abs().max().item()
-    if apart > _SAME_SCORES:
-        return None, f"not computed: the router is no single linear map of its inputs (scores differ by {apart:.2g})"
+    difference = (router.scores(logits_SE) - values.scores_SE).abs().max().item()
+    if difference > _SCORE_TOLERANCE:
+        return None, f"not computed: the router is not one linear map of its inputs (scores differ by {difference:.2g})"
     drawn = rotated_contributions(
         inputs_SH, router.rows_EH, router.bias_E, router.scores, clusters, seed=config.seed + layer.layer
     )

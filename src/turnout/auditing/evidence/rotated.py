@@ -1,7 +1,8 @@
-"""The rotated router: what a router of equal strength but without training would show on the same inputs.
+"""The rotated-router null: measures of an untrained router of equal strength on the same inputs.
 
 One layer at a time, on that layer's true inputs at the last token: R → R·Q with Q a random rotation keeps every row's
-norm and all angles between rows; the logits are scaled so that the mean entropy of p equals the trained router's.
+norm and all angles between rows; the logits are scaled so that the mean entropy of p equals the trained router's. The
+routers' rows are stored beside the trace, so that the null needs no model.
 
 Shapes: S samples, H hidden size, E experts, D domains, P draws.
 """
@@ -36,40 +37,40 @@ def rotated_contributions(
     seed: int,
     n: int = DRAWS,
 ) -> Tensor:
-    """[P, D, E]: each domain's mean p under `n` rotated routers.
+    """Mean p of each domain under `n` rotated routers, [P, D, E].
 
     Args:
-        inputs_SH: what the router was given at each sample's last token.
+        inputs_SH: the router's inputs at each sample's last token.
         router_EH: its rows.
         bias_E: its bias, if it has one.
-        scoring: logits [S, E] → p [S, E], the model's own.
+        scoring: logits [S, E] → p [S, E], as the model computes it.
         clusters: the samples' domains.
-        seed: of the rotations.
-        n: draws.
+        seed: seed for the rotations.
+        n: number of draws.
     """
     generator = torch.Generator().manual_seed(seed)
     domain_S = torch.from_numpy(clusters.domain_S)
     inputs_SH, router_EH = inputs_SH.float(), router_EH.float()
-    few = torch.randperm(len(inputs_SH), generator=generator)[:_ENTROPY_SAMPLES]
-    target = _entropy(scoring(_logits(inputs_SH[few], router_EH, bias_E)))
+    subset = torch.randperm(len(inputs_SH), generator=generator)[:_ENTROPY_SAMPLES]
+    target = _entropy(scoring(_logits(inputs_SH[subset], router_EH, bias_E)))
     draws, factor_Er = [], factor(router_EH)
     for _ in range(n):
         logits_SE = _logits(inputs_SH, rotated(factor_Er, router_EH.shape[1], generator), bias_E)
-        scale = _matching_scale(logits_SE[few], scoring, target)
+        scale = _matching_scale(logits_SE[subset], scoring, target)
         draws.append(ops.contribution(scoring(logits_SE * scale), domain_S, clusters.n_domains))
     return torch.stack(draws)
 
 
 def factor(router_EH: Tensor) -> Tensor:
-    """U·Σ [E, r] of R = U·Σ·Vᵀ, r = min(E, H): all of R that a rotation keeps."""
+    """U·Σ [E, r] of R = U·Σ·Vᵀ, r = min(E, H): the part of R that a rotation keeps."""
     left, singular, _ = torch.linalg.svd(router_EH, full_matrices=False)
     return left * singular
 
 
 def rotated(factor_Er: Tensor, hidden: int, generator: torch.Generator) -> Tensor:
-    """R·Q [E, H] for a random rotation Q, without ever making the H×H matrix.
+    """R·Q [E, H] for a random rotation Q, without the H×H matrix.
 
-    R = U·Σ·Vᵀ: the r orthonormal rows of Vᵀ·Q are random ones, whatever V was.
+    R = U·Σ·Vᵀ: the r orthonormal rows of Vᵀ·Q are uniformly random for any V.
     """
     gaussian = torch.randn(hidden, factor_Er.shape[1], generator=generator, dtype=factor_Er.dtype)
     q, r = torch.linalg.qr(gaussian)
@@ -94,7 +95,7 @@ def summary(rotated_PDE: Tensor, k: int) -> dict[str, Any]:
 
 
 def quantile_by_size(largest_PE: Tensor) -> NDArray[np.float64]:
-    """[E]: the 95 % quantile over draws for each size."""
+    """95 % quantile over draws for each number of experts, [E]."""
     return torch.quantile(largest_PE.double(), 0.95, dim=0).numpy()
 
 
@@ -109,7 +110,7 @@ def _entropy(p_SE: Tensor) -> float:
 
 
 def _matching_scale(logits_SE: Tensor, scoring: Scoring, target: float) -> float:
-    """The factor on the logits at which the mean entropy is `target`; entropy falls as the factor grows."""
+    """Factor on the logits that gives the mean entropy `target`; entropy falls as the factor grows."""
     low, high = -10.0, 10.0
     for _ in range(_STEPS):
         middle = (low + high) / 2

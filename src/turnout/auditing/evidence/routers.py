@@ -1,4 +1,4 @@
-"""The routers' own rows, kept beside the trace: with a layer's stored inputs they give its scores without the model.
+"""The routers' rows, stored beside the trace: with a layer's stored inputs they give its scores without the model.
 
 Shapes: S samples, H hidden size, E experts.
 """
@@ -17,14 +17,14 @@ FILE = "routers.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Router:
-    """One layer's rows R [E, H], bias [E] or None, and how it scores."""
+    """Rows R [E, H] of one layer's router, its bias [E] or None, and its scoring function."""
 
     rows_EH: Tensor
     bias_E: Tensor | None
     scoring: Scoring
 
     def scores(self, logits_SE: Tensor) -> Tensor:
-        """P [S, E] of logits, as the model scores them; see `routing_scores`."""
+        """Compute p [S, E] from logits as the model does; see `routing_scores`."""
         return routing_scores(logits_SE, self.scoring)
 
 
