@@ -359,7 +359,7 @@ def test_the_first_layer_has_no_earlier_partners_and_the_planted_one_leads(atlas
 
 
 def test_many_tokens_are_thinned_evenly(planted, monkeypatch):
-    monkeypatch.setattr(partners, "MOST_TOKENS", 100)
+    monkeypatch.setattr(partners, "MAX_TOKENS", 100)
     table = frame(partner_table(planted[1]))
     assert set(table["tokens"]) == {100}
 

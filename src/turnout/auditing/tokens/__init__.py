@@ -1,1 +1,1 @@
-"""Which tokens committees take, and what every expert does."""
+"""Token types by committee, and the tokens, domains and partners of every expert."""

@@ -1,6 +1,6 @@
-"""An atlas of the experts: for each one its tokens, its domains and its partners, from a stored trace alone.
+"""Atlas of the experts: tokens, domains and partners of each one, from a stored trace alone.
 
-Shape suffixes: T tokens (all samples' together), V token types, D domains, E routed experts, K chosen per token.
+Shapes: T tokens (of all samples), V token types, D domains, E routed experts, K experts chosen per token.
 """
 
 import numpy as np
@@ -16,24 +16,24 @@ from turnout.progress import Progress, silent
 from turnout.runs import Trace, TraceLayer
 
 TOP_TOKENS = 10
-_AT_ONCE = 1 << 21  # cells of [experts, types] whose log-odds are in memory together
+_BLOCK_CELLS = 1 << 21  # cells of [experts, types] whose log-odds are in memory together
 
 
 def atlas_tables(trace: Trace, domains: Domains, progress: Progress = silent) -> dict[str, pa.Table]:
-    """What every expert does; one layer's choices in memory at a time.
+    """Tables of what each expert is chosen for; one layer's choices in memory at a time.
 
     Args:
         trace: a finished trace.
         domains: each sample's domain.
-        progress: told of each layer.
+        progress: called once a layer.
 
     Returns:
-        atlas: layer, expert, count (tokens that chose it), frequency (their share), types (distinct ones; null where
-            the trace has no token ids).
+        atlas: layer, expert, count (tokens that chose it), frequency (their share), types (distinct ones; null if the
+            trace has no token ids).
         atlas_domains: layer, expert, domain, count, share (of the expert's tokens), lift (the share of the domain's
-            tokens that chose it, over the share of all tokens; null for an expert that none chose).
+            tokens that chose it, over the share of all tokens; null for an expert that no token chose).
         atlas_tokens: layer, expert, by ("log_odds" or "count"), rank, token, count, share (of the expert's tokens),
-            log_odds, z; no rows where the trace has no token ids.
+            log_odds, z; no rows if the trace has no token ids.
         atlas_partners: see `partners.partner_table`.
     """
     corpus = TokenCorpus.of(trace, domains) if has_tokens(trace) else None
@@ -49,14 +49,14 @@ def atlas_tables(trace: Trace, domains: Domains, progress: Progress = silent) ->
         if corpus is not None and count_EV is not None:
             parts["atlas_tokens"].append(_top_tokens(layer, corpus, count_EV))
     progress("mapping experts", len(trace.layers), len(trace.layers), "layers")
-    made = {name: pa.concat_tables(tables) for name, tables in parts.items()}
-    return made | {"atlas_partners": partner_table(trace, progress)}
+    tables = {name: pa.concat_tables(of_layers) for name, of_layers in parts.items()}
+    return tables | {"atlas_partners": partner_table(trace, progress)}
 
 
 def _counts(chosen_TK: NDArray[np.unsignedinteger], label_T: Counts, n_experts: int, n_labels: int) -> Counts:
-    """[E, labels]: how many tokens of each label chose each expert."""
+    """Number of tokens of each label that chose each expert, [E, labels]."""
     total = np.zeros(n_experts * n_labels, np.int64)
-    for chosen_T in chosen_TK.T:  # one rank at a time: the keys of all would be K times as large
+    for chosen_T in chosen_TK.T:  # one rank at a time: all keys together would take K times the memory
         total += np.bincount(chosen_T.astype(np.int64) * n_labels + label_T, minlength=len(total))
     return total.reshape(n_experts, n_labels)
 
@@ -90,10 +90,10 @@ def _domains(layer: TraceLayer, domains: Domains, count_ED: Counts, tokens_D: Co
 
 
 def _top_tokens(layer: TraceLayer, corpus: TokenCorpus, count_EV: Counts) -> pa.Table:
-    """Each expert's first tokens: by z of their log-odds against all other experts, and by count."""
+    """First tokens of each expert: by z of their log-odds against all other experts, and by count."""
     n_experts, n_types = count_EV.shape
     total_V = count_EV.sum(0)
-    step = max(1, _AT_ONCE // n_types)
+    step = max(1, _BLOCK_CELLS // n_types)
     parts = [_SCHEMAS["atlas_tokens"].empty_table()]
     for start in range(0, n_experts, step):
         block_EV = count_EV[start : start + step]
@@ -120,13 +120,13 @@ def _top_tokens(layer: TraceLayer, corpus: TokenCorpus, count_EV: Counts) -> pa.
 
 
 def _against_others(count_EV: Counts, total_V: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Log-odds and z of each expert's tokens against those of all others, with one pseudo-count a type on average."""
-    if len(total_V) < 2:  # nothing to compare with
+    """Log-odds and z of each expert's tokens against those of all others, with one pseudo-count per type on average."""
+    if len(total_V) < 2:  # a single type has nothing to be compared with
         return np.zeros(count_EV.shape), np.zeros(count_EV.shape)
     count, total = torch.from_numpy(count_EV).double(), torch.from_numpy(total_V).double()
     prior = total * (len(total_V) / total.sum())
-    found = ops.log_odds(count, total - count, prior.expand_as(count))
-    return found.log_odds.numpy(), found.z.numpy()
+    odds = ops.log_odds(count, total - count, prior.expand_as(count))
+    return odds.log_odds.numpy(), odds.z.numpy()
 
 
 _INT, _COUNT, _FLOAT, _TEXT = pa.int32(), pa.int64(), pa.float64(), pa.string()

@@ -1,10 +1,10 @@
-"""Which tokens the committee takes: token types bound to it, or to the periphery, domain by domain.
+"""Binding of token types to the committee or to the periphery, in each domain, from a stored trace alone.
 
-From a stored trace alone. A token that chooses K experts makes K *selections*, each of a member of the layer's
-committee or of the periphery. A type is committee-bound in a domain if members get more of its selections than their
-share of all the domain's selections in that layer (the base rate).
+A token that chooses K experts makes K *selections*, each of a member of the layer's committee or of an expert of the
+periphery. A type is bound to the committee in a domain if members receive more of its selections than their share of
+all selections of the domain in that layer (the base rate).
 
-Shape suffixes: S samples, T tokens (all samples' together), V token types, D domains, K experts chosen per token.
+Shapes: S samples, T tokens (of all samples), V token types, D domains, K experts chosen per token.
 """
 
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from turnout.errors import RunError
 from turnout.runs import Trace
 
 FALSE_DISCOVERY = 0.05
-FEWEST = 5  # a rarer type has no row: it is counted, but not tested
+FEWEST = 5  # a rarer type is counted but not tested, and has no row
 Counts = NDArray[np.int64]
 
 
 def has_tokens(trace: Trace) -> bool:
-    """Whether the trace knows its token ids; one that was imported may not."""
+    """Whether the trace holds token ids; an imported one may not."""
     return bool((trace.tokens()[0] >= 0).all())
 
 
 @dataclass(frozen=True, eq=False)
 class TokenCorpus:
-    """Every token of a trace by type and domain; the same for all layers.
+    """Tokens of a trace by type and domain; the same for all layers.
 
     Attributes:
         types_V: the token ids that occur, ascending.
-        type_T: each token's place in `types_V`.
-        cell_T: each token's place in a [V, D] array, flat.
-        count_VD: how many tokens of each type each domain has.
-        samples_V: in how many samples each type occurs.
+        type_T: position of each token's id in `types_V`.
+        cell_T: position of each token in a flat [V, D] array.
+        count_VD: number of tokens of each type in each domain.
+        samples_V: number of samples in which each type occurs.
         domains: names, in order.
     """
 
@@ -52,7 +52,7 @@ class TokenCorpus:
 
     @classmethod
     def of(cls, trace: Trace, domains: Domains) -> "TokenCorpus":
-        """The tokens of `trace`; RunError if it was imported without token ids."""
+        """Count the tokens of `trace`; RunError if it was imported without token ids."""
         tokens_T, offsets = trace.tokens()
         if not has_tokens(trace):
             do = "import it again with each sample's tokens"
@@ -66,7 +66,7 @@ class TokenCorpus:
         return cls(types_V, type_T, cell_T, count_VD, samples_V, domains.names)
 
     def selections(self, chosen_TK: NDArray[np.unsignedinteger], members: Sequence[int], n_experts: int) -> Counts:
-        """How often each type's tokens chose one of `members`, by domain, [V, D]."""
+        """Number of selections of `members` by the tokens of each type, by domain, [V, D]."""
         member_E = np.zeros(n_experts, bool)
         member_E[list(members)] = True
         hits_T = member_E[chosen_TK].sum(1)
@@ -76,10 +76,10 @@ class TokenCorpus:
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """How strongly each of V types is bound to the committee; arrays [V].
+    """Binding of each of V types; arrays [V].
 
-    `q` is the p-value of z, adjusted for all types tested, NaN for those that are not; `bound` is 1 for the committee,
-    −1 for the periphery, 0 for neither.
+    `q` is the p-value of z, adjusted for all types tested, NaN for untested ones; `bound` is 1 for the committee, −1
+    for the periphery, 0 for neither.
     """
 
     log_odds: NDArray[np.float64]
@@ -89,24 +89,24 @@ class Binding:
 
 
 def binding(committee_V: Counts, periphery_V: Counts, tested_V: NDArray[np.bool_]) -> Binding:
-    """Hold each type's selections of the committee against its selections of the periphery.
+    """Test each type's selections of the committee against its selections of the periphery.
 
-    `ops.log_odds` with the prior that says nothing happened: each type in proportion to all its selections, one
-    pseudo-selection a type on average. Two-sided p of z, Benjamini–Hochberg over the types tested, at 5 %: so all types
-    called bound have |z| > 1.96, and one in twenty of them at most is expected not to be.
+    `ops.log_odds` with a prior of no effect: each type in proportion to all its selections, one pseudo-selection per
+    type on average. Two-sided p of z, Benjamini–Hochberg over the types tested, at 5 %: every type reported as bound
+    has |z| > 1.96, and at most one in twenty of them is expected to be a false discovery.
 
     Args:
         committee_V: selections of members.
-        periphery_V: selections of the others.
+        periphery_V: selections of other experts.
         tested_V: which types are tested; each has a selection.
     """
     z_V, log_odds_V, q_V = np.zeros(len(tested_V)), np.zeros(len(tested_V)), np.full(len(tested_V), np.nan)
-    there_V = committee_V + periphery_V > 0
-    if there_V.sum() > 1:  # a type alone is at the base rate
-        committee, periphery = _doubles(committee_V[there_V]), _doubles(periphery_V[there_V])
+    occurs_V = committee_V + periphery_V > 0
+    if occurs_V.sum() > 1:  # a single type is at the base rate
+        committee, periphery = _doubles(committee_V[occurs_V]), _doubles(periphery_V[occurs_V])
         both = committee + periphery
-        found = ops.log_odds(committee, periphery, both * (len(both) / both.sum()))
-        log_odds_V[there_V], z_V[there_V] = found.log_odds.numpy(), found.z.numpy()
+        odds = ops.log_odds(committee, periphery, both * (len(both) / both.sum()))
+        log_odds_V[occurs_V], z_V[occurs_V] = odds.log_odds.numpy(), odds.z.numpy()
     if tested_V.any():
         p = torch.special.erfc(torch.from_numpy(z_V[tested_V]).abs() / 2**0.5)
         q_V[tested_V] = ops.benjamini_hochberg(p).numpy()

@@ -1,8 +1,8 @@
-"""What kind of token a type is: a function word, a content word, a piece of a word, a number and so on.
+"""Class of a token type: function word, content word, piece of a word, number, punctuation, space or special.
 
 Function words are those of a published list: scikit-learn's `ENGLISH_STOP_WORDS` (318 words, BSD-3-Clause, from the
-Information Retrieval Group of the University of Glasgow), read from the installed package. It has known oddities:
-"system", "fire" and "interest" are on it, "does" is not (Nothman, Qin & Yurchak 2018).
+Information Retrieval Group of the University of Glasgow), read from the installed package. The list has known flaws: it
+includes "system", "fire" and "interest", and lacks "does" (Nothman, Qin & Yurchak 2018).
 """
 
 import re
@@ -18,27 +18,27 @@ _SPECIAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _CONTRACTIONS = frozenset({"'s", "'re", "'ve", "'ll", "'d", "'m", "'t", "n't"})
-_HALF_A_CHARACTER = "�"
+_INCOMPLETE_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 @cache
 def stop_words() -> frozenset[str]:
-    """The published list that function words are told by."""
+    """The published list of function words."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     return frozenset(ENGLISH_STOP_WORDS)
 
 
 def token_class(text: str) -> TokenClass:
-    """The class of a token by its text, as `token_strings` writes it: a space before what begins a word.
+    """Class of a token from its text, as `token_strings` writes it: with a space before the start of a word.
 
-    `piece` is a token with letters that no space precedes: it continues a word, or begins one at the start of a line
-    or in a script that writes no spaces. A type has one class, whatever it is part of here and there: " un" is a word.
+    `piece` is a token with letters and no space before it: it continues a word, or starts one at the beginning of a
+    line or in a script without spaces. A type has one class in all contexts: " un" is a word even in " unhappy".
     """
     word = text.strip()
     if _SPECIAL.fullmatch(word):
         return "special"
-    if _HALF_A_CHARACTER in text:
+    if _INCOMPLETE_CHARACTER in text:
         return "piece"
     if not word:
         return "space"
@@ -55,10 +55,10 @@ def token_class(text: str) -> TokenClass:
 
 
 def token_strings(tokenizer: Any, ids: Iterable[int]) -> dict[int, str]:
-    """Each token's text as it stands inside a line: " the" begins a word, "ing" continues one.
+    """Text of each token inside a line: " the" starts a word, "ing" continues one.
 
-    A token is decoded behind another one, since many tokenizers drop the space of a text's first token. One that is
-    part of a character's bytes holds "\N{REPLACEMENT CHARACTER}"; an id beyond the vocabulary is left out.
+    A token is decoded after another one, since many tokenizers drop the space of a text's first token. A token that is
+    part of a character's bytes contains "\N{REPLACEMENT CHARACTER}"; an id beyond the vocabulary is left out.
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -66,13 +66,13 @@ def token_strings(tokenizer: Any, ids: Iterable[int]) -> dict[int, str]:
     """
     anchor = tokenizer.encode("a", add_special_tokens=False)
     before = _decoded(tokenizer, anchor)
-    found = {}
+    texts = {}
     for token in dict.fromkeys(int(i) for i in ids):
         if not 0 <= token < len(tokenizer):
             continue
         text = _decoded(tokenizer, [*anchor, token])
-        found[token] = text[len(before) :] if text.startswith(before) else _decoded(tokenizer, [token])
-    return found
+        texts[token] = text[len(before) :] if text.startswith(before) else _decoded(tokenizer, [token])
+    return texts
 
 
 def _decoded(tokenizer: Any, ids: list[int]) -> str:

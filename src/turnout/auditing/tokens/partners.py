@@ -1,9 +1,9 @@
-"""Which experts a token chooses together: within a layer and across layers, all pairs, against chance.
+"""Partners: pairs of experts that tokens choose together, within a layer and across layers, against chance.
 
 Chance within a layer is K independent choices with the experts' own shares (`ops.joint_inclusion`); across layers it is
-independence of the two layers. z takes tokens as independent, which those of one text are not: read it as a ranking.
+independence of the two layers. z treats tokens as independent, which tokens of one text are not: use it as a ranking.
 
-Shape suffixes: T tokens looked at, L MoE layers, E and F routed experts of two layers, K experts chosen per token.
+Shapes: T counted tokens, L MoE layers, E and F routed experts of two layers, K experts chosen per token, P partners.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from turnout import ops
 from turnout.progress import Progress, silent
 from turnout.runs import Trace, TraceLayer
 
-MOST_TOKENS = 30_000  # pairs are counted over so many tokens at most, evenly spaced over the run
-MOST_PARTNERS = 5
+MAX_TOKENS = 30_000  # pairs are counted over at most this many tokens, evenly spaced over the run
+MAX_PARTNERS = 5
 _FIELDS = ("partner_layer", "partner", "together", "expected", "lift", "z")
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Two layers' experts: how often a token chose both, what chance expects, and z; [E, F] each."""
+    """Pairs of two layers' experts: tokens that chose both, number expected by chance, and z; [E, F] each."""
 
     together_EF: Tensor
     expected_EF: Tensor
@@ -34,7 +34,7 @@ class Pairs:
 
 
 def within(chosen_TK: NDArray[np.unsignedinteger], n_experts: int) -> Pairs:
-    """All pairs of one layer; an expert is no partner of itself (z −∞)."""
+    """All pairs of one layer; an expert is not its own partner (z −∞)."""
     n_tokens, k = chosen_TK.shape
     choice_TE = _one_hot(chosen_TK, n_experts)
     together_EE = (choice_TE.T @ choice_TE).double()
@@ -59,26 +59,26 @@ def across(
 
 
 def _one_hot(chosen_TK: NDArray[np.unsignedinteger], n_experts: int) -> Tensor:
-    """[T, E] of 0 and 1; float32 products of it are whole numbers, exact below 2²⁴."""
+    """Choices as [T, E] of 0 and 1; products in float32 are whole numbers, exact below 2²⁴."""
     hot_TE = torch.zeros(len(chosen_TK), n_experts)
     return hot_TE.scatter_(1, torch.from_numpy(chosen_TK.astype(np.int64)), 1.0)
 
 
 def _z(together: Tensor, expected: Tensor, variance: Tensor) -> Tensor:
-    """0 where chance leaves no room."""
-    sure = variance <= 1e-9
-    return ((together - expected) / variance.where(~sure, 1).sqrt()).where(~sure, 0.0)
+    """Difference from chance over its standard deviation; 0 where the variance is 0."""
+    constant = variance <= 1e-9
+    return ((together - expected) / variance.where(~constant, 1).sqrt()).where(~constant, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Best:
-    """The best partners so far of each of E experts, [E, P] in each of `_FIELDS`, best first."""
+    """Best partners of each of E experts, best first: [E, P] for each of `_FIELDS`."""
 
     columns: dict[str, Tensor]
 
     @classmethod
     def of(cls, pairs: Pairs, partner_layer: int) -> "_Best":
-        """The best partners of `pairs`."""
+        """Select the best partners of `pairs`."""
         n_others = pairs.z_EF.shape[1]
         columns = {
             "partner_layer": torch.full_like(pairs.z_EF, partner_layer),
@@ -88,19 +88,19 @@ class _Best:
             "lift": pairs.together_EF / pairs.expected_EF.where(pairs.expected_EF > 0, 1),
             "z": pairs.z_EF,
         }
-        return cls(columns)._cut()
+        return cls(columns)._truncated()
 
     def joined(self, other: "_Best") -> "_Best":
-        """The best of both; equals keep this one's first."""
+        """Best partners of both; for equal z this one's come first."""
         both = {name: torch.cat([self.columns[name], other.columns[name]], dim=1) for name in _FIELDS}
-        return _Best(both)._cut()
+        return _Best(both)._truncated()
 
-    def _cut(self) -> "_Best":
-        order = self.columns["z"].argsort(dim=1, descending=True, stable=True)[:, :MOST_PARTNERS]
+    def _truncated(self) -> "_Best":
+        order = self.columns["z"].argsort(dim=1, descending=True, stable=True)[:, :MAX_PARTNERS]
         return _Best({name: column.gather(1, order) for name, column in self.columns.items()})
 
     def rows(self, layer: int, relation: str, n_tokens: int) -> pa.Table:
-        """Partners that are together more often than chance has it, as rows of `atlas_partners`."""
+        """Rows of `atlas_partners`: partners that are chosen together more often than by chance."""
         kept = (self.columns["z"] > 0) & (self.columns["together"] > 0)
         expert, rank = kept.nonzero(as_tuple=True)
         columns: dict[str, object] = {
@@ -117,24 +117,24 @@ class _Best:
 
 
 def partner_table(trace: Trace, progress: Progress = silent) -> pa.Table:
-    """For every expert the partners of greatest z: of its own layer, of the MoE layer before, of those before that.
+    """For every expert the partners of greatest z: in its own layer, in the previous MoE layer, in earlier ones.
 
     Columns: layer, expert, relation ("same", "previous", "earlier"), rank, partner_layer, partner, together (tokens
-    that chose both), expected, lift (together / expected), z, tokens (how many were looked at). At most five partners
-    in each relation, none that is met less often than by chance. In memory: every layer's choices for 30,000 tokens at
-    most.
+    that chose both), expected, lift (together / expected), z, tokens (how many were counted). At most five partners
+    for each relation, each chosen together more often than by chance. In memory: the choices of all layers for at most
+    30,000 tokens.
     """
-    parts, seen = [SCHEMA.empty_table()], list[tuple[TraceLayer, NDArray[np.unsignedinteger]]]()
+    parts, previous = [SCHEMA.empty_table()], list[tuple[TraceLayer, NDArray[np.unsignedinteger]]]()
     for done, layer in enumerate(trace.layers):
         progress("pairing experts", done, len(trace.layers), "layers")
         chosen_TK = _spaced(trace.chosen(layer.layer)[0])
         n_tokens = len(chosen_TK)
         parts.append(_Best.of(within(chosen_TK, layer.experts), layer.layer).rows(layer.layer, "same", n_tokens))
-        for relation, others in (("previous", seen[-1:]), ("earlier", seen[:-1])):
+        for relation, others in (("previous", previous[-1:]), ("earlier", previous[:-1])):
             best = _best_across(chosen_TK, layer, others)
             if best is not None:
                 parts.append(best.rows(layer.layer, relation, n_tokens))
-        seen.append((layer, chosen_TK))
+        previous.append((layer, chosen_TK))
     progress("pairing experts", len(trace.layers), len(trace.layers), "layers")
     return pa.concat_tables(parts)
 
@@ -146,16 +146,16 @@ def _best_across(
 ) -> _Best | None:
     best: _Best | None = None
     for other, other_TK in others:
-        found = _Best.of(across(chosen_TK, layer.experts, other_TK, other.experts), other.layer)
-        best = found if best is None else best.joined(found)
+        candidates = _Best.of(across(chosen_TK, layer.experts, other_TK, other.experts), other.layer)
+        best = candidates if best is None else best.joined(candidates)
     return best
 
 
 def _spaced(chosen_TK: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """At most `MOST_TOKENS` tokens, evenly spaced: the same ones in each layer."""
-    if len(chosen_TK) <= MOST_TOKENS:
+    """At most `MAX_TOKENS` tokens, evenly spaced, the same ones in each layer."""
+    if len(chosen_TK) <= MAX_TOKENS:
         return chosen_TK
-    return chosen_TK[np.linspace(0, len(chosen_TK) - 1, MOST_TOKENS).astype(np.int64)]
+    return chosen_TK[np.linspace(0, len(chosen_TK) - 1, MAX_TOKENS).astype(np.int64)]
 
 
 _INT, _COUNT, _FLOAT, _TEXT = pa.int32(), pa.int64(), pa.float64(), pa.string()

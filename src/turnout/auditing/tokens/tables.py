@@ -1,6 +1,6 @@
-"""The tables of tokens: what types occur, and how each layer's committee takes them.
+"""Token tables: the types that occur, and their selections of each layer's committee.
 
-Shape suffixes: T tokens (all samples' together), V token types, D domains, K experts chosen per token.
+Shapes: T tokens (of all samples), V token types, D domains, K experts chosen per token.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ def token_tables(
     texts: Mapping[int, str] | None = None,
     progress: Progress = silent,
 ) -> dict[str, pa.Table]:
-    """Every token type that occurs, and how it is bound in each layer; one layer's choices in memory at a time.
+    """Tables of every token type that occurs and of its binding in each layer; one layer's choices in memory at a time.
 
     Args:
         trace: a finished trace.
         domains: each sample's domain.
         committees: the members of each layer, by the decoder layer's number.
-        texts: what `token_strings` says of the types; a type without text has no class either.
-        progress: told of each layer.
+        texts: texts of the types from `token_strings`; a type without text has no class either.
+        progress: called once a layer.
 
     Returns:
         tokens: token, text, class, count, samples; every type that occurs.
@@ -41,8 +41,8 @@ def token_tables(
             invariant.
         token_classes: layer, domain, class, count, committee, periphery, rate; no rows without texts.
 
-        Columns: `docs/methods/tokens.md`. Types that occur fewer than five times (in the domain; at all) have no row
-        in token_domains and token_layers.
+        Columns: `docs/methods/tokens.md`. A type that occurs fewer than five times has no row, in token_domains within
+        the domain, in token_layers in the whole run.
 
     Raises:
         RunError: the trace was imported without token ids.
@@ -66,12 +66,13 @@ def _layer_tables(
 ) -> dict[str, pa.Table]:
     periphery_VD = corpus.count_VD * layer.top_k - committee_VD
     tested_VD = corpus.count_VD >= FEWEST
-    found = [binding(committee_VD[:, d], periphery_VD[:, d], tested_VD[:, d]) for d in range(len(corpus.domains))]
+    n_domains = len(corpus.domains)
+    bindings = [binding(committee_VD[:, d], periphery_VD[:, d], tested_VD[:, d]) for d in range(n_domains)]
     by_domain = [
-        _domain_rows(corpus, layer, d, committee_VD[:, d], periphery_VD[:, d], tested_VD[:, d], found[d])
-        for d in range(len(corpus.domains))
+        _domain_rows(corpus, layer, d, committee_VD[:, d], periphery_VD[:, d], tested_VD[:, d], bindings[d])
+        for d in range(n_domains)
     ]
-    bound_VD = np.stack([of_domain.bound for of_domain in found], axis=1)
+    bound_VD = np.stack([in_domain.bound for in_domain in bindings], axis=1)
     return {
         "token_domains": pa.concat_tables(by_domain),
         "token_layers": _layer_rows(corpus, layer, committee_VD.sum(1), periphery_VD.sum(1), bound_VD),
@@ -86,7 +87,7 @@ def _domain_rows(
     committee_V: Counts,
     periphery_V: Counts,
     tested_V: NDArray[np.bool_],
-    found: Binding,
+    domain_binding: Binding,
 ) -> pa.Table:
     rows = np.flatnonzero(tested_V)
     selected = committee_V.sum()
@@ -95,10 +96,10 @@ def _domain_rows(
         "domain": [corpus.domains[d]] * len(rows),
         **_counted(corpus, rows, corpus.count_VD[:, d], committee_V, periphery_V),
         "base": np.full(len(rows), selected / max(1, selected + periphery_V.sum())),
-        "log_odds": found.log_odds[rows],
-        "z": found.z[rows],
-        "q": found.q[rows],
-        "bound": [_SIDES[side] for side in found.bound[rows].tolist()],
+        "log_odds": domain_binding.log_odds[rows],
+        "z": domain_binding.z[rows],
+        "q": domain_binding.q[rows],
+        "bound": [_SIDES[side] for side in domain_binding.bound[rows].tolist()],
     }
     return pa.table(columns, schema=_SCHEMAS["token_domains"])
 
@@ -121,7 +122,7 @@ def _layer_rows(
 
 
 def _invariant(to_committee: int, to_periphery: int) -> str | None:
-    """The side that a type is bound to in three domains or more; None where it is neither, or both."""
+    """The side to which a type is bound in three domains or more; None for neither or both."""
     sides = [side for side, n in (("committee", to_committee), ("periphery", to_periphery)) if n >= INVARIANT_DOMAINS]
     return sides[0] if len(sides) == 1 else None
 
@@ -147,7 +148,7 @@ def _class_rows(
     periphery_VD: Counts,
     classes_V: Sequence[str | None],
 ) -> pa.Table:
-    of_class = {name: np.array([found == name for found in classes_V], bool) for name in CLASSES}
+    of_class = {name: np.array([label == name for label in classes_V], bool) for name in CLASSES}
     rows = [
         (layer.layer, domain, name, *(x[where, d].sum().item() for x in (corpus.count_VD, committee_VD, periphery_VD)))
         for d, domain in enumerate(corpus.domains)
@@ -155,11 +156,9 @@ def _class_rows(
     ]
     kept = [(*row, row[4] / (row[4] + row[5])) for row in rows if row[3]]
     schema = _SCHEMAS["token_classes"]
-    return (
-        pa.table(dict(zip(schema.names, zip(*kept, strict=True), strict=True)), schema=schema)
-        if kept
-        else (schema.empty_table())
-    )
+    if not kept:
+        return schema.empty_table()
+    return pa.table(dict(zip(schema.names, zip(*kept, strict=True), strict=True)), schema=schema)
 
 
 def _texts(corpus: TokenCorpus, texts: Mapping[int, str] | None) -> list[str | None]:
