@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format unit bench embedded docs clean
+.PHONY: install demo test check format unit bench embedded docs site clean
 
 install: .venv/.installed
 
@@ -11,7 +11,7 @@ install: .venv/.installed
 		{ echo "Turnout needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(PIP_INDEX),--index-url $(PIP_INDEX)) torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[align,dev,ray,trl]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[align,dev,docs,ray,trl]'
 	@touch $@
 
 demo: install
@@ -38,9 +38,13 @@ docs: install
 	$(BIN)/python -m turnout.cli.docs > docs/reference/cli.md
 	$(BIN)/python docs/tree.py
 
+site: docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo site/index.html
+
 # Downloads the corpora, trains the tokenizer and the embedded model (over an hour on one core), writes docs/findings/embedded.md.
 embedded: install
 	$(BIN)/python -m turnout.embedded.build
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist site

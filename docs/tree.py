@@ -1,40 +1,67 @@
-"""Writes the README's tree, one line a file, from the first line of each file's docstring: `python docs/tree.py`."""
+"""Write the folder tree of docs/architecture.md from docstrings and imports: `python docs/tree.py`."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "turnout"
+PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- tree: written by `make docs` -->\n", "<!-- end of tree -->"
+# From the bottom up; a room that is not listed follows in alphabetical order before `report`.
+BOTTOM = ["ops", "models", "tasks", "runs", "training"]
+TOP = ["report", "api", "cli", "embedded"]
+
+
+def page() -> str:
+    """The architecture page with the tree of the current code."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n```text\n{tree()}\n```\n\n{END}{after}"
 
 
 def tree() -> str:
-    """Every source file with what it holds."""
+    """One line a room or sub-room: its name and its package's docstring; below it the rooms that it imports."""
     lines = ["src/turnout/"]
-    for path in sorted(SOURCE.rglob("*.py"), key=lambda p: (p.parent != SOURCE, p.parts)):
-        inside = path.relative_to(SOURCE)
-        if path.name == "__init__.py" and len(inside.parts) > 1:
-            lines.append(f"  {inside.parent}/")
-        if comment := _first_line(path):
-            lines.append(f"  {'  ' * (len(inside.parts) - 1)}{path.name:<24}{comment}")
+    lines += [_line(path.name, _summary(path), 1) for path in sorted(SOURCE.glob("*.py")) if _summary(path)]
+    for room in _ordered([path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()]):
+        folder = SOURCE / room
+        lines.append(_line(f"{room}/", _summary(folder / "__init__.py"), 1))
+        if arrows := _imports(folder):
+            lines.append(_line("", f"→ {', '.join(_ordered(arrows))}", 1))
+        lines += [
+            _line(f"{inner.parent.name}/", _summary(inner), 2)
+            for inner in sorted(folder.glob("*/__init__.py"))
+            if _summary(inner)
+        ]
     return "\n".join(lines)
 
 
-def readme() -> str:
-    """The README with its tree as the code stands."""
-    before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n```\n{tree()}\n```\n\n{END}{after}"
+def _line(name: str, text: str, depth: int) -> str:
+    return f"{'  ' * depth}{name:<{20 - 2 * depth}}{text}".rstrip()
 
 
-def _first_line(path: Path) -> str | None:
-    module = ast.parse(path.read_text(encoding="utf-8"))
-    text = ast.get_docstring(module)
-    if text is None:  # a formula's file: its first public function says what it is
-        functions = [n for n in module.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_"]
-        text = next((doc for doc in map(ast.get_docstring, functions) if doc), None)
-    return text.splitlines()[0] if text else None
+def _ordered(rooms: list[str] | set[str]) -> list[str]:
+    verbs = sorted(set(rooms) - set(BOTTOM) - set(TOP))
+    return [room for room in [*BOTTOM, *verbs, *TOP] if room in rooms]
+
+
+def _summary(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def _imports(folder: Path) -> set[str]:
+    """Rooms that the files of a room import; the modules at the top of the package are left out."""
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir()}
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+    imported = {name.split(".")[1] for name in names if name.startswith("turnout.")}
+    return (imported & rooms) - {folder.name}
 
 
 if __name__ == "__main__":
-    (ROOT / "README.md").write_text(readme(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

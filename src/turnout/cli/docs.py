@@ -19,7 +19,7 @@ def page() -> str:
 def _help(command: object, path: list[str]) -> str:
     context = command.make_context(" ".join(["turnout", *path]), [], resilient_parsing=True, max_content_width=_WIDTH)  # type: ignore[attr-defined]
     context.terminal_width = _WIDTH
-    return f"```\n{command.get_help(context)}\n```\n"  # type: ignore[attr-defined]
+    return f"```text\n{command.get_help(context)}\n```\n"  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
