@@ -91,3 +91,10 @@ def test_changelog_has_this_version():
         rf"^## \[{re.escape(turnout.__version__)}\] - \d{{4}}-\d\d-\d\d$", text("CHANGELOG.md"), re.MULTILINE
     )
     assert "## [Unreleased]" in text("CHANGELOG.md")
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_files_that_a_page_names_exist(page):
+    named = re.findall(r"`(?:python )?([\w./-]*/[\w.-]+\.py)\b", page.read_text(encoding="utf-8"))
+    missing = [name for name in named if not any((at / name).exists() for at in (ROOT, ROOT / "src/turnout"))]
+    assert not missing
