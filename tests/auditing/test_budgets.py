@@ -37,7 +37,7 @@ def test_recut_is_the_same_p_with_another_k(audited):
     _, tasks, result, folder = audited
     trace, domains = opened(folder, tasks)
     sweep = budget_sweep(trace, domains, AuditConfig(), KS)
-    assert sweep.missing == "the model was not at hand"
+    assert sweep.missing == "the model was not given"
     assert {row.mode for row in sweep.rows} == {"recut"}
     for layer, row in zip(result.layers, at(sweep, "recut", 2), strict=True):  # the model's own K
         assert list(row.committee) == layer["committee"]

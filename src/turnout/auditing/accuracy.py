@@ -1,4 +1,4 @@
-"""How many questions the model answers right, where its answers were read."""
+"""Accuracy of the model's answers, for audits with answers."""
 
 import polars as pl
 
@@ -6,19 +6,19 @@ from turnout import ops
 
 
 def with_predictions(samples: pl.DataFrame) -> pl.DataFrame:
-    """`samples` with `predicted` (the choice of greatest log-probability, the first of equals) and `correct`.
+    """Add `predicted` (the choice of greatest log-probability, the first of equal ones) and `correct` to `samples`.
 
-    Both are null where no answer was read; `correct` also where nobody says which is right.
+    Both are null if the model's answer was not read; `correct` also if the right answer is unknown.
     """
     predicted = pl.col("choice_logprobs").list.arg_max().cast(pl.Int16)
     return samples.with_columns(predicted=predicted).with_columns(correct=pl.col("predicted") == pl.col("answer"))
 
 
 def accuracy(samples: pl.DataFrame, domains: tuple[str, ...]) -> dict[str, object] | None:
-    """Share of right answers, overall and by domain, each with its Wilson 95 % interval; None where none was read.
+    """Share of right answers, overall and by domain, with Wilson 95 % intervals; None if no answer was read.
 
     Args:
-        samples: what `with_predictions` returns, with each sample's `domain`.
+        samples: the result of `with_predictions`, with each sample's `domain`.
         domains: names, in order.
     """
     scored = samples.filter(pl.col("correct").is_not_null())

@@ -1,8 +1,8 @@
-"""Would the committee be another with another K? The same routing cut elsewhere, and the model run with that K.
+"""Budget sweep: the committee at other numbers of chosen experts.
 
-`recut` ranks the stored contributions with another K: it asks how much the figures owe to where the line is drawn.
-`rerun` lets every router choose K experts and reads the routing again: the layers below then feed other hidden states.
-Retention is the share of the reference committee, that of the model's own K, that is still in it.
+`recut` ranks the stored contributions with another K: it shows how much the figures depend on that threshold.
+`rerun` lets every router choose K experts and captures the routing again: the hidden states change with the layers
+below. Retention is the share of the reference committee, that of the model's own K, that stays in the committee.
 
 Shapes: S samples, E routed experts of a layer, D domains.
 """
@@ -34,7 +34,7 @@ from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, Trace, TraceLayer
 
 Mode = Literal["recut", "rerun"]
-_NO_MODEL = "the model was not at hand"
+_NO_MODEL = "the model was not given"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BudgetRow:
 
 @dataclass(frozen=True)
 class BudgetSweep:
-    """Committees over budgets. `missing` says why there is no rerun; None where there is one."""
+    """Committees over budgets. `missing` is the reason why there is no rerun; None if there is one."""
 
     ks: tuple[int, ...]
     own: dict[int, int]
@@ -64,14 +64,14 @@ class BudgetSweep:
     missing: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """For audit.json: per mode and K the means over layers; an undefined figure is None."""
+        """The entry of audit.json: means over layers for each mode and K; an undefined figure is None."""
         modes = dict.fromkeys(row.mode for row in self.rows)
         curves = [self._mean(mode, k) for mode in modes for k in self.ks]
         own = sorted(set(self.own.values()))
         return {"k": list(self.ks), "own_k": own, "curves": curves, "rerun": {"missing": self.missing}}
 
     def tables(self) -> dict[str, pa.Table]:
-        """`budgets`: layer, k, mode, own (whether k is the layer's own), committee, fallback, coverage, …."""
+        """The table `budgets`: layer, k, mode, own (whether k is the layer's own), committee, fallback, measures, …."""
         columns = {
             "layer": [row.layer for row in self.rows],
             "k": [row.k for row in self.rows],
@@ -108,19 +108,19 @@ def budget_sweep(
     progress: Progress = silent,
     note: Callable[[str], None] = log_note,
 ) -> BudgetSweep:
-    """Committee, coverage and ratio at each K of `ks`, and what stays of the committee of the model's own K.
+    """Committee, measures and retention at each K of `ks`.
 
     Args:
         trace: a finished trace; its token ids are the prompts of a rerun.
         domains: each sample's domain, in the order of the trace's `index`.
-        config: kind, scope, presence, and how batches are made. A recut of any kind but `gate` ranks contributions
-            that were read with the model's own K, in which no other expert has a part.
-        ks: budgets; the model's own K need not be among them.
-        moe: the model, for reruns; None leaves them out, and the result says so.
-        kept: the domains that count, by index; None: all.
-        run: where each rerun's contributions are kept as soon as they are there, so that a killed sweep goes on.
-        progress: told of the tokens of each rerun.
-        note: told of a kept rerun that must be computed again.
+        config: kind, scope, presence and batching. A recut of any kind but `gate` ranks contributions that were
+            captured with the model's own K, to which other experts do not contribute.
+        ks: budgets; the model's own K may be left out.
+        moe: the model, for reruns; without it there are none, and `missing` states it.
+        kept: indices of the domains that count; None: all.
+        run: the run folder where the contributions of each rerun are stored, so that an interrupted sweep resumes.
+        progress: called after each batch of a rerun.
+        note: called for a stored rerun that must be computed again.
 
     Raises:
         RecipeError: no K, or one that is not 1…E in every layer.
@@ -134,17 +134,17 @@ def budget_sweep(
     def at(mode: Mode, k: int, contribution: dict[int, Tensor]) -> list[BudgetRow]:
         return [_row(n, k, mode, c[rows], reference[n], config.presence) for n, c in contribution.items()]
 
-    found = [row for k in chosen for row in at("recut", k, stored)]
+    rows_of_sweep = [row for k in chosen for row in at("recut", k, stored)]
     missing = _NO_MODEL if moe is None else None
     try:
         for k in chosen if moe is not None else ():
             assert moe is not None
             same = all(k == layer.top_k for layer in moe.layers)
-            read = stored if same else _kept(moe, k, trace, domains, config, run, progress, note)
-            found += at("rerun", k, read)
-    except ModelError as error:  # a family that keeps its K: the recut stands, and says why it stands alone
-        missing, found = str(error), [row for row in found if row.mode == "recut"]
-    return BudgetSweep(tuple(chosen), own, tuple(found), missing)
+            rerun = stored if same else _stored_rerun(moe, k, trace, domains, config, run, progress, note)
+            rows_of_sweep += at("rerun", k, rerun)
+    except ModelError as error:  # a family whose K cannot be changed: the recut is reported alone, with the reason
+        missing, rows_of_sweep = str(error), [row for row in rows_of_sweep if row.mode == "recut"]
+    return BudgetSweep(tuple(chosen), own, tuple(rows_of_sweep), missing)
 
 
 def checked_budgets(experts: Iterable[int], ks: Iterable[int]) -> list[int]:
@@ -162,9 +162,9 @@ def _row(layer: int, k: int, mode: Mode, contribution_DE: Tensor, reference: set
     committee = ops.committee(contribution_DE, k, presence)
     members = committee.members.tolist()
     measures = layer_measures(Routing(contribution_DE, k, committee.members))
-    stays = len(reference & set(members)) / len(reference)
+    retention = len(reference & set(members)) / len(reference)
     followed = {name: measures[name] for name in _followed()}
-    return BudgetRow(layer, k, mode, tuple(members), committee.fallback, followed, stays)
+    return BudgetRow(layer, k, mode, tuple(members), committee.fallback, followed, retention)
 
 
 def _followed() -> list[str]:
@@ -173,14 +173,14 @@ def _followed() -> list[str]:
 
 
 def _contribution(values: LayerValues, kind: Kind, domains: Domains) -> Tensor:
-    """[D, E] in one reading."""
+    """Contributions of one kind, [D, E]."""
     if kind == "released":
         frequency_SE = values.of("frequency")
         return ops.released(values.of("weight"), domains.label_S, len(domains), frequency_SE)
     return ops.contribution(values.of(kind), domains.label_S, len(domains))
 
 
-def _kept(
+def _stored_rerun(
     moe: MoE,
     k: int,
     trace: Trace,
@@ -190,34 +190,34 @@ def _kept(
     progress: Progress,
     note: Callable[[str], None],
 ) -> dict[int, Tensor]:
-    """Contributions by layer with K = `k`: those that the run holds already, or of a new pass over all prompts."""
+    """Contributions by layer with K = `k`: as stored in the run, or from a new pass over all prompts."""
     name = f"budget_{k}"
     table = None if run is None else read_piece(run, name, _CONTRIBUTION, note)
     if table is None:
-        read = _rerun(moe, k, trace, config, progress)
-        found = {n: _contribution(values, config.kind, domains) for n, values in read.items()}
+        layers = _rerun(moe, k, trace, config, progress)
+        contribution = {n: _contribution(values, config.kind, domains) for n, values in layers.items()}
         if run is not None:
-            write_piece(run, name, _as_table(found, domains))
-        return found
+            write_piece(run, name, _as_table(contribution, domains))
+        return contribution
     by_layer = table.to_pydict()
     value, layer = torch.tensor(by_layer["contribution"], dtype=torch.float64), torch.tensor(by_layer["layer"])
     return {x.layer: value[layer == x.layer].view(len(domains), -1) for x in trace.layers}
 
 
 def _rerun(moe: MoE, k: int, trace: Trace, config: AuditConfig, progress: Progress) -> dict[int, LayerValues]:
-    """What every router says of the trace's prompts when it chooses `k`."""
+    """Routing values of the trace's prompts by layer, with `k` experts chosen for each token."""
     tokens, offsets = trace.tokens()
     prompts = [tokens[a:b].tolist() for a, b in pairwise(offsets)]
-    found = {layer.layer: _empty(layer, len(prompts)) for layer in trace.layers}
+    values = {layer.layer: _empty(layer, len(prompts)) for layer in trace.layers}
     done, total = 0, len(tokens)
     with with_top_k(moe, k) as other:
         for batch in plan_batches([len(prompt) for prompt in prompts], config.token_budget):
-            read = capture(other, [prompts[i] for i in batch], padding=config.padding)
-            for layer in read.layers:
-                _fill(found[layer.layer], batch, layer, read.lengths_B, config.scope)
-            done += sum(read.lengths_B)
+            captured = capture(other, [prompts[i] for i in batch], padding=config.padding)
+            for layer in captured.layers:
+                _fill(values[layer.layer], batch, layer, captured.lengths_B, config.scope)
+            done += sum(captured.lengths_B)
             progress(f"rerun with K = {k}", done, total, "tokens")
-    return found
+    return values
 
 
 def _empty(layer: TraceLayer, n_samples: int) -> LayerValues:
@@ -227,7 +227,7 @@ def _empty(layer: TraceLayer, n_samples: int) -> LayerValues:
 
 
 def _fill(values: LayerValues, batch: Sequence[int], layer: LayerTrace, lengths_B: Sequence[int], scope: str) -> None:
-    """Write a batch's rows, as `Trace` reads them in this scope."""
+    """Write the rows of a batch, as `Trace` reads them in this scope."""
     assert values.scores_SE is not None
     assert values.weight_SE is not None
     if scope == "all":
@@ -243,12 +243,12 @@ def _fill(values: LayerValues, batch: Sequence[int], layer: LayerTrace, lengths_
     values.frequency_SE[rows, chosen_BK] = 1.0
 
 
-def _as_table(found: dict[int, Tensor], domains: Domains) -> pa.Table:
+def _as_table(contribution: dict[int, Tensor], domains: Domains) -> pa.Table:
     rows = [
         (n, domains.names[d], e, x)
-        for n, c in found.items()
-        for d, of_domain in enumerate(c.tolist())
-        for e, x in enumerate(of_domain)
+        for n, contribution_DE in contribution.items()
+        for d, contribution_E in enumerate(contribution_DE.tolist())
+        for e, x in enumerate(contribution_E)
     ]
     columns = zip(*rows, strict=True)
     return pa.table(dict(zip(_CONTRIBUTION.names, columns, strict=True)), schema=_CONTRIBUTION)

@@ -1,4 +1,4 @@
-"""Which domain each sample of a trace belongs to. Shape suffixes: S samples, D domains."""
+"""Domain of each sample of a trace. Shapes: S samples, D domains."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class Domains:
 
     @classmethod
     def of(cls, domain_S: Sequence[str], order: Sequence[str]) -> "Domains":
-        """From each sample's domain by name; `order` holds every one of them.
+        """Index each sample's domain, given by name, in the order of `order`.
 
         Raises:
             TaskError: a sample's domain is not in `order`, or there is no sample.
@@ -38,5 +38,5 @@ class Domains:
         return len(self.names)
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the names and of each sample's place."""
+        """SHA-256 (hex) of the names and of each sample's domain."""
         return hashlib.sha256(json.dumps([self.names, self.label_S.tolist()]).encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""From a stored trace to every figure, without the model. Shape suffixes: E routed experts, D domains."""
+"""Every figure of an audit from its stored trace, without the model; the content of audit.json.
+
+Shapes: E routed experts, D domains.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,31 +28,30 @@ from turnout.progress import Progress, silent
 from turnout.runs import Trace
 
 SCHEMA = 1
-_SHOWN_WITHOUT = {"mmlu-9": ("Lang-Ling",)}  # domains of a map whose reading is our own: figures without them beside
+_OWN_READING = {"mmlu-9": ("Lang-Ling",)}  # domains whose subjects are our choice: figures without them are given too
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """All that an audit found, for audit.json and the tables.
-
-    `kept` holds the indices of the domains that the figures rest on; `readings` have all.
-    """
+    """Everything that audit.json and the tables of an audit are written from."""
 
     readings: tuple[LayerReading, ...]
+    """Contributions of each layer in all domains."""
     layers: tuple[LayerAudit, ...]
     evidence: tuple[Evidence, ...]
     domains: Domains
     kept: tuple[int, ...]
+    """Indices of the domains that the figures are computed from."""
     samples: pl.DataFrame
     config: AuditConfig
 
     @property
     def kept_names(self) -> tuple[str, ...]:
-        """The kept domains' names, in order."""
+        """Names of the kept domains, in order."""
         return tuple(self.domains.names[d] for d in self.kept)
 
     def contribution(self, reading: LayerReading) -> Tensor:
-        """[D, E] in the chosen reading, of the kept domains."""
+        """Contributions of the chosen kind in the kept domains, [D, E]."""
         return reading.contribution[self.config.kind][list(self.kept)]
 
 
@@ -60,13 +62,13 @@ def measure(
     progress: Progress = silent,
     routers: Mapping[int, Router] = MappingProxyType({}),
 ) -> Measured:
-    """Every figure of `config` from `trace`, one layer's columns in memory at a time.
+    """Compute every figure of `config` from `trace`, with one layer's columns in memory at a time.
 
     Args:
         trace: a finished trace.
         domains: each sample's domain, in the order of the trace's `index`.
-        config: what to measure.
-        progress: told of each layer.
+        config: kind, scope and the other choices of the audit.
+        progress: called once a layer.
         routers: the routers' rows by layer, for the rotated-router null; without them it is not computed.
 
     Raises:
@@ -80,36 +82,36 @@ def measure(
     specific = [specificity(reading, domains) for reading in readings]
     kept = _kept(specific, domains, config.min_specificity)
     layers = tuple(
-        layer_figures(reading.layer, reading.contribution[config.kind][list(kept)], of_domain, config.presence)
-        for reading, of_domain in zip(readings, specific, strict=True)
+        layer_figures(reading.layer, reading.contribution[config.kind][list(kept)], by_domain, config.presence)
+        for reading, by_domain in zip(readings, specific, strict=True)
     )
     evidence = _evidence(trace, readings, layers, domains, kept, config, routers, progress)
     layers = tuple(
-        layer | {"intervals": found.intervals, "nulls": found.nulls, "claim": found.claim}
-        for layer, found in zip(layers, evidence, strict=True)
+        layer | {"intervals": one.intervals, "nulls": one.nulls, "claim": one.claim}
+        for layer, one in zip(layers, evidence, strict=True)
     )
     names = [domains.names[d] for d in domains.label_S.tolist()]
     samples = with_predictions(trace.samples().with_columns(domain=pl.Series(names, dtype=pl.String)))
     return Measured(tuple(readings), layers, evidence, domains, kept, samples, config)
 
 
-def content(found: Measured, model: dict[str, object], tasks: dict[str, object]) -> dict[str, object]:
-    """audit.json: `found` with what it was found on."""
-    kept = set(found.kept)
+def content(measured: Measured, model: dict[str, object], tasks: dict[str, object]) -> dict[str, object]:
+    """The content of audit.json: the figures with a description of model and questions."""
+    kept = set(measured.kept)
     return {
         "schema": SCHEMA,
         "model": model,
         "tasks": tasks,
-        "kind": found.config.kind,
-        "scope": found.config.scope,
-        "config": found.config.describe(),
+        "kind": measured.config.kind,
+        "scope": measured.config.scope,
+        "config": measured.config.describe(),
         "measures": describe(),
-        "dropped_domains": [name for d, name in enumerate(found.domains.names) if d not in kept],
-        "layers": list(found.layers),
-        "claim": model_claim([found_of.claim for found_of in found.evidence if found_of.claim is not None]),
-        "overall": overall(found.layers),
-        "overall_without": _overall_without(found, str(tasks.get("domain_map"))),
-        "accuracy": accuracy(found.samples, found.domains.names),
+        "dropped_domains": [name for d, name in enumerate(measured.domains.names) if d not in kept],
+        "layers": list(measured.layers),
+        "claim": model_claim([one.claim for one in measured.evidence if one.claim is not None]),
+        "overall": overall(measured.layers),
+        "overall_without": _overall_without(measured, str(tasks.get("domain_map"))),
+        "accuracy": accuracy(measured.samples, measured.domains.names),
     }
 
 
@@ -123,55 +125,57 @@ def _evidence(
     routers: Mapping[int, Router],
     progress: Progress,
 ) -> tuple[Evidence, ...]:
-    """Every layer's evidence on the kept domains' samples, from the same resamples; its columns are read once more."""
+    """Evidence of each layer on the samples of the kept domains, from shared resamples; reads the columns again."""
     place = {d: i for i, d in enumerate(kept)}
     rows = [i for i, d in enumerate(domains.label_S.tolist()) if d in place]
     subject_S = trace.samples()["subject"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
     domain_S = np.array([place[d] for d in domains.label_S[rows].tolist()])
     resamples = Resamples.draw(Clusters(domain_S, subject_S[rows], len(kept)), config.seed)
     names = [domains.names[d] for d in kept]
-    found = []
+    evidence = []
     for done, (reading, layer) in enumerate(zip(readings, layers, strict=True)):
         progress("resampling", done, len(layers), "layers")
         values = read_values(trace, reading.layer, config.scope).take(torch.tensor(rows))
         contribution_DE = reading.contribution[config.kind][list(kept)]
         router = routers.get(reading.layer.layer)
-        found.append(layer_evidence(reading.layer, layer, values, contribution_DE, router, resamples, names, config))
+        evidence.append(layer_evidence(reading.layer, layer, values, contribution_DE, router, resamples, names, config))
     progress("resampling", len(layers), len(layers), "layers")
-    return tuple(found)
+    return tuple(evidence)
 
 
 def _kept(specific: list[dict[str, float] | None], domains: Domains, least: float | None) -> tuple[int, ...]:
+    """Indices of the domains whose mean specificity over layers is at least `least`; all of them for None."""
     everything = tuple(range(len(domains)))
     if least is None:
         return everything
     known = [layer for layer in specific if layer is not None]
     if not known:
-        raise RecipeError("min_specificity", expected="two domains at least", received=f"only {domains.names[0]}")
+        raise RecipeError("min_specificity", expected="at least two domains", received=f"only {domains.names[0]}")
     mean = {name: sum(layer[name] for layer in known) / len(known) for name in domains.names}
     kept = tuple(d for d in everything if mean[domains.names[d]] >= least)
     if not kept:
-        received = f"{max(mean.values()):.3f} at most"
+        received = f"at most {max(mean.values()):.3f}"
         raise RecipeError(
             "min_specificity", expected=f"a domain with a silhouette of {least} or more", received=received
         )
     return kept
 
 
-def _overall_without(found: Measured, domain_map: str) -> dict[str, object]:
+def _overall_without(measured: Measured, domain_map: str) -> dict[str, object]:
+    """`overall` without each domain whose subjects are our own choice."""
     return {
-        name: _measures_without(found, name)
+        name: _measures_without(measured, name)
         for part in domain_map.split("+")
-        for name in _SHOWN_WITHOUT.get(part, ())
-        if name in found.kept_names and len(found.kept) > 1
+        for name in _OWN_READING.get(part, ())
+        if name in measured.kept_names and len(measured.kept) > 1
     }
 
 
-def _measures_without(found: Measured, name: str) -> dict[str, dict[str, float | int | None]]:
-    rows = [i for i, kept in enumerate(found.kept_names) if kept != name]
+def _measures_without(measured: Measured, name: str) -> dict[str, dict[str, float | int | None]]:
+    rows = [i for i, kept in enumerate(measured.kept_names) if kept != name]
     layers = []
-    for reading in found.readings:
-        contribution_DE, k = found.contribution(reading)[rows], reading.layer.top_k
-        members = ops.committee(contribution_DE, k, found.config.presence).members
+    for reading in measured.readings:
+        contribution_DE, k = measured.contribution(reading)[rows], reading.layer.top_k
+        members = ops.committee(contribution_DE, k, measured.config.presence).members
         layers.append(layer_measures(Routing(contribution_DE, k, members)))
     return overall(layers)

@@ -1,4 +1,4 @@
-"""Tables of an unfinished run that are written once each and, after a kill, read instead of computed again."""
+"""Intermediate tables of an unfinished run: written once, and read instead of computed again after an interruption."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def write_piece(run: RunFolder, name: str, table: pa.Table) -> None:
 
 
 def read_piece(run: RunFolder, name: str, schema: pa.Schema, note: Callable[[str], None]) -> pa.Table | None:
-    """The piece as it was written, or None; one that is damaged or from elsewhere is named to `note`."""
+    """The stored piece, or None; a damaged piece, or one of another run, is reported through `note`."""
     path = run.path / "tables" / f"{name}.parquet"
     if not path.exists():
         return None
@@ -29,7 +29,7 @@ def read_piece(run: RunFolder, name: str, schema: pa.Schema, note: Callable[[str
         note(f"{path}: cannot be read ({error}); it will be computed again")
         return None
     if digest != _sha256(run, name, table):
-        note(f"{path}: other rows than this run wrote there (damaged or foreign); it will be computed again")
+        note(f"{path}: not the rows that this run wrote (damaged, or of another run); it will be computed again")
         return None
     return table
 

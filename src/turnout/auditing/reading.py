@@ -1,6 +1,6 @@
-"""From a stored trace to what one layer's router did in each domain: the only step that touches samples.
+"""One layer of a stored trace: its samples' routing values, and their contributions by domain.
 
-Shape suffixes: S samples, E routed experts of a layer, D domains.
+Shapes: S samples, E routed experts of a layer, D domains, H hidden size.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,9 @@ from turnout.runs import Trace, TraceLayer
 
 @dataclass(frozen=True, eq=False)
 class LayerReading:
-    """One layer: contribution [D, E] float64 in all four readings, and each sample's silhouette [S].
+    """Contributions [D, E] float64 of one layer in all four kinds, and each sample's silhouette [S].
 
-    `silhouette_S` is None where there is one domain only. A layer that is not scored has neither a silhouette nor any
-    reading but frequency.
+    `silhouette_S` is None if there is only one domain. A layer without scores has frequency alone, and no silhouette.
     """
 
     layer: TraceLayer
@@ -30,9 +29,9 @@ class LayerReading:
 
 @dataclass(frozen=True, eq=False)
 class LayerValues:
-    """One layer's samples: p, applied weights and choice frequency [S, E] float64, and router inputs [S, H] or None.
+    """Values of one layer's samples: p, applied weights and choice frequency [S, E] float64; router inputs [S, H].
 
-    p and weights are None where only the chosen experts are known.
+    p and weights are None if only the chosen experts are known, inputs if they were not stored.
     """
 
     scores_SE: Tensor | None
@@ -41,20 +40,20 @@ class LayerValues:
     inputs_SH: Tensor | None
 
     def of(self, kind: Kind) -> Tensor:
-        """[S, E]: what the contributions of a kind are means of; `released` is no such mean."""
+        """The values [S, E] whose domain means are the contributions of a kind; `released` is not such a mean."""
         values_SE = {"gate": self.scores_SE, "weight": self.weight_SE, "frequency": self.frequency_SE}[kind]
         assert values_SE is not None, f"{kind} of a trace without scores"
         return values_SE
 
     def take(self, rows_S: Tensor) -> "LayerValues":
-        """Those of some of the samples."""
+        """The values of some of the samples."""
         fields = (self.scores_SE, self.weight_SE, self.inputs_SH)
         scores_SE, weight_SE, inputs_SH = (None if x is None else x[rows_S] for x in fields)
         return LayerValues(scores_SE, weight_SE, self.frequency_SE[rows_S], inputs_SH)
 
 
 def read_values(trace: Trace, layer: TraceLayer, scope: Scope) -> LayerValues:
-    """Read one layer's columns of `trace` and no others."""
+    """Read the columns of one layer of `trace`."""
     inputs = trace.inputs(layer.layer) if scope == "last" else None
     return LayerValues(
         scores_SE=_doubles(trace.scores(layer.layer, scope)) if layer.scored else None,
@@ -65,7 +64,7 @@ def read_values(trace: Trace, layer: TraceLayer, scope: Scope) -> LayerValues:
 
 
 def read_layer(layer: TraceLayer, values: LayerValues, domains: Domains) -> LayerReading:
-    """What one layer's samples come to in each domain."""
+    """Contributions of one layer by domain, and the silhouettes of its samples."""
     label_S, n_domains = domains.label_S, len(domains)
     scores_SE, weight_SE, frequency_SE = values.scores_SE, values.weight_SE, values.frequency_SE
     contribution: dict[Kind, Tensor] = {"frequency": ops.contribution(frequency_SE, label_S, n_domains)}
@@ -80,7 +79,7 @@ def read_layer(layer: TraceLayer, values: LayerValues, domains: Domains) -> Laye
 
 
 def specificity(reading: LayerReading, domains: Domains) -> dict[str, float] | None:
-    """Mean silhouette of each domain's samples; None where there is one domain only."""
+    """Mean silhouette of each domain's samples; None if there is only one domain."""
     if reading.silhouette_S is None:
         return None
     mean_D = ops.contribution(reading.silhouette_S[:, None], domains.label_S, len(domains))[:, 0]

@@ -1,6 +1,6 @@
-"""An audit's tidy tables. The same bytes for the same inputs: no times, no paths, rows in a fixed order.
+"""Tidy tables of an audit. The same bytes for the same inputs: no times, no paths, rows in a fixed order.
 
-Shape suffixes: S samples, E routed experts of a layer, D domains.
+Shapes: S samples, E routed experts of a layer, D domains.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,16 +17,16 @@ from turnout.auditing.reading import LayerReading
 Columns = dict[str, Sequence[object]]
 
 
-def tables(found: Measured) -> dict[str, pa.Table]:
-    """Every table by name; NAME.parquet in the run's tables/.
+def tables(measured: Measured) -> dict[str, pa.Table]:
+    """Every table by name, for NAME.parquet in the run's tables/.
 
-    contribution: layer, domain, expert, gate, frequency, weight, released; all domains. Null where the trace does not
-        hold what a reading needs. low, high: the 95 % interval of the reading that was asked for; kept domains.
-    ranks: layer, domain, expert, rank (1…K, K+1); the kept domains, as in those that follow.
-    experts: layer, expert, mean_rank, rank_variance, presence, candidate, member, share (null where nothing is held),
-        candidate_stability, member_stability (shares of resamples).
-    jaccard: layer, domain_a, domain_b, jaccard; every pair both ways, and the diagonal.
-    lorenz: layer, position (0…E), share; no rows where nothing is held.
+    contribution: layer, domain, expert, gate, frequency, weight, released; all domains. A kind is null if the trace
+        lacks its values. low, high: the 95 % interval of the audit's own kind, in the kept domains.
+    ranks: layer, domain, expert, rank (1…K, K+1); the kept domains, as in the tables below.
+    experts: layer, expert, mean_rank, rank_variance, presence, candidate, member, share (null if there is no
+        contribution), candidate_stability, member_stability (shares of resamples).
+    jaccard: layer, domain_a, domain_b, jaccard; every pair in both orders, and the diagonal.
+    lorenz: layer, position (0…E), share; no rows for a layer without contribution.
     silhouette: layer, index, silhouette; no rows for one domain.
     samples: index, id, subject, domain, n_tokens, answer, predicted, correct.
     """
@@ -38,9 +38,9 @@ def tables(found: Measured) -> dict[str, pa.Table]:
         "lorenz": (_lorenz, _LORENZ),
         "silhouette": (_silhouette, _SILHOUETTE),
     }
-    made = {name: _stack(found, rows, schema) for name, (rows, schema) in by_layer.items()}
+    made = {name: _stack(measured, rows, schema) for name, (rows, schema) in by_layer.items()}
     columns = ["index", "id", "subject", "domain", "n_tokens", "answer", "predicted", "correct"]
-    return made | {"samples": found.samples.select(columns).to_arrow().cast(_SAMPLES)}
+    return made | {"samples": measured.samples.select(columns).to_arrow().cast(_SAMPLES)}
 
 
 def _schema(**types: pa.DataType) -> pa.Schema:
@@ -77,41 +77,41 @@ _SAMPLES = _schema(
 )
 
 
-def _stack(found: Measured, rows: Callable[[Measured, int], Columns], schema: pa.Schema) -> pa.Table:
-    """One table over all layers; `rows` gives a layer's columns but its number."""
+def _stack(measured: Measured, rows: Callable[[Measured, int], Columns], schema: pa.Schema) -> pa.Table:
+    """One table over all layers; `rows` gives the columns of one layer, without its number."""
     parts = [schema.empty_table()]
-    for i, reading in enumerate(found.readings):
-        columns = rows(found, i)
+    for i, reading in enumerate(measured.readings):
+        columns = rows(measured, i)
         if columns:
             length = len(next(iter(columns.values())))
             parts.append(pa.table({"layer": [reading.layer.layer] * length, **columns}, schema=schema))
     return pa.concat_tables(parts)
 
 
-def _contribution(found: Measured, i: int) -> Columns:
-    reading, names = found.readings[i], found.domains.names
+def _contribution(measured: Measured, i: int) -> Columns:
+    reading, names = measured.readings[i], measured.domains.names
     grid = _grid(names, reading)
-    found_of = {kind: contribution_DE.flatten().tolist() for kind, contribution_DE in reading.contribution.items()}
-    kinds = {kind: found_of.get(kind, [None] * len(grid["expert"])) for kind in KINDS}
-    return grid | kinds | {end: _ends(found, i, at) for at, end in enumerate(("low", "high"))}
+    by_kind = {kind: contribution_DE.flatten().tolist() for kind, contribution_DE in reading.contribution.items()}
+    kinds = {kind: by_kind.get(kind, [None] * len(grid["expert"])) for kind in KINDS}
+    return grid | kinds | {end: _ends(measured, i, at) for at, end in enumerate(("low", "high"))}
 
 
-def _ends(found: Measured, i: int, at: int) -> list[float | None]:
-    """One end of every contribution's interval; None in a domain that was left out."""
-    bounds_DE, n_experts = found.evidence[i].bounds_2DE[at].tolist(), found.readings[i].layer.experts
-    by_domain = dict(zip(found.kept, bounds_DE, strict=True))
-    return [end for d in range(len(found.domains)) for end in by_domain.get(d, [None] * n_experts)]
+def _ends(measured: Measured, i: int, at: int) -> list[float | None]:
+    """One end of each contribution's interval; None in a dropped domain."""
+    bounds_DE, n_experts = measured.evidence[i].bounds_2DE[at].tolist(), measured.readings[i].layer.experts
+    by_domain = dict(zip(measured.kept, bounds_DE, strict=True))
+    return [end for d in range(len(measured.domains)) for end in by_domain.get(d, [None] * n_experts)]
 
 
-def _ranks(found: Measured, i: int) -> Columns:
-    reading = found.readings[i]
-    rank_DE = ops.ranks(found.contribution(reading), reading.layer.top_k)
-    return {**_grid(found.kept_names, reading), "rank": rank_DE.flatten().tolist()}
+def _ranks(measured: Measured, i: int) -> Columns:
+    reading = measured.readings[i]
+    rank_DE = ops.ranks(measured.contribution(reading), reading.layer.top_k)
+    return {**_grid(measured.kept_names, reading), "rank": rank_DE.flatten().tolist()}
 
 
-def _experts(found: Measured, i: int) -> Columns:
-    reading, layer = found.readings[i], found.layers[i]
-    contribution_DE, k = found.contribution(reading), reading.layer.top_k
+def _experts(measured: Measured, i: int) -> Columns:
+    reading, layer = measured.readings[i], measured.layers[i]
+    contribution_DE, k = measured.contribution(reading), reading.layer.top_k
     rank_DE = ops.ranks(contribution_DE, k)
     experts = range(reading.layer.experts)
     mean_E, total = contribution_DE.mean(0), contribution_DE.mean(0).sum()
@@ -123,14 +123,14 @@ def _experts(found: Measured, i: int) -> Columns:
         "candidate": [expert in set(layer["candidates"]) for expert in experts],
         "member": [expert in set(layer["committee"]) for expert in experts],
         "share": (mean_E / total).tolist() if total > 0 else [None] * len(experts),
-        "candidate_stability": found.evidence[i].candidate_share_E.tolist(),
-        "member_stability": found.evidence[i].member_share_E.tolist(),
+        "candidate_stability": measured.evidence[i].candidate_share_E.tolist(),
+        "member_stability": measured.evidence[i].member_share_E.tolist(),
     }
 
 
-def _jaccard(found: Measured, i: int) -> Columns:
-    reading, names = found.readings[i], found.kept_names
-    jaccard_DD = ops.jaccard(found.contribution(reading), reading.layer.top_k)
+def _jaccard(measured: Measured, i: int) -> Columns:
+    reading, names = measured.readings[i], measured.kept_names
+    jaccard_DD = ops.jaccard(measured.contribution(reading), reading.layer.top_k)
     return {
         "domain_a": [a for a in names for _ in names],
         "domain_b": [b for _ in names for b in names],
@@ -138,23 +138,23 @@ def _jaccard(found: Measured, i: int) -> Columns:
     }
 
 
-def _lorenz(found: Measured, i: int) -> Columns:
-    mean_E = _mean(found, i)
+def _lorenz(measured: Measured, i: int) -> Columns:
+    mean_E = _mean(measured, i)
     if not mean_E.any():
         return {}
     curve = ops.lorenz(mean_E).tolist()
     return {"position": range(len(curve)), "share": curve}
 
 
-def _silhouette(found: Measured, i: int) -> Columns:
-    silhouette_S = found.readings[i].silhouette_S
+def _silhouette(measured: Measured, i: int) -> Columns:
+    silhouette_S = measured.readings[i].silhouette_S
     if silhouette_S is None:
         return {}
-    return {"index": found.samples["index"].to_list(), "silhouette": silhouette_S.tolist()}
+    return {"index": measured.samples["index"].to_list(), "silhouette": silhouette_S.tolist()}
 
 
-def _mean(found: Measured, i: int) -> Tensor:
-    return torch.mean(found.contribution(found.readings[i]), dim=0)
+def _mean(measured: Measured, i: int) -> Tensor:
+    return torch.mean(measured.contribution(measured.readings[i]), dim=0)
 
 
 def _grid(names: Sequence[str], reading: LayerReading) -> Columns:
