@@ -38,7 +38,7 @@ def manifold():
     tail = Tail(moe, moe.layers[1:], letter_ids(moe.tokenizer, 4))
     weights = RouterWeights.of(tail.layers)
     with tail.opened():
-        base, entered = tail.whole(prompts)
+        base, entered = tail.run_model(prompts)
         index = torch.arange(12).roll(1)[:, None]
 
         def loss():

@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_answers(half_taught):
     model, tokenizer, *_ = load_causal(half_taught)
     prompts = [tokenizer(one.prompt)["input_ids"] for one in load_exercises("chains-1", 3)]
     state = torch.get_rng_state()
-    draws = [sample(model, prompts, 4, temperature=1.0, most=5, seed=seed) for seed in (0, 0, 1)]
+    draws = [sample(model, prompts, 4, temperature=1.0, max_new_tokens=5, seed=seed) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     assert [len(one) for one in draws[0]] == [4, 4, 4]
     assert torch.equal(torch.get_rng_state(), state)
@@ -89,7 +89,7 @@ def test_what_a_checkpoint_ships_does_not_bend_sampling(half_taught):
     prompts = [tokenizer(one.prompt)["input_ids"] for one in load_exercises("chains-2", 4)]
     both = lambda: (  # noqa: E731
         continue_greedily(model, prompts, 8),
-        sample(model, prompts, 4, temperature=1.0, most=8, seed=0),
+        sample(model, prompts, 4, temperature=1.0, max_new_tokens=8, seed=0),
     )
     plain = both()
     model.generation_config.repetition_penalty, model.generation_config.min_p = 1.8, 0.5

@@ -51,7 +51,7 @@ def read_base(
         return found, EnteredStates(path, tail, asked.ids, most_bytes, filled=True)
     states, rows = EnteredStates(path, tail, asked.ids, most_bytes), _Rows(letters)
     for batch in plan_batches(asked.lengths, token_budget):
-        reading, entered = tail.whole([asked.ids[i] for i in batch])
+        reading, entered = tail.run_model([asked.ids[i] for i in batch])
         for i, entered_TH in zip(batch, entered, strict=bool(entered)):
             states.put(i, entered_TH)
         rows.add(batch, reading)

@@ -29,7 +29,7 @@ def answers(tail: Tail, letters: Letters, weights: RouterWeights, token_budget: 
     asked, rows, done = letters.asked, {}, 0
     for batch in plan_batches(asked.lengths, token_budget):
         prompts, question_B = [asked.ids[i] for i in batch], torch.tensor(batch)
-        before, entered = tail.whole(prompts)
+        before, entered = tail.run_model(prompts)
         with torch.no_grad(), weights.in_use():
             after = tail.resume(prompts, entered)
         said = [letters.read(reading.logits_BU, question_B) for reading in (before, after)]

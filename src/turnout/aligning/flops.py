@@ -29,7 +29,7 @@ def middling(prompts: Sequence[Sequence[int]]) -> list[int]:
 
 def of_passes(tail: Tail, prompts: Sequence[Sequence[int]]) -> float:
     """Operations of a pass through the whole model, the head for the letters only: mean of `prompts`, each alone."""
-    return sum(count(partial(tail.whole, [prompt])) for prompt in prompts) / len(prompts)
+    return sum(count(partial(tail.run_model, [prompt])) for prompt in prompts) / len(prompts)
 
 
 def figures(n: int, base: float, method: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class EnteredStates:
         if not self._tail.cut:
             return []
         absent = [i for i in indices if i >= self.n_stored]
-        entered = self._tail.enter([self._prompts[i] for i in absent]) if absent else []
+        entered = self._tail.run_below([self._prompts[i] for i in absent]) if absent else []
         computed = {i: entered_TH.to(self._rows.device) for i, entered_TH in zip(absent, entered, strict=True)}
         return [computed[i] if i in computed else self._rows[self._starts[i] : self._starts[i + 1]] for i in indices]
 

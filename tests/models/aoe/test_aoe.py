@@ -1,4 +1,4 @@
-"""Autonomy of Experts against a plain loop, beside OLMoE of the same shape, and through every room that reads a MoE."""
+"""Autonomy of Experts against a plain loop and against OLMoE of the same shape, and with the verbs that take a MoE."""
 
 import json
 import subprocess
@@ -29,10 +29,10 @@ AOE = "turnout_aoe"
 IDS = torch.randint(0, 256, (3, 17), generator=torch.Generator().manual_seed(1))
 
 
-def block_of(normalise=False, dtype=torch.float64, **shape):
-    """One MoE layer with H 12, I 10, E 6, K 3 and everything drawn from N(0, 1)."""
+def block_of(normalize=False, dtype=torch.float64, **shape):
+    """One MoE layer with H 12, I 10, E 6, K 3 and all weights drawn from N(0, 1/4)."""
     shape = {"hidden_size": 12, "intermediate_size": 10, "num_experts": 6, "num_experts_per_tok": 3} | shape
-    block = AoeSparseMoeBlock(AoeConfig(norm_topk_prob=normalise, **shape)).to(dtype)
+    block = AoeSparseMoeBlock(AoeConfig(norm_topk_prob=normalize, **shape)).to(dtype)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in block.parameters():
@@ -40,15 +40,15 @@ def block_of(normalise=False, dtype=torch.float64, **shape):
     return block
 
 
-def plain(block, x_TH, normalise):
-    """Token by token, expert by expert, as the papers write it."""
+def plain(block, x_TH, normalize):
+    """Token by token and expert by expert, by the papers' formulas."""
     w_down, w_up = block.gate.weight.mT, block.experts.gate_proj.mT
     w_p, w_o = block.experts.up_proj.mT, block.experts.down_proj.mT
     outputs = []
     for x in x_TH:
         norms = torch.stack([(x @ w_down[j]).square().sum().sqrt() for j in range(len(w_down))])
         chosen = sorted(range(len(norms)), key=lambda j, n=norms.tolist(): -n[j])[: block.gate.top_k]
-        weights = norms.exp() / (norms[chosen].exp().sum() if normalise else norms.exp().sum())
+        weights = norms.exp() / (norms[chosen].exp().sum() if normalize else norms.exp().sum())
         y = torch.zeros_like(x)
         for j in chosen:
             gate_matrix = w_down[j] @ w_up[j]
@@ -57,20 +57,20 @@ def plain(block, x_TH, normalise):
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_layer_equals_the_plain_loop_forward_and_backward(normalise):
-    block = block_of(normalise)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_layer_equals_the_plain_loop_forward_and_backward(normalize):
+    block = block_of(normalize)
     x = torch.randn(2, 9, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    expected = plain(block, x.view(-1, 12), normalise).view_as(x)
+    expected = plain(block, x.view(-1, 12), normalize).view_as(x)
     out = block(x)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
-    wanted = torch.autograd.grad(expected.square().sum(), [x, *block.parameters()])
+    gradients = torch.autograd.grad(expected.square().sum(), [x, *block.parameters()])
     received = torch.autograd.grad(out.square().sum(), [x, *block.parameters()])
-    assert all(gradient.abs().sum() > 0 for gradient in wanted)
-    torch.testing.assert_close(received, wanted, rtol=1e-10, atol=1e-10)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+    torch.testing.assert_close(received, gradients, rtol=1e-10, atol=1e-10)
 
 
-def test_the_router_says_norms_their_softmax_and_the_largest():
+def test_the_router_returns_norms_their_softmax_and_the_largest():
     block = block_of()
     x = torch.randn(20, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     norms, weights, chosen = block.gate(x)
@@ -81,22 +81,22 @@ def test_the_router_says_norms_their_softmax_and_the_largest():
     assert block_of(dtype=torch.bfloat16).gate(x.bfloat16())[0].dtype == torch.float32
 
 
-def test_the_first_product_is_done_once(monkeypatch):
-    """Every expert's x W_down is one product, and nothing multiplies with W_down again."""
+def test_the_first_product_is_computed_once(monkeypatch):
+    """Every expert's x W_down is in one product, and there is no other product with W_down."""
     from turnout.models.aoe import modeling
 
     shapes = []
 
-    def noted(rows, weight):
+    def recorded(rows, weight):
         shapes.append((tuple(rows.shape), tuple(weight.shape)))
         return functional.linear(rows, weight)
 
-    monkeypatch.setattr(modeling, "linear", noted)
+    monkeypatch.setattr(modeling, "linear", recorded)
     block_of()(torch.randn(4, 12, dtype=torch.float64))
     rank = matching_rank(12, 10)
     assert shapes[0] == ((4, 12), (6 * rank, 12))
     assert [weight for _, weight in shapes].count((6 * rank, 12)) == 1
-    assert sum(rows[0] for rows, weight in shapes if weight == (10, rank)) == 4 * 3  # W_up sees the chosen only
+    assert sum(rows[0] for rows, weight in shapes if weight == (10, rank)) == 4 * 3  # W_up multiplies the chosen only
 
 
 def test_parameters_are_olmoes_less_the_routers_up_to_rounding():
@@ -109,7 +109,7 @@ def test_parameters_are_olmoes_less_the_routers_up_to_rounding():
     assert matching_rank(1536, 768) == 512  # of arXiv 2512.23447
 
 
-def test_padding_and_company_change_nothing():
+def test_padding_and_other_samples_change_nothing():
     model = random_model(AOE).double()
     alone = model(IDS[:1, :9]).logits
     ids, attend = torch.zeros(2, 17, dtype=torch.int64), torch.zeros(2, 17, dtype=torch.int64)
@@ -122,11 +122,11 @@ def test_padding_and_company_change_nothing():
 
 def test_the_auxiliary_loss_is_of_the_softmax_over_all_norms():
     model = random_model(AOE, router_aux_loss_coef=0.5)
-    said = model(IDS, labels=IDS, output_router_logits=True)
-    scores = torch.cat([norms.softmax(-1) for norms in said.router_logits])
+    output = model(IDS, labels=IDS, output_router_logits=True)
+    scores = torch.cat([norms.softmax(-1) for norms in output.router_logits])
     share = torch.zeros(8).scatter_add_(0, scores.topk(2).indices.flatten(), torch.ones(scores.numel() // 4))
-    torch.testing.assert_close(said.aux_loss, 8 * (share / len(scores) * scores.mean(0)).sum())
-    torch.testing.assert_close(said.loss, model(IDS, labels=IDS).loss + 0.5 * said.aux_loss)
+    torch.testing.assert_close(output.aux_loss, 8 * (share / len(scores) * scores.mean(0)).sum())
+    torch.testing.assert_close(output.loss, model(IDS, labels=IDS).loss + 0.5 * output.aux_loss)
 
 
 def test_gradient_checkpointing_changes_nothing():
@@ -156,9 +156,9 @@ def test_bfloat16_weights_and_autocast_stay_near_float32():
 
 def test_generation_with_and_without_cache_agrees():
     model = random_model(AOE)
-    found = [model.generate(IDS, max_new_tokens=5, do_sample=False, use_cache=cache) for cache in (True, False)]
-    assert torch.equal(*found)
-    assert found[0].shape == (3, 22)
+    tokens = [model.generate(IDS, max_new_tokens=5, do_sample=False, use_cache=cache) for cache in (True, False)]
+    assert torch.equal(*tokens)
+    assert tokens[0].shape == (3, 22)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -203,16 +203,16 @@ def test_offloaded_to_disk(checkpoint):
     assert torch.equal(spread.model(IDS).logits, whole.model(IDS).logits)
 
 
-def test_what_turnout_sees():
+def test_layers_as_read():
     moe = read(random_model(AOE))
     assert [(layer.n_experts, layer.top_k, layer.n_shared, layer.scoring) for layer in moe.layers] == [
         (8, 2, 0, "softmax")
     ] * 3
     assert moe.layers[0].name == "model.layers.0.mlp.gate"
-    assert moe.layers[0].rows() is None  # no router row stands for an expert
+    assert moe.layers[0].rows() is None  # there are no router rows
 
 
-def test_what_capture_hears_is_what_the_norms_say():
+def test_captured_scores_are_the_softmax_of_the_norms():
     moe = read(random_model(AOE))
     trace = capture(moe, [IDS[0].tolist()], inputs=True).layers[0]
     x = trace.inputs_BH.float()
@@ -227,11 +227,11 @@ def test_masking_reaches_the_output():
         masked = moe.model(IDS, output_router_logits=True)
     for number, experts in {0: [0, 1, 2], 1: [7], 2: [3]}.items():
         assert (masked.router_logits[number].softmax(-1)[:, experts] == 0).all()
-    with torch.no_grad():  # a W_down of zeros has the smallest norm there is, 0: it is never chosen
+    with torch.no_grad():  # the norm of a W_down of zeros is 0, the smallest: it is never chosen
         for number, experts in {0: [0, 1, 2], 1: [7], 2: [3]}.items():
             moe.layers[number].router.weight[experts] = 0
-    said = moe.model(IDS, output_router_logits=True)
-    chosen = [norms.topk(2).indices for norms in said.router_logits]
+    output = moe.model(IDS, output_router_logits=True)
+    chosen = [norms.topk(2).indices for norms in output.router_logits]
     assert all(torch.equal(a, b.topk(2).indices) for a, b in zip(chosen, masked.router_logits, strict=True))
     assert not torch.allclose(masked.logits, plain_logits)
 
@@ -245,7 +245,7 @@ def test_other_budgets_and_shifted_norms():
         assert capture(moe, [IDS[0].tolist()]).layers[0].counts_BE[0, 0] == 17
 
 
-def test_a_rank_of_one_that_masking_cannot_tell_from_a_router_is_refused():
+def test_a_rank_of_one_is_refused_by_masking():
     moe = read(random_model(AOE, expert_rank=1))
     with pytest.raises(ModelError, match=r"expected one product .* got 2 in AoeRouter"), mask(moe, {0: [1]}):
         moe.model(IDS)
@@ -253,7 +253,7 @@ def test_a_rank_of_one_that_masking_cannot_tell_from_a_router_is_refused():
         AoeConfig(expert_rank=0)
 
 
-def test_our_balancing_loss_reaches_the_first_matrices():
+def test_the_load_balancing_loss_reaches_the_first_matrices():
     model = random_model(AOE)
     layers = read(model).layers
     with balancing(layers) as losses:
@@ -262,7 +262,7 @@ def test_our_balancing_loss_reaches_the_first_matrices():
     assert all(layer.router.weight.grad.abs().sum() > 0 for layer in layers)
 
 
-def test_a_tiny_training_lowers_the_loss_and_is_heard(tmp_path):
+def test_a_short_training_lowers_the_loss_and_is_recorded(tmp_path):
     texts.write_corpus(tmp_path)
     content = texts.recipe(tmp_path, tokens=40 * 4 * 32)
     content["model"]["architecture"] = AOE

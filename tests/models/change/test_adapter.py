@@ -1,4 +1,4 @@
-"""Router adapters on disk: what they hold, whose they are, and loading a base with one."""
+"""Router adapters on disk: their contents, their base, and loading a base with one."""
 
 import json
 
@@ -13,7 +13,7 @@ from turnout.models.change.adapter import DESCRIPTION, TENSORS, RouterAdapter, R
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A bfloat16 checkpoint, an adapter of it with other routers, and those routers."""
+    """A bfloat16 checkpoint, an adapter with other routers for it, and those routers."""
     folder = tmp_path_factory.mktemp("adapter")
     moe = turnout.load(tiny_model("olmoe", folder / "base", dtype=torch.bfloat16))
     weights = RouterWeights.of(moe.layers[-2:])
@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
     return folder / "base", folder / "adapter", {n: t.detach() for n, t in weights.tensors.items()}
 
 
-def test_only_routers_are_in_it_and_nothing_else_changes(trained):
+def test_an_adapter_contains_and_changes_routers_only(trained):
     base, folder, tensors = trained
     adapter = RouterAdapter.read(folder)
     assert set(adapter.tensors) == {f"model.layers.{i}.mlp.gate.weight" for i in adapter.layers}

@@ -1,3 +1,5 @@
+"""Masks, added logits, replaced weights and other K, against plain routers; the model is restored after each."""
+
 import hashlib
 
 import pytest
@@ -17,7 +19,7 @@ IDS = torch.tensor([PROMPTS[0]])
 
 
 def state(model):
-    """A hash of all that an intervention could leave behind."""
+    """A hash of everything that an intervention could change: weights, hooks, attributes, configuration."""
     sha = hashlib.sha256()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         sha.update(f"{name} {tensor.dtype} {tensor.requires_grad} {id(tensor)}".encode())
@@ -31,25 +33,25 @@ def state(model):
 
 
 def routed(moe, ids=IDS):
-    """What each router returns in a plain forward, and the logits."""
-    said = {}
+    """Each router's output in a plain forward, and the logits."""
+    outputs = {}
     handles = [
-        layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: said.__setitem__(n, out))
+        layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: outputs.__setitem__(n, out))
         for layer in moe.layers
     ]
     with torch.no_grad():
         logits = moe.model(input_ids=ids, use_cache=False).logits
     for handle in handles:
         handle.remove()
-    return said, logits
+    return outputs, logits
 
 
 def most_chosen(moe, n):
-    """In each layer experts that are really chosen without a mask, as many as may be masked, at most n."""
-    said, _ = routed(moe)
+    """In each layer the experts most often chosen without a mask, as many as can be masked, at most n."""
+    outputs, _ = routed(moe)
     experts = {}
     for layer in moe.layers:
-        order = torch.bincount(said[layer.layer][2].flatten(), minlength=layer.n_experts).argsort(descending=True)
+        order = torch.bincount(outputs[layer.layer][2].flatten(), minlength=layer.n_experts).argsort(descending=True)
         chosen = []
         for e in order.tolist():
             if len(chosen) < n and fewest_left(layer, [*chosen, e]) >= layer.top_k:
@@ -67,11 +69,11 @@ def test_masked_experts_are_never_chosen(family, renormalise):
     assert all(experts.values())
     _, plain = routed(moe)
     with mask(moe, experts, renormalise=renormalise):
-        said, logits = routed(moe)
+        outputs, logits = routed(moe)
         trace = capture(moe, PROMPTS, letters=LETTERS)
     for layer, read_layer in zip(moe.layers, trace.layers, strict=True):
-        assert not torch.isin(said[layer.layer][2], torch.tensor(experts[layer.layer])).any()
-        assert said[layer.layer][2].shape[1] == layer.top_k
+        assert not torch.isin(outputs[layer.layer][2], torch.tensor(experts[layer.layer])).any()
+        assert outputs[layer.layer][2].shape[1] == layer.top_k
         assert read_layer.scores_BE[:, experts[layer.layer]].abs().max() == 0
         assert read_layer.counts_BE[:, experts[layer.layer]].sum() == 0
         torch.testing.assert_close(read_layer.scores_BE.sum(1), torch.ones(3))
@@ -82,7 +84,7 @@ def test_masked_experts_are_never_chosen(family, renormalise):
 
 @torch.no_grad()
 def plain_router(family, router, hidden, banned, bias=None):
-    """weights [T, E] of the masked router, written down anew from the family's definition."""
+    """Weights [T, E] of the masked router, computed in plain loops from the family's definition."""
     z = hidden.float() @ router.weight.float().T + (router.bias.float() if family == "gpt_oss" else 0)
     out = torch.zeros_like(z)
     keep = torch.tensor([e not in banned for e in range(z.shape[1])])
@@ -91,7 +93,7 @@ def plain_router(family, router, hidden, banned, bias=None):
         if family in ("deepseek_v3", "glm4_moe", "lfm2_moe"):
             s = z[t].sigmoid()
             choice = s + (bias if family == "lfm2_moe" else router.e_score_correction_bias)
-            if family == "deepseek_v3":  # the best two groups of two by the sum of what is left of them
+            if family == "deepseek_v3":  # the best two groups of two by the sum over their experts left
                 sums = {}
                 for g in range(4):
                     members = [e for e in (2 * g, 2 * g + 1) if keep[e]]
@@ -106,8 +108,8 @@ def plain_router(family, router, hidden, banned, bias=None):
             p = torch.zeros_like(z[t])
             p[left] = z[t][left].softmax(0)
             top = left[p[left].argsort(descending=True)[: router.top_k]]
-            normalise = family in ("mixtral", "gpt_oss", "granitemoe") or getattr(router, "norm_topk_prob", False)
-            out[t, top] = p[top] / p[top].sum() if normalise else p[top] * getattr(router, "routed_scaling_factor", 1)
+            normalize = family in ("mixtral", "gpt_oss", "granitemoe") or getattr(router, "norm_topk_prob", False)
+            out[t, top] = p[top] / p[top].sum() if normalize else p[top] * getattr(router, "routed_scaling_factor", 1)
     return out
 
 
@@ -115,7 +117,7 @@ def plain_router(family, router, hidden, banned, bias=None):
     "family",
     ["olmoe", "qwen2_moe", "qwen3_moe", "mixtral", "deepseek_v2", "gpt_oss", "granitemoe", "deepseek_v3", "glm4_moe"],
 )
-def test_weights_are_the_models_own_over_what_is_left(family):
+def test_weights_are_the_models_own_over_the_experts_left(family):
     moe = read(random_model(family))
     experts = most_chosen(moe, 2)
     layer = moe.layers[-1]
@@ -138,7 +140,7 @@ def test_renormalise_is_the_same_for_softmax_and_not_for_a_sigmoid():
         moe = read(random_model(family, **overrides))
         layer = moe.layers[0]
         with torch.no_grad():
-            if family == "deepseek_v3":  # else the bias weighs less beside rescaled scores, and the choice moves
+            if family == "deepseek_v3":  # else it is small beside rescaled scores, and the choice changes
                 layer.router.e_score_correction_bias.zero_()
             with mask(moe, {layer.layer: [0]}):
                 _, plain, index = layer.router(hidden)
@@ -159,17 +161,17 @@ def test_in_bfloat16_with_fast_experts_and_generate(family):
     model = random_model(family).to(torch.bfloat16)
     moe = read(model, tiny_tokenizer())
     before, experts = state(model), most_chosen(moe, 1)
-    said = []
+    chosen = []
     handles = [
-        layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: said.append((n, out[2])))
+        layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: chosen.append((n, out[2])))
         for layer in moe.layers
     ]
     with mask(moe, experts), fast_linears(model):
         model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=0)
     for handle in handles:
         handle.remove()
-    assert len(said) == 3 * len(moe.layers)
-    assert all(not torch.isin(index, torch.tensor(experts[n])).any() for n, index in said)
+    assert len(chosen) == 3 * len(moe.layers)
+    assert all(not torch.isin(index, torch.tensor(experts[n])).any() for n, index in chosen)
     with mask(moe, experts):
         trace = capture(moe, PROMPTS, letters=LETTERS)
     assert all(t.counts_BE[:, experts[t.layer]].sum() == 0 for t in trace.layers)
@@ -177,15 +179,15 @@ def test_in_bfloat16_with_fast_experts_and_generate(family):
 
 
 def test_masking_underflowing_scores():
-    """Experts whose softmax underflows to 0 tie with masked ones; the choice still falls on one that is left."""
+    """Experts whose softmax underflows to 0 tie with masked ones; the chosen expert is still one that is left."""
     model = random_model("olmoe")
     moe = read(model)
     with torch.no_grad():
         for layer in moe.layers:
             layer.router.weight.mul_(1e4)
     with mask(moe, {layer.layer: range(5) for layer in moe.layers}):
-        said, _ = routed(moe)
-    assert all((index >= 5).all() for _, _, index in said.values())
+        outputs, _ = routed(moe)
+    assert all((index >= 5).all() for _, _, index in outputs.values())
 
 
 def fail_inside(block, model, before):
@@ -194,7 +196,7 @@ def fail_inside(block, model, before):
         raise RuntimeError("inside")
 
 
-def test_the_model_is_left_as_found_after_an_exception():
+def test_the_model_is_restored_after_an_exception():
     model = random_model("deepseek_v3")
     moe, before = read(model), state(model)
     number = moe.layers[0].layer
@@ -210,7 +212,7 @@ def test_the_model_is_left_as_found_after_an_exception():
         assert state(model) == before
 
 
-def test_refusals_leave_the_model_as_found():
+def test_refusals_restore_the_model():
     model = random_model("olmoe")
     moe, before = read(model), state(model)
     for experts, words in (
@@ -225,7 +227,7 @@ def test_refusals_leave_the_model_as_found():
         with pytest.raises(ModelError, match="K from 1 to 8"), with_top_k(moe, k):
             pass
     assert state(model) == before
-    with mask(moe, {0: range(6)}), mask(moe, {0: []}):  # K left is enough; nothing masked is nothing done
+    with mask(moe, {0: range(6)}), mask(moe, {0: []}):  # K left is enough; an empty mask has no effect
         assert set(routed(moe)[0][0][2].flatten().tolist()) == {6, 7}
 
 
@@ -253,14 +255,14 @@ def test_add_to_logits(family):
     plain, _ = routed(moe)
     delta = torch.randn(layer.n_experts, generator=torch.Generator().manual_seed(0))
     with add_to_logits(moe, {layer.layer: delta}):
-        said, _ = routed(moe)
-    torch.testing.assert_close(said[layer.layer][0], plain[layer.layer][0] + delta)
+        outputs, _ = routed(moe)
+    torch.testing.assert_close(outputs[layer.layer][0], plain[layer.layer][0] + delta)
     with add_to_logits(moe, {layer.layer: lambda z: -z}):
-        said, _ = routed(moe)
-    assert said[layer.layer][0].abs().max() < 1e-6
+        outputs, _ = routed(moe)
+    assert outputs[layer.layer][0].abs().max() < 1e-6
     with add_to_logits(moe, {layer.layer: torch.zeros(layer.n_experts)}):
-        said, _ = routed(moe)
-    assert all(torch.equal(a, b) for a, b in zip(said[layer.layer], plain[layer.layer], strict=True))
+        outputs, _ = routed(moe)
+    assert all(torch.equal(a, b) for a, b in zip(outputs[layer.layer], plain[layer.layer], strict=True))
 
 
 def test_gradient_reaches_what_is_added():
@@ -286,9 +288,9 @@ def test_replace_weights():
     with replace_weights(moe, {1: lambda weights, index: weights}):
         assert torch.equal(routed(moe)[1], logits)
     with replace_weights(moe, {1: torch.arange(8.0)}):
-        said, other = routed(moe)
-    assert torch.equal(said[1][1], said[1][2].float())
-    assert torch.equal(said[1][2], plain[1][2])
+        outputs, other = routed(moe)
+    assert torch.equal(outputs[1][1], outputs[1][2].float())
+    assert torch.equal(outputs[1][2], plain[1][2])
     assert not torch.equal(other, logits)
     with pytest.raises(ModelError, match="weights of shape"), replace_weights(moe, {1: lambda w, i: w[:, :1]}):
         routed(moe)
@@ -311,7 +313,7 @@ def test_with_top_k(family):
 def test_a_family_that_does_not_follow_its_top_k_is_refused():
     model = random_model("phimoe")
     moe, before = read(model), state(model)
-    words = r"chooses 4 experts .* got 2: PhimoeTopKRouter does not follow"
+    words = r"expected 4 chosen experts .* got 2: PhimoeTopKRouter does not follow"
     with pytest.raises(ModelError, match=words), with_top_k(moe, 4):
         pass
     assert state(model) == before

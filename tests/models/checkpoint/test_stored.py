@@ -1,4 +1,4 @@
-"""Routers and gates read from files: the same as the live model's, in every layout, and one line where they cannot."""
+"""Routers and gates read from files against the live model's, in every layout; refusals in one line."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ READ = [
 
 def live(model):
     """(layer, R, every W_g) of a live model, by a plain loop over its modules."""
-    found = []
+    rows = []
     for number, block in enumerate(model.model.layers):
         experts = [m for m in block.modules() if m._parameters.get("gate_up_proj", torch.empty(0)).dim() == 3]
         if not experts:
@@ -45,8 +45,8 @@ def live(model):
             gates = [w.chunk(2, dim=1)[0] for w in fused]
         else:
             gates = [w.chunk(2, dim=0)[0].T for w in fused]
-        found.append((number, routers[0].weight.detach(), gates))
-    return found
+        rows.append((number, routers[0].weight.detach(), gates))
+    return rows
 
 
 def assert_same(path, model, dtype=torch.float32):
@@ -66,7 +66,7 @@ def test_as_transformers_saves_it(checkpoint, family):
 
 
 @pytest.mark.parametrize("family", ["olmoe", "gpt_oss", "granitemoe", "llama4_text"])
-def test_fused_as_the_model_names_them(tmp_path, checkpoint, family):
+def test_fused_tensors_with_the_models_names(tmp_path, checkpoint, family):
     shutil.copy(checkpoint(family) / "config.json", tmp_path)
     model = random_model(family)
     save_file({n: p.contiguous() for n, p in model.state_dict().items()}, tmp_path / "model.safetensors")
@@ -83,7 +83,7 @@ def test_shards(tmp_path, checkpoint):
     whole, folder = load_file(tmp_path / "sharded" / "model.safetensors"), tmp_path / "sharded"
     (folder / "model.safetensors").unlink()
     weight_map = {}
-    for i, name in enumerate(sorted(whole)):  # an expert here, the next one there
+    for i, name in enumerate(sorted(whole)):  # consecutive experts are in different files
         weight_map[name] = f"model-{i % 3}.safetensors"
     for file in set(weight_map.values()):
         save_file({n: t for n, t in whole.items() if weight_map[n] == file}, folder / file)
@@ -97,10 +97,10 @@ def test_shards(tmp_path, checkpoint):
     refused(folder, r"model-1\.safetensors: expected the weights that the index names, got no such file")
 
 
-def test_only_routers_and_gates_are_cut(checkpoint, monkeypatch):
-    asked = []
+def test_only_routers_and_gates_are_read(checkpoint, monkeypatch):
+    read = []
 
-    class Listening:
+    class Recording:
         def __init__(self, *args, **kwargs):
             self._file = safe_open(*args, **kwargs).__enter__()
 
@@ -108,27 +108,27 @@ def test_only_routers_and_gates_are_cut(checkpoint, monkeypatch):
             return self
 
         def get_slice(self, name):
-            asked.append(name)
+            read.append(name)
             return self._file.get_slice(name)
 
     stored = read_stored(checkpoint("deepseek_v2"))
-    monkeypatch.setattr("turnout.models.checkpoint.stored.safe_open", Listening)
+    monkeypatch.setattr("turnout.models.checkpoint.stored.safe_open", Recording)
     for layer in stored.layers:
         layer.router(), list(layer.gates())
-    assert len(asked) == len(stored.layers) * 9
-    assert all(name.endswith(("mlp.gate.weight", ".gate_proj.weight")) for name in asked)
-    assert not any("shared" in name for name in asked)
+    assert len(read) == len(stored.layers) * 9
+    assert all(name.endswith(("mlp.gate.weight", ".gate_proj.weight")) for name in read)
+    assert not any("shared" in name for name in read)
 
 
-def test_a_digest_of_other_weights_is_another(tmp_path, checkpoint):
+def test_the_digest_depends_on_the_weights(tmp_path, checkpoint):
     same = read_stored(checkpoint("mixtral")).digest
     assert read_stored(tiny_model("mixtral", tmp_path / "same")).digest == same
     assert read_stored(tiny_model("mixtral", tmp_path / "other", seed=1)).digest != same
 
 
-def test_what_a_manifest_says(checkpoint):
-    found = read_stored(checkpoint("qwen2_moe")).describe()
-    assert {k: v for k, v in found.items() if k not in ("id", "digest")} == {
+def test_description_for_a_manifest(checkpoint):
+    described = read_stored(checkpoint("qwen2_moe")).describe()
+    assert {k: v for k, v in described.items() if k not in ("id", "digest")} == {
         "revision": None,
         "architecture": "Qwen2MoeForCausalLM",
         "dtype": "float32",
@@ -178,7 +178,11 @@ def test_a_prediction_head_beyond_the_last_layer_is_left_out(checkpoint, tmp_pat
     [
         ("llama", lambda t: t, r"expected a Mixture-of-Experts checkpoint, got a dense one \(llama\)"),
         ("jetmoe", lambda t: t, "expected one router in a decoder layer, got two in layer 0"),
-        ("olmoe", without(".experts."), r"got a router \(model.layers.0.mlp.gate.weight\) but no experts whose names"),
+        (
+            "olmoe",
+            without(".experts."),
+            r"got a router .* but no experts of a known naming",
+        ),
         ("olmoe", without("experts.3.gate"), "expected 8 experts under model.layers.0.mlp, got none numbered 3"),
         ("olmoe", without("mlp.gate.weight"), "expected one router with 8 rows under model.layers.0.mlp, got none"),
         (
@@ -189,7 +193,7 @@ def test_a_prediction_head_beyond_the_last_layer_is_left_out(checkpoint, tmp_pat
         (
             "olmoe",
             lambda t: t | {"model.layers.0.mlp.gate.weight": torch.zeros(8, 31)},
-            r"as wide as their router, 31, got a first matrix \[16, 32\] and a last one \[32, 16\]",
+            r"of their router's width, 31, got a first matrix \[16, 32\] and a last one \[32, 16\]",
         ),
         (
             "olmoe",
@@ -204,12 +208,12 @@ def test_a_prediction_head_beyond_the_last_layer_is_left_out(checkpoint, tmp_pat
     ],
     ids=["dense", "two routers", "no experts", "one missing", "no router", "rows", "width", "shapes", "dtype"],
 )
-def test_one_line_for_what_cannot_be_read(checkpoint, tmp_path, family, tensors, message):
+def test_refusals_in_one_line(checkpoint, tmp_path, family, tensors, message):
     refused(changed(checkpoint, tmp_path, family, tensors), message)
 
 
 def as_released(tensors):
-    """gpt-oss as its makers publish it: blocks and scales in place of each experts matrix."""
+    """gpt-oss as published: blocks and scales instead of each experts matrix."""
     packed = {n: t for n, t in tensors.items() if not n.endswith(("gate_up_proj", "down_proj"))}
     blocks = {f"{n}_blocks": t.to(torch.uint8) for n, t in tensors.items() if n not in packed}
     return packed | blocks
@@ -219,13 +223,13 @@ def as_released(tensors):
     ("method", "tensors", "advice"),
     [
         ("mxfp4", as_released, r"Mxfp4Config\(dequantize=True\)"),
-        ("gptq", without("gate_up_proj"), "give the checkpoint that it was made from"),
+        ("gptq", without("gate_up_proj"), "pass the checkpoint that it was made from"),
     ],
 )
-def test_a_quantised_checkpoint(checkpoint, tmp_path, method, tensors, advice):
-    quantised = {"quantization_config": {"quant_method": method}}
-    folder = changed(checkpoint, tmp_path, "gpt_oss", tensors, lambda c: c | quantised)
-    refused(folder, f"float64, got weights quantised with {method}.*{advice}")
+def test_a_quantized_checkpoint(checkpoint, tmp_path, method, tensors, advice):
+    quantized = {"quantization_config": {"quant_method": method}}
+    folder = changed(checkpoint, tmp_path, "gpt_oss", tensors, lambda c: c | quantized)
+    refused(folder, f"float64, got weights quantized with {method}.*{advice}")
 
 
 def test_no_such_checkpoint(tmp_path):
@@ -233,8 +237,8 @@ def test_no_such_checkpoint(tmp_path):
     refused(tmp_path, "expected a checkpoint with config.json, got none")
 
 
-def test_a_square_matrix_lies_as_the_last_one_does():
-    """2I = H: the first matrix alone does not show which way round it is stored."""
+def test_a_square_matrix_has_the_orientation_of_the_last_one():
+    """With 2I = H the first matrix alone does not show its orientation."""
 
     def transposed(first, last):
         experts = {"model.layers.0.mlp.experts.gate_up_proj": first, "model.layers.0.mlp.experts.down_proj": last}

@@ -1,3 +1,5 @@
+"""The "turnout" experts against transformers' eager ones: outputs, gradients, dtypes, padding."""
+
 import json
 
 import pytest
@@ -118,8 +120,8 @@ def test_it_is_registered_with_transformers():
     assert ALL_EXPERTS_FUNCTIONS[NAME] is sorted_experts
 
 
-def test_training_makes_no_gradient_larger_than_the_weights():
-    """Indexing a fused weight once an expert would allocate E gradients of the whole: memory E times too large."""
+def test_training_allocates_no_gradient_larger_than_the_weights():
+    """Indexing a fused weight for each expert would allocate E gradients of the whole: E times the memory."""
     model = random_model("olmoe")
     set_fast_experts(model)
     experts = experts_of(model)

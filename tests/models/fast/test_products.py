@@ -1,3 +1,5 @@
+"""Products through oneDNN against PyTorch's own, with gradients, and where each of the two is used."""
+
 import pytest
 import torch
 from tiny import random_model
@@ -6,15 +8,17 @@ from torch import nn
 from turnout.models.fast import products
 from turnout.models.fast.products import fast_linears, linear, product
 
-pytestmark = pytest.mark.skipif(products._ONEDNN is None, reason="this PyTorch has no oneDNN")
+pytestmark = pytest.mark.skipif(not products.HAS_ONEDNN, reason="this PyTorch has no oneDNN")
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Shapes of the products that oneDNN did."""
+    """Shapes of the rows of products that oneDNN computed."""
     seen = []
-    call = products._call
-    monkeypatch.setattr(products, "_call", lambda rows, *rest: (seen.append(tuple(rows.shape)), call(rows, *rest))[1])
+    call = products.onednn_linear
+    monkeypatch.setattr(
+        products, "onednn_linear", lambda rows, *rest: (seen.append(tuple(rows.shape)), call(rows, *rest))[1]
+    )
     return seen
 
 
@@ -36,7 +40,7 @@ def test_equals_float64(with_bias, with_out, strided, calls):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 3), (7, 33), (2, 5, 64), (300, 17)])
 def test_same_product_and_gradients_at_any_size(shape, bias, calls, monkeypatch):
-    monkeypatch.setattr(products, "_WORTH", 0)
+    monkeypatch.setattr(products, "MIN_PRODUCTS", 0)
     x, w = torch.randn(*shape, requires_grad=True), torch.randn(19, shape[-1], requires_grad=True)
     inputs = (x, w, torch.randn(19, requires_grad=True)) if bias else (x, w)
     mine, theirs = linear(*inputs), nn.functional.linear(*inputs)
@@ -48,14 +52,14 @@ def test_same_product_and_gradients_at_any_size(shape, bias, calls, monkeypatch)
 
 
 def test_a_frozen_weight_gets_no_gradient(monkeypatch):
-    monkeypatch.setattr(products, "_WORTH", 0)
+    monkeypatch.setattr(products, "MIN_PRODUCTS", 0)
     x, w = torch.randn(3, 8, requires_grad=True), torch.randn(4, 8)
     linear(x, w).sum().backward()
     assert w.grad is None
     torch.testing.assert_close(x.grad, w.sum(0).expand(3, 8))
 
 
-def test_small_products_other_dtypes_and_autocast_go_the_usual_way(calls):
+def test_small_products_other_dtypes_and_autocast_use_pytorch(calls):
     rows, matrix = torch.randn(200, 200), torch.randn(200, 200)
     for x, w in ((rows[:2], matrix), (rows[:0], matrix), (rows.bfloat16(), matrix.bfloat16()), (rows.double(),) * 2):
         assert torch.equal(product(x, w), x @ w)
@@ -65,7 +69,7 @@ def test_small_products_other_dtypes_and_autocast_go_the_usual_way(calls):
     assert not calls
 
 
-def test_linear_layers_are_swapped_and_restored(calls):
+def test_linear_layers_are_replaced_and_restored(calls):
     model = random_model("granitemoe", hidden_size=128, intermediate_size=64)
     ids = torch.randint(0, 256, (3, 60))
     with torch.no_grad():
@@ -77,7 +81,7 @@ def test_linear_layers_are_swapped_and_restored(calls):
     assert not any("forward" in m.__dict__ for m in model.modules())
 
 
-def test_a_layer_whose_forward_is_someone_elses_is_left_alone():
+def test_a_layer_with_a_replaced_forward_is_unchanged():
     layer = nn.Linear(4, 4)
     mine = layer.forward
     layer.forward = mine

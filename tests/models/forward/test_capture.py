@@ -1,3 +1,5 @@
+"""Capture against a plain loop over single prompts, whatever the batching, padding, experts and dtype; refusals."""
+
 import pytest
 import torch
 from tiny import FAMILIES, random_model
@@ -22,13 +24,13 @@ PROMPTS = prompts_of(LENGTHS)
 
 
 def one_by_one(moe, prompts, letters):
-    """What a plain loop finds: one prompt at a time through the whole model, every token kept, sums at the end."""
+    """The figures of a plain loop: one prompt at a time through the whole model, every token kept, sums at the end."""
     rows = []
     for prompt, ids in zip(prompts, letters, strict=True):
-        said = {layer.layer: [] for layer in moe.layers}
+        outputs = {layer.layer: [] for layer in moe.layers}
         handles = [
             layer.router.register_forward_hook(
-                lambda _, __, out, said=said[layer.layer]: said.append([o.clone() for o in out])
+                lambda _, __, out, kept=outputs[layer.layer]: kept.append([o.clone() for o in out])
             )
             for layer in moe.layers
         ]
@@ -38,7 +40,7 @@ def one_by_one(moe, prompts, letters):
             handle.remove()
         sample = {"logprobs": logits[0, -1].float().log_softmax(-1)[ids].tolist()}
         for layer in moe.layers:
-            ((z, w, i),) = said[layer.layer]
+            ((z, w, i),) = outputs[layer.layer]
             if layer.scoring == "softmax":
                 p = torch.softmax(z.float(), -1)
             else:
@@ -129,7 +131,7 @@ def test_many_experts_need_two_bytes():
 
 @pytest.mark.parametrize("letters", [None, LETTERS])
 @pytest.mark.parametrize("family", ["olmoe", "lfm2_moe"])
-def test_the_model_is_left_as_found(family, letters):
+def test_the_model_is_restored(family, letters):
     model = random_model(family)
     moe = read(model)
     model.train()
@@ -154,10 +156,10 @@ def test_captured_figures_and_the_model_can_be_trained_with(rope):
     target = capture(moe, PROMPTS, letters=LETTERS).layers[-1].scores_BE  # prompts outgrow the 8 positions
     assert not target.is_inference()
     target += 1
-    said = []
-    moe.layers[-1].router.register_forward_hook(lambda _, __, out: said.append(out[0]))
+    logits = []
+    moe.layers[-1].router.register_forward_hook(lambda _, __, out: logits.append(out[0]))
     model(torch.tensor([PROMPTS[2]]))
-    (moe.layers[-1].scores(said[0]) * target[0]).sum().backward()
+    (moe.layers[-1].scores(logits[0]) * target[0]).sum().backward()
     assert moe.layers[0].router.weight.grad is not None
 
 
@@ -183,7 +185,7 @@ def test_without_letters_neither_the_last_experts_nor_the_head_run():
     assert ran == ["first", "first", "last", "head"]
 
 
-def test_the_head_sees_the_last_positions_only():
+def test_the_head_computes_the_last_positions_only():
     moe = read(random_model("granitemoe", logits_scaling=3.0))
     shapes = []
     moe.model.lm_head.register_forward_hook(lambda _, args, out: shapes.append(tuple(out.shape[:2])))
@@ -208,7 +210,7 @@ def test_nan_is_named_with_layer_and_sample(value):
     assert not any(m._forward_hooks for m in moe.model.modules())
 
 
-def test_nan_in_padding_is_nobodys():
+def test_nan_in_padding_is_ignored():
     moe = read(random_model("olmoe"))
 
     def poison(_, args):
@@ -220,24 +222,22 @@ def test_nan_in_padding_is_nobodys():
     assert capture(moe, PROMPTS).layers[2].counts_BE[1].sum() == 2
 
 
-def test_a_router_that_speaks_twice():
+def test_a_router_that_is_called_twice():
     moe = read(random_model("olmoe"))
     router = moe.layers[0].router
     again = router.register_forward_hook(lambda module, args, out: (again.remove(), module(*args))[1])
-    with pytest.raises(
-        RoutingError, match="layer 0: expected its router to speak once in a forward, got a second time"
-    ):
+    with pytest.raises(RoutingError, match="layer 0: expected one call of its router in a forward, got a second call"):
         capture(moe, PROMPTS)
 
 
-def test_a_router_that_falls_silent():
+def test_a_router_that_is_not_called():
     moe = read(random_model("olmoe"))
     moe.model.config.num_hidden_layers = 2
-    with pytest.raises(RoutingError, match="layer 2: expected its router to speak once in a forward, got silence"):
+    with pytest.raises(RoutingError, match="layer 2: expected one call of its router in a forward, got none"):
         capture(moe, PROMPTS)
 
 
-def test_a_router_that_changes_its_mind_about_k():
+def test_a_router_that_changes_its_top_k():
     moe = read(random_model("olmoe"))
     moe.layers[1].router.top_k = 3
     with pytest.raises(RoutingError, match=r"layer 1: expected 56 tokens × 2 choices .* got 168 choices, 3 a token"):
@@ -251,7 +251,7 @@ def test_an_index_outside_the_experts():
         capture(moe, PROMPTS)
 
 
-def test_a_base_model_has_routers_but_no_answers():
+def test_a_base_model_has_routers_and_no_head():
     moe = read(random_model("olmoe").model)
     assert len(capture(moe, PROMPTS).layers) == 3
     with pytest.raises(ModelError, match="a language-model head"):
@@ -265,8 +265,8 @@ def test_empty_prompts_are_refused():
             capture(moe, prompts)
 
 
-def test_nothing_of_a_token_outlives_the_hook_but_the_chosen():
-    """A trace's size: per sample sums, and K bytes a token."""
+def test_a_trace_keeps_only_the_chosen_experts_of_each_token():
+    """The size of a trace: sums by sample, and K bytes a token."""
     moe = read(random_model("olmoe"))
     trace = capture(moe, [[1] * 300] * 2).layers[0]
     assert trace.chosen_TK.untyped_storage().nbytes() == 600 * 2
@@ -288,17 +288,17 @@ def test_plan_is_sorted_deterministic_and_within_budget():
 
 @pytest.mark.parametrize(("family", "bias"), [("olmoe", False), ("olmoe", True), ("granitemoe", False)])
 def test_letters_are_scored_in_float32_whatever_the_dtype_of_the_head(family, bias, monkeypatch):
-    monkeypatch.setattr("turnout.models.forward.answers._ROWS", 100)  # fewer than the vocabulary has
+    monkeypatch.setattr("turnout.models.forward.answers.VOCABULARY_BLOCK", 100)  # smaller than the vocabulary
     model = random_model(family).bfloat16()
-    head, heard = model.lm_head, []
+    head, inputs = model.lm_head, []
     if bias:
         head.bias = torch.nn.Parameter(torch.randn(len(head.weight), dtype=torch.bfloat16))
-    handle = head.register_forward_pre_hook(lambda _, args: heard.append(args[0].float()))
-    said = capture(read(model), PROMPTS, letters=LETTERS).choice_logprobs
+    handle = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0].float()))
+    logprobs = capture(read(model), PROMPTS, letters=LETTERS).choice_logprobs
     handle.remove()
-    last_BH = heard[-1][torch.arange(len(PROMPTS)), torch.tensor(LENGTHS) - 1]
+    last_BH = inputs[-1][torch.arange(len(PROMPTS)), torch.tensor(LENGTHS) - 1]
     logits_BV = torch.nn.functional.linear(last_BH, head.weight.float(), head.bias.float() if bias else None)
     logits_BV = logits_BV / getattr(model.config, "logits_scaling", 1.0)
-    for row, ids, found in zip(logits_BV.log_softmax(-1), LETTERS, said, strict=True):
-        torch.testing.assert_close(torch.tensor(found), row[list(ids)])
+    for row, ids, received in zip(logits_BV.log_softmax(-1), LETTERS, logprobs, strict=True):
+        torch.testing.assert_close(torch.tensor(received), row[list(ids)])
     assert (logits_BV - logits_BV.bfloat16().float()).abs().max() > 1e-3  # bfloat16 would have rounded them

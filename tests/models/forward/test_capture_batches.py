@@ -1,3 +1,5 @@
+"""Concurrent batches against one at a time: figures, errors, restoring the model, memory."""
+
 import resource
 from pathlib import Path
 
@@ -32,13 +34,13 @@ def same(ours, theirs):
     )
 
 
-@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("with_letters", [False, True])
 @pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "gpt_oss", "lfm2_moe"])
-def test_many_batches_at_a_time_equal_one_at_a_time(family, asked, two_threads):
+def test_concurrent_batches_equal_one_at_a_time(family, with_letters, two_threads):
     model = random_model(family)
     moe = read(model)
     batches = [prompts(1 + n % 4, n) for n in range(17)]
-    letters = [[[1, 2]] * len(batch) for batch in batches] if asked else None
+    letters = [[[1, 2]] * len(batch) for batch in batches] if with_letters else None
     model.train()
     implementation = model.config._experts_implementation
     traces = list(capture_batches(moe, batches, letters=letters))
@@ -53,7 +55,7 @@ def test_many_batches_at_a_time_equal_one_at_a_time(family, asked, two_threads):
     assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in model.modules())
 
 
-def test_an_error_comes_in_the_turn_of_its_batch(two_threads):
+def test_an_error_is_raised_when_its_batch_is_due(two_threads):
     moe = read(random_model("olmoe"))
     moe.model.model.embed_tokens.weight.data[200] = float("nan")
     batches = [[[1, 2]], [[3]], [[4], [5, 200]], [[6]], [[7]]]
@@ -67,7 +69,7 @@ def test_an_error_comes_in_the_turn_of_its_batch(two_threads):
     assert torch.get_num_threads() == 2
 
 
-def test_leaving_half_way_restores_the_model(two_threads):
+def test_closing_the_iterator_restores_the_model(two_threads):
     moe = read(random_model("olmoe"))
     moe.model.train()
     traces = capture_batches(moe, [[[1, 2, 3], [4]]] * 6)
@@ -82,7 +84,7 @@ def resident_megabytes():
 
 
 def peak(moe, n_batches):
-    """Most memory held while batches of the same size pass and are forgotten."""
+    """Peak resident memory in MB over batches of the same size whose traces are dropped."""
     batch = [[(7 * i + j) % 250 for j in range(100)] for i in range(40)]
     return max(resident_megabytes() for _ in capture_batches(moe, [batch] * n_batches))
 

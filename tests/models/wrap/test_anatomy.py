@@ -1,11 +1,13 @@
+"""Routers and experts of every family, refusals by reason, digests, and the router contract."""
+
 import pytest
 import torch
 from tiny import random_model
 from torch import nn
 
 from turnout.errors import ModelError
-from turnout.models.wrap import contract
 from turnout.models.wrap.anatomy import MoELayer, read
+from turnout.models.wrap.contract import contract_violation
 
 # family: (layers, experts, chosen, shared, scoring), as the configurations in tiny.py make them
 EXPECTED = {
@@ -62,7 +64,7 @@ def test_encoder_decoders_are_refused():
 
 
 class ZeroExpertRouter(nn.Module):
-    """Scores one candidate more than there are experts, as a router with a zero expert does."""
+    """Logits of one expert more than there are, as a router with a zero expert returns."""
 
     def forward(self, hidden):
         logits = hidden.reshape(-1, 32)[:, :9]
@@ -71,7 +73,7 @@ class ZeroExpertRouter(nn.Module):
 
 
 class SquaredRouter(nn.Module):
-    """Keeps the shapes, but its weights are squares: neither softmax nor sigmoid."""
+    """The right shapes, with squares as weights: neither softmax nor sigmoid."""
 
     def forward(self, hidden):
         logits = hidden.reshape(-1, 32)[:, :8]
@@ -111,14 +113,14 @@ def test_a_forward_that_fails_is_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_router_that_never_speaks_is_refused():
+def test_a_router_that_is_never_called_is_refused():
     model = random_model("olmoe")
-    model.config.num_hidden_layers = 2  # the third layer's weights are there and unused
+    model.config.num_hidden_layers = 2  # the third layer has weights and is not run
     with pytest.raises(ModelError, match=r"layer 2 .*no router beside the experts"):
         read(model)
 
 
-def test_a_model_that_looks_ahead_is_refused():
+def test_a_model_that_is_not_causal_is_refused():
     model = random_model("olmoe")
     layer = model.model.layers[0]
     layer.register_forward_pre_hook(lambda _, args: (args[0] + args[0].flip(1), *args[1:]))
@@ -130,7 +132,7 @@ def test_a_model_that_looks_ahead_is_refused():
     ("family", "scoring"), [("deepseek_v3", "sigmoid"), ("glm4_moe", "sigmoid"), ("mixtral", "softmax")]
 )
 @pytest.mark.parametrize("top_k", [1, 2])
-def test_scoring_is_told_apart_at_small_logits_and_for_one_choice(family, scoring, top_k):
+def test_scoring_is_recognized_at_small_logits_and_for_top_1(family, scoring, top_k):
     model = random_model(family, num_experts_per_tok=top_k, initializer_range=0.001).bfloat16()
     moe = read(model)
     assert {layer.scoring for layer in moe.layers} == {scoring}
@@ -148,7 +150,7 @@ def test_scores_sum_to_one_and_are_the_routers_own():
     assert layer.scores(logits).dtype == torch.float32
 
 
-def test_reading_leaves_the_model_as_found():
+def test_reading_restores_the_model():
     model = random_model("deepseek_v3")
     model.train()
     model.model.layers[0].eval()
@@ -160,7 +162,7 @@ def test_reading_leaves_the_model_as_found():
     assert not any(m._forward_hooks for m in model.modules())
 
 
-def test_digest_sees_every_bit_and_nothing_else():
+def test_digest_depends_on_every_bit_of_the_weights_and_nothing_else():
     first, same = read(random_model("deepseek_v3")), read(random_model("deepseek_v3"))
     digest = first.digest()
     assert digest == same.digest()
@@ -179,20 +181,20 @@ def test_describe_is_json():
     import json
 
     moe = read(random_model("deepseek_v2"), model_id="tiny", revision="main")
-    said = json.loads(json.dumps(moe.describe()))
-    assert said["id"] == "tiny"
-    assert said["revision"] == "main"
-    assert said["architecture"] == "DeepseekV2ForCausalLM"
-    assert said["dtype"] == "float32"
-    assert said["parameters"] == sum(p.numel() for p in moe.model.parameters())
-    assert (said["layers"], said["experts"], said["top_k"], said["shared"]) == ([1, 2], 8, 3, 2)
-    assert said["digest"] == moe.digest()
+    described = json.loads(json.dumps(moe.describe()))
+    assert described["id"] == "tiny"
+    assert described["revision"] == "main"
+    assert described["architecture"] == "DeepseekV2ForCausalLM"
+    assert described["dtype"] == "float32"
+    assert described["parameters"] == sum(p.numel() for p in moe.model.parameters())
+    assert (described["layers"], described["experts"], described["top_k"], described["shared"]) == ([1, 2], 8, 3, 2)
+    assert described["digest"] == moe.digest()
 
 
-def test_complaints_are_specific():
+def test_contract_violations_are_specific():
     good = (torch.zeros(4, 3), torch.zeros(4, 2), torch.tensor([[0, 1]] * 4))
-    assert contract.complaint(good, 4, 3) is None
-    assert "indices from 0 to 4" in (contract.complaint((*good[:2], good[2] + 3 * torch.eye(4, 2).long()), 4, 3) or "")
-    assert contract.complaint(good[:2], 4, 3) == "(float32[4, 3], float32[4, 2])"
-    assert contract.complaint(good[0], 4, 3) == "float32[4, 3]"
-    assert contract.complaint((good[0], good[1], good[2].float()), 4, 3)
+    assert contract_violation(good, 4, 3) is None
+    assert "indices from 0 to 4" in (contract_violation((*good[:2], good[2] + 3 * torch.eye(4, 2).long()), 4, 3) or "")
+    assert contract_violation(good[:2], 4, 3) == "(float32[4, 3], float32[4, 2])"
+    assert contract_violation(good[0], 4, 3) == "float32[4, 3]"
+    assert contract_violation((good[0], good[1], good[2].float()), 4, 3)

@@ -1,4 +1,4 @@
-"""R and W_g of a live model: what the experts really multiply by, as views, in every layout."""
+"""R and W_g of a live model against the matrices that its experts multiply by, as views, in every layout."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ OUTSIDE = {"llama4_text", "jetmoe", "llama", "turnout_aoe"}
 
 
 class UngatedExperts(nn.Module):
-    """Experts of one matrix up and one down, as Nemotron-H has them."""
+    """Experts with one up and one down matrix, as in Nemotron-H."""
 
     has_gate, is_transposed = False, False
 
@@ -24,28 +24,28 @@ class UngatedExperts(nn.Module):
 
 
 def layer_like(experts, n):
-    """A real layer with other experts in it."""
+    """An OLMoE layer with other experts."""
     from dataclasses import replace
 
     return replace(read(random_model("olmoe")).layers[0], experts=experts, n_experts=n)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in OUTSIDE | {"gpt_oss"}])
-def test_the_gate_is_what_goes_through_the_activation(family):
-    layer, heard = read(random_model(family)).layers[-1], []
+def test_the_gate_is_the_matrix_before_the_activation(family):
+    layer, inputs = read(random_model(family)).layers[-1], []
     gate = gate_matrices(layer)
     assert gate.shape[:2] == router_rows(layer).shape == (layer.n_experts, 32)
     experts, act = layer.experts, layer.experts.act_fn
     experts._modules.pop("act_fn", None)
-    experts.act_fn = lambda up: heard.append(up) or act(up)
+    experts.act_fn = lambda up: inputs.append(up) or act(up)
     experts.config._experts_implementation = "eager"
     x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     experts(x, torch.tensor([[1]] * 3), torch.ones(3, 1))
-    torch.testing.assert_close(heard[0], x @ gate[1])
+    torch.testing.assert_close(inputs[0], x @ gate[1])
 
 
-def test_of_gates_and_ups_by_turns_it_is_the_gates():
-    """gpt-oss gives (up + 1) · glu(gate): nothing without gates, something without ups."""
+def test_interleaved_gates_are_the_even_columns():
+    """gpt-oss computes (up + 1) · glu(gate): zero without gates, not zero without ups."""
     layer = read(random_model("gpt_oss")).layers[0]
     x, one = torch.randn(3, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([[1]] * 3)
     experts = layer.experts
@@ -88,7 +88,7 @@ def test_experts_without_a_gate_give_their_first_matrix():
     assert rest_in(layer, experts.up_proj).numel() == 0
 
 
-def test_what_has_no_rows_or_no_gates_is_named():
+def test_a_layer_without_rows_or_gates_is_refused():
     layer = read(random_model("olmoe")).layers[0]
     layer.router.weight = nn.Parameter(torch.randn(3, 32))
     with pytest.raises(ModelError, match="expected a router with a weight of one row an expert"):

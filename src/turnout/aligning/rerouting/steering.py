@@ -122,7 +122,7 @@ class Steering:
         with ExitStack() as stack:
             for layer in self.tail.layers:
                 stack.callback(layer.router.register_forward_hook(listener(layer)).remove)
-            reading, entered = self.tail.whole(prompts)
+            reading, entered = self.tail.run_model(prompts)
         return Heard(reading, entered, torch.cat([said[layer.layer] for layer in self.tail.layers], 1))
 
     def hold(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor], often: bool = True) -> Held:

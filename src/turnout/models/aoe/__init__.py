@@ -1,7 +1,7 @@
 """AoE, Autonomy of Experts (arXiv 2501.13074), as a transformers model: `model_type` "turnout_aoe".
 
-Importing this package registers it with `AutoConfig`, `AutoModel` and `AutoModelForCausalLM`. `turnout.load` and
-`turnout train` do so by themselves. transformers alone does not know the type, and a checkpoint carries no code:
+Importing this package registers it with `AutoConfig`, `AutoModel` and `AutoModelForCausalLM`; `turnout.load` and
+`turnout train` import it when needed. transformers alone does not have the type, and a checkpoint contains no code:
 elsewhere, `import turnout.models.aoe` first.
 """
 

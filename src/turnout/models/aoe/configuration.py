@@ -1,4 +1,4 @@
-"""The configuration of an AoE model: OLMoE's, and the rank of the experts' gates."""
+"""Configuration of an AoE model: OLMoE's, and the rank of the experts' gates."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from transformers import OlmoeConfig
 
 @strict
 class AoeConfig(OlmoeConfig):  # type: ignore[misc]  # Any: transformers ships no types
-    """OLMoE's keys, with the same meaning and defaults, and one more.
+    """OLMoE's keys, with the same meaning and defaults, and `expert_rank`.
 
-    `norm_topk_prob` False (the default) weighs the chosen experts by a softmax over the norms of all experts, as
-    arXiv 2512.23447 does; True divides by the chosen ones' sum, which is a softmax over the K chosen norms.
+    With `norm_topk_prob` False (the default) the chosen experts' weights are a softmax over the norms of all experts,
+    as in arXiv 2512.23447; with True they are divided by their sum, which is a softmax over the K chosen norms.
 
     Args:
         expert_rank: r, the rank of each expert's gate matrix. None: H·I/(H+I), rounded, which keeps an expert's
-            parameters at 3·H·I to within (H+I)/2; a model has the routers' E·H a layer less than OLMoE.
+            parameters at 3·H·I to within (H+I)/2; a model has E·H parameters a layer less than OLMoE, the routers'.
 
     Raises:
         ValueError: a rank below 1.

@@ -1,17 +1,18 @@
-"""AoE, Autonomy of Experts (arXiv 2501.13074): a MoE whose experts choose their tokens themselves.
+"""AoE, Autonomy of Experts (arXiv 2501.13074): a MoE without router weights; experts are chosen by activation norm.
 
 Everything but the MoE layer is transformers' OLMoE. Expert j's gate matrix is a product of two, W_down^j [H, r] and
-W_up^j [r, I]. All experts compute x W_down^j; the K with the largest norms go on, weighed by a softmax of the norms:
+W_up^j [r, I]. All experts compute x W_down^j; the K with the largest norms are chosen, with a softmax of the norms as
+weights:
 
     Σ over the chosen j of  softmax(n)_j · (SiLU(x W_down^j W_up^j) ⊙ x W_p^j) W_o^j,     n_j = ‖x W_down^j‖₂
 
 The softmax is over all E norms, as in arXiv 2512.23447, section 2, and in the authors' code
-(github.com/trestad/Autonomy-of-Experts, AoE.py). So n stands where other families have router logits, and the score
-vector p = softmax(n) where they have router scores: for the balancing loss, and for all that Turnout measures. Every
-matrix starts as N(0, initializer_range²), as in that code.
+(github.com/trestad/Autonomy-of-Experts, AoE.py). So n takes the place of router logits, and p = softmax(n) that of
+router scores, in the load-balancing loss and in everything that Turnout measures. Every matrix is initialized as
+N(0, initializer_range²), as in that code.
 
-Shapes: T tokens, H hidden size, E experts, K chosen experts a token, I expert width, r rank of a gate, R rows: (token,
-choice) pairs sorted by expert, O outputs of a matrix.
+Shapes: T tokens, H hidden size, E experts, K chosen experts per token, I expert width, r rank of a gate, R rows:
+(token, choice) pairs sorted by expert, O outputs of a matrix.
 """
 
 from dataclasses import dataclass
@@ -36,17 +37,17 @@ from turnout.models.fast.products import linear
 
 
 @dataclass(eq=False)
-class Kept:
-    """Where a router leaves x W_down of all experts, [T, E, r], for the experts that are chosen to go on from."""
+class InnerStates:
+    """x W_down of all experts, [T, E, r], passed from the router to the chosen experts."""
 
     inner_TEr: Tensor | None = None
 
 
 class AoeRouter(nn.Module):
-    """The experts' first matrices, and the choice that follows from them; keeps the contract of a router.
+    """The experts' first matrices and the choice by the norm of their products; keeps the contract of a router.
 
-    `weight` [E, r, H] holds every W_down, transposed. These parameters belong to the experts; they stand here because
-    whoever computes them all decides.
+    `weight` [E, r, H] contains every W_down, transposed. These parameters are the experts'; they are here because the
+    choice needs the products of all of them.
     """
 
     def __init__(self, config: AoeConfig) -> None:
@@ -56,16 +57,16 @@ class AoeRouter(nn.Module):
         self.norm_topk_prob = config.norm_topk_prob
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.expert_rank, config.hidden_size))
 
-    def forward(self, hidden_states: Tensor, kept: Kept | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(norms [T, E] in at least float32, weights [T, K], indices [T, K]) of hidden states [..., H].
+    def forward(self, hidden_states: Tensor, inner: InnerStates | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Norms [T, E] in at least float32, weights [T, K] and indices [T, K], from hidden states [..., H].
 
-        `kept` is given what the norms are of.
+        The vectors whose norms these are go into `inner`, if given.
         """
         n_experts, rank, hidden_size = self.weight.shape
         hidden_TH = hidden_states.reshape(-1, hidden_size)
         inner_TEr = linear(hidden_TH, self.weight.flatten(0, 1)).view(-1, n_experts, rank)
-        if kept is not None:
-            kept.inner_TEr = inner_TEr
+        if inner is not None:
+            inner.inner_TEr = inner_TEr
         exact = torch.promote_types(inner_TEr.dtype, torch.float32)
         norm_TE = torch.linalg.vector_norm(inner_TEr, dim=-1, dtype=exact)
         weight_TK, index_TK = torch.topk(norm_TE.softmax(-1), self.top_k, dim=-1)
@@ -88,7 +89,7 @@ class AoeExperts(nn.Module):
         self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_TH: Tensor, index_TK: Tensor, weight_TK: Tensor, inner_TEr: Tensor) -> Tensor:
-        """Output [T, H]; the chosen experts go on from x W_down, which is not computed again."""
+        """Output [T, H] of the chosen experts, from x W_down as the router computed it."""
         expert_R, order_R = torch.sort(index_TK.reshape(-1), stable=True)
         sizes_E = torch.bincount(expert_R, minlength=self.num_experts).tolist()
         token_R = order_R // index_TK.shape[1]
@@ -110,11 +111,11 @@ class AoeSparseMoeBlock(nn.Module):
         self.experts = AoeExperts(config)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Hidden states [..., H] to their experts' weighted sum, of the same shape."""
+        """Weighted sum of the chosen experts' outputs, of the shape of the hidden states [..., H]."""
         hidden_TH = hidden_states.reshape(-1, hidden_states.shape[-1])
-        kept = Kept()
-        _, weight_TK, index_TK = self.gate(hidden_TH, kept)
-        return self.experts(hidden_TH, index_TK, weight_TK, kept.inner_TEr).view_as(hidden_states)
+        inner = InnerStates()
+        _, weight_TK, index_TK = self.gate(hidden_TH, inner)
+        return self.experts(hidden_TH, index_TK, weight_TK, inner.inner_TEr).view_as(hidden_states)
 
 
 class AoeDecoderLayer(OlmoeDecoderLayer):  # type: ignore[misc]  # Any: transformers ships no types
@@ -126,11 +127,11 @@ class AoeDecoderLayer(OlmoeDecoderLayer):  # type: ignore[misc]  # Any: transfor
 
 
 class AoePreTrainedModel(OlmoePreTrainedModel):  # type: ignore[misc]
-    """What transformers needs to know of the family."""
+    """The family's settings for transformers, and its initialization."""
 
     config: AoeConfig
     _no_split_modules = ["AoeDecoderLayer"]
-    _can_compile_fullgraph = False  # how many rows an expert gets is read from the data
+    _can_compile_fullgraph = False  # the number of rows of an expert depends on the data
     _can_record_outputs = {
         "router_logits": OutputRecorder(AoeRouter, index=0),
         "hidden_states": AoeDecoderLayer,
@@ -149,7 +150,7 @@ class AoeModel(AoePreTrainedModel, OlmoeModel):  # type: ignore[misc]
     """The decoder without language-model head."""
 
     def __init__(self, config: AoeConfig) -> None:
-        OlmoePreTrainedModel.__init__(self, config)  # OlmoeModel's own would make routers and experts of OLMoE
+        OlmoePreTrainedModel.__init__(self, config)  # OlmoeModel's own would create OLMoE's routers and experts
         self.padding_idx, self.vocab_size = config.pad_token_id, config.vocab_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList(AoeDecoderLayer(config, i) for i in range(config.num_hidden_layers))
@@ -160,7 +161,7 @@ class AoeModel(AoePreTrainedModel, OlmoeModel):  # type: ignore[misc]
 
 
 class AoeForCausalLM(AoePreTrainedModel, OlmoeForCausalLM):  # type: ignore[misc]
-    """A causal language model; OLMoE's in all but its MoE layers, its auxiliary loss included."""
+    """A causal language model: OLMoE's, auxiliary loss included, but for the MoE layers."""
 
     def __init__(self, config: AoeConfig) -> None:
         OlmoePreTrainedModel.__init__(self, config)
@@ -173,8 +174,8 @@ class AoeForCausalLM(AoePreTrainedModel, OlmoeForCausalLM):  # type: ignore[misc
 
 
 def _products(rows: Tensor, matrices_EOI: Tensor, sizes_E: list[int]) -> Tensor:
-    """Each expert's rows [its size, inputs] times its matrix; [R, O]."""
-    # split and unbind: the gradient of an index or slice is a tensor as large as the whole, once an expert
+    """Each expert's rows times its matrix, [R, O]."""
+    # split and unbind: the gradient of an index or slice is as large as the whole tensor, for each expert
     parts = zip(rows.split(sizes_E), matrices_EOI.unbind(0), strict=True)
     products = [linear(part, matrix) for part, matrix in parts if len(part)]
     return torch.cat(products) if products else rows.new_zeros(0, matrices_EOI.shape[1])

@@ -1,7 +1,7 @@
-"""Routers trained apart from their model: float32 copies while training, an adapter on disk, back into the model.
+"""Router adapters: float32 copies of routers for training, their files on disk, and applying them to a model.
 
-An adapter is two files in a folder: adapter.safetensors, the trained routers' tensors and nothing else, and
-adapter.json, which says what base they belong to.
+An adapter is two files in a folder: adapter.safetensors with the trained routers' tensors and nothing else, and
+adapter.json with the base model that they belong to.
 """
 
 import json
@@ -22,50 +22,48 @@ from turnout.models.wrap.anatomy import MoE, MoELayer
 
 TENSORS, DESCRIPTION = "adapter.safetensors", "adapter.json"
 SCHEMA = 1
-_UNTRAINED = ("correction_bias", "expert_bias")  # balance the choice; no loss reaches them
+_UNTRAINED = ("correction_bias", "expert_bias")  # these balance the choice and get no gradient
 
 
 @dataclass(frozen=True, eq=False)
 class RouterWeights:
-    """Float32 copies of routers' parameters, by the parameter's name in the model; leaves that can be trained."""
+    """Trainable float32 copies (leaf tensors) of routers' parameters, by the parameter's name in the model."""
 
     tensors: dict[str, Tensor]
     _places: dict[str, tuple[nn.Module, str]]
 
     @classmethod
     def of(cls, layers: Sequence[MoELayer]) -> "RouterWeights":
-        """Of the routers of `layers`: every parameter but a correction bias, which steers the choice alone.
+        """Copies of every router parameter of `layers` but a correction bias, which changes the choice alone.
 
         Raises:
             ModelError: a router without parameters of its own, or one whose weights accelerate has offloaded.
         """
         places: dict[str, tuple[nn.Module, str]] = {}
         for layer in layers:
-            found = _parameters(layer)
-            if not found:
+            own = _parameters(layer)
+            if not own:
                 expected, received = "a router with weights of its own", type(layer.router).__name__
                 raise ModelError(f"layer {layer.layer}", expected=expected, received=received)
-            if any(_at(place).is_meta for place in found.values()):
-                raise ModelError(
-                    f"layer {layer.layer}", expected="a router in memory", received="one that is offloaded"
-                )
-            places |= found
+            if any(_at(place).is_meta for place in own.values()):
+                raise ModelError(f"layer {layer.layer}", expected="a router in memory", received="an offloaded one")
+            places |= own
         tensors = {name: _at(place).detach().float().clone().requires_grad_() for name, place in places.items()}
         return cls(tensors, places)
 
     @property
     def dtypes(self) -> dict[str, torch.dtype]:
-        """The model's own dtype of each."""
+        """The dtype of each parameter in the model."""
         return {name: _at(place).dtype for name, place in self._places.items()}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Inside it the routers compute with these weights, in the model's own dtype, and gradients reach them."""
+        """Inside the block the routers compute with these weights, in the model's dtype, and pass gradients to them."""
         try:
             for name, (module, attribute) in self._places.items():
                 own = module._parameters[attribute]
                 assert own is not None
-                module.__dict__[attribute] = self.tensors[name].to(own)  # found before the parameter of that name
+                module.__dict__[attribute] = self.tensors[name].to(own)  # takes precedence over the parameter
             yield
         finally:
             for module, attribute in self._places.values():
@@ -73,7 +71,7 @@ class RouterWeights:
 
     @torch.no_grad()
     def write(self) -> None:
-        """Put these weights into the model, for good."""
+        """Copy these weights into the model's parameters."""
         for name, place in self._places.items():
             _at(place).copy_(self.tensors[name])
 
@@ -84,9 +82,9 @@ class RouterAdapter:
 
     Attributes:
         tensors: parameter name → trained tensor.
-        base: what the base is: id, revision, digest, dtype, architecture.
-        layers: the layers' numbers.
-        config: what it was trained with; JSON.
+        base: the base model: id, revision, digest, dtype, architecture.
+        layers: numbers of the trained layers.
+        config: settings of the training; JSON values.
     """
 
     tensors: Mapping[str, Tensor]
@@ -95,7 +93,7 @@ class RouterAdapter:
     config: Mapping[str, Any]
 
     def encoded(self) -> tuple[bytes, dict[str, Any]]:
-        """The bytes of adapter.safetensors and the content of adapter.json; the same for the same adapter."""
+        """The bytes of adapter.safetensors and the content of adapter.json; deterministic."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.tensors.items())}
         described = {
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
@@ -113,10 +111,10 @@ class RouterAdapter:
 
     @classmethod
     def read(cls, folder: str | PathLike[str]) -> "RouterAdapter":
-        """The adapter in a folder, such as an alignment's run.
+        """Read the adapter in a folder, such as the run of `turnout align`.
 
         Raises:
-            ModelError: no adapter there, or one that is damaged or of another schema.
+            ModelError: there is no adapter, or it is damaged or of another schema.
         """
         folder = Path(folder)
         content = _content(folder)
@@ -125,18 +123,18 @@ class RouterAdapter:
         except (SafetensorError, OSError) as error:
             raise ModelError(folder / TENSORS, expected="a whole safetensors file", received=error) from error
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        listed = {name: said["shape"] for name, said in content["tensors"].items()}
+        listed = {name: entry["shape"] for name, entry in content["tensors"].items()}
         if shapes != listed:
             raise ModelError(folder / TENSORS, expected=f"the tensors that {DESCRIPTION} lists", received="others")
         return cls(tensors, content["base"], tuple(content["layers"]), content["config"])
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype in which the base's digest was taken."""
+        """The dtype of the base whose digest is stored."""
         return getattr(torch, str(self.base["dtype"]))
 
     def check(self, moe: MoE) -> None:
-        """See that `moe` is this adapter's base; ModelError if its weights are others."""
+        """Check that `moe` is this adapter's base; ModelError if its weights differ."""
         digest = moe.digest()
         if digest != self.base["digest"]:
             expected = f"the base of this adapter, {self.base['id']} with digest {str(self.base['digest'])[:12]}"
@@ -144,24 +142,22 @@ class RouterAdapter:
 
     @torch.no_grad()
     def apply(self, moe: MoE) -> None:
-        """Put the trained routers into `moe`, in its own dtype; ModelError if it has no such parameters."""
+        """Copy the trained routers into `moe`, in its dtype; ModelError if it lacks one of the parameters."""
         parameters = dict(moe.model.named_parameters())
         for name, tensor in self.tensors.items():
             if name not in parameters or parameters[name].shape != tensor.shape:
-                raise ModelError(
-                    moe.model_id, expected=f"a parameter {name} {list(tensor.shape)}", received="none such"
-                )
+                raise ModelError(moe.model_id, expected=f"a parameter {name} {list(tensor.shape)}", received="none")
             parameters[name].copy_(tensor)
 
 
 def _parameters(layer: MoELayer) -> dict[str, tuple[nn.Module, str]]:
-    """Name in the model → module and attribute, of each trainable parameter of a layer's router."""
-    found = {}
+    """Trainable parameters of a layer's router: name in the model → module and attribute."""
+    places = {}
     for prefix, module in layer.router.named_modules(prefix=layer.name):
         for attribute, parameter in module._parameters.items():
             if parameter is not None and parameter.is_floating_point() and not attribute.endswith(_UNTRAINED):
-                found[f"{prefix}.{attribute}"] = (module, attribute)
-    return found
+                places[f"{prefix}.{attribute}"] = (module, attribute)
+    return places
 
 
 def _at(place: tuple[nn.Module, str]) -> Tensor:
@@ -183,5 +179,5 @@ def _content(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(path, expected="JSON", received=error) from error
     if not isinstance(content, dict) or content.get("kind") != "router-adapter" or content.get("schema") != SCHEMA:
-        raise ModelError(path, expected=f"a router adapter of schema {SCHEMA}", received="something else")
+        raise ModelError(path, expected=f"a router adapter of schema {SCHEMA}", received="another JSON object")
     return content

@@ -1,7 +1,7 @@
-"""A dense checkpoint seen as feed-forward networks, and the MoE of its sister family with the same everything else.
+"""A dense checkpoint's feed-forward networks, and a MoE of the counterpart family with all its other weights.
 
-Each dense family goes with the MoE family whose attention, norms and embeddings are the same, and whose router gives
-the K chosen experts weights that sum to 1. `check_equal` shows on a live pair that nothing was lost on the way.
+The counterpart of a dense family is the MoE family with the same attention, norms and embeddings whose router gives the
+K chosen experts weights that sum to 1. `check_equal` compares the logits of such a pair.
 
 Shapes: T tokens, E experts of a layer, K chosen, H hidden size, I width of the dense network, W width of an expert.
 """
@@ -23,14 +23,14 @@ from turnout.models.wrap.contract import evaluating
 from turnout.models.wrap.devices import AUTO, Device
 from turnout.models.wrap.load import load_causal, quiet
 
-_EXPERTS_SAID = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _NOT_CARRIED = {"model_type", "architectures", "transformers_version", "_name_or_path", "torch_dtype", "dtype"}
-_CLOSE = 1e-3  # of the largest logit: what another order of float32 sums may change
+_TOLERANCE = 1e-3  # relative to the largest logit: float32 sums in another order
 
 
 @dataclass(frozen=True)
-class Sister:
-    """The MoE family beside a dense one: its model type, and what it calls E and the width of an expert."""
+class Counterpart:
+    """The MoE family of a dense one: its model type, and its configuration's names of E and of the expert width."""
 
     model_type: str
     experts: str
@@ -38,13 +38,13 @@ class Sister:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-_MIXTRAL = Sister("mixtral", "num_local_experts", "intermediate_size")
-SISTERS: Mapping[str, Sister] = {
+_MIXTRAL = Counterpart("mixtral", "num_local_experts", "intermediate_size")
+COUNTERPARTS: Mapping[str, Counterpart] = {
     "llama": _MIXTRAL,
     "mistral": _MIXTRAL,
-    "qwen3": Sister("qwen3_moe", "num_experts", "moe_intermediate_size", {"norm_topk_prob": True}),
-    "olmo2": Sister("flex_olmo", "num_experts", "intermediate_size", {"norm_topk_prob": True}),
-    "granite": Sister("granitemoe", "num_local_experts", "intermediate_size"),
+    "qwen3": Counterpart("qwen3_moe", "num_experts", "moe_intermediate_size", {"norm_topk_prob": True}),
+    "olmo2": Counterpart("flex_olmo", "num_experts", "intermediate_size", {"norm_topk_prob": True}),
+    "granite": Counterpart("granitemoe", "num_local_experts", "intermediate_size"),
 }
 
 
@@ -60,28 +60,28 @@ class Network:
 
     @torch.no_grad()
     def neurons(self, x_TH: Tensor) -> Tensor:
-        """What each neuron is worth before the down projection: act(gate · x) ⊙ (up · x), [T, I] in float32."""
+        """Activations of the neurons, the input of the down projection: act(gate · x) ⊙ (up · x), [T, I] in float32."""
         return self.act(linear(x_TH, self.gate_IH.float())) * linear(x_TH, self.up_IH.float())
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A live dense model; `networks[i]` belongs to decoder layer i."""
+    """A live dense model; `networks[i]` is the feed-forward network of decoder layer i."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     model_id: str
     revision: str | None
     networks: tuple[Network, ...]
-    sister: Sister
+    counterpart: Counterpart
 
     @property
     def width(self) -> int:
-        """I."""
+        """I, the width of a feed-forward network."""
         return self.networks[0].down_HI.shape[1]
 
     def without_routers(self) -> MoE:
-        """The model where a `MoE` is asked for whose routers nobody looks at."""
+        """The model as a `MoE` without MoE layers, for functions that use no router."""
         return MoE(self.model, self.tokenizer, (), self.model_id, self.revision)
 
 
@@ -95,29 +95,29 @@ def load_dense(
     """Load a dense checkpoint that can become a MoE; arguments as in `turnout.load`.
 
     Raises:
-        ModelError: as `turnout.load`; a MoE already, a family without a sister, biases or attention that the sister
-            does not have, or no tokenizer.
+        ModelError: as `turnout.load`; or the checkpoint is a MoE, of a family without counterpart, has biases or
+            attention that the counterpart lacks, or has no tokenizer.
     """
-    model, tokenizer, name, found = load_causal(path_or_id, dtype, device, revision=revision)
-    sister = _sister(model, name)
+    model, tokenizer, name, resolved = load_causal(path_or_id, dtype, device, revision=revision)
+    counterpart = _counterpart(model, name)
     networks = tuple(_network(layer.mlp, name) for layer in model.model.layers)
     if tokenizer is None:
-        raise ModelError(name, expected="a checkpoint with its tokenizer, to read the text with", received="none")
-    return Dense(model, tokenizer, name, found, networks, sister)
+        raise ModelError(name, expected="a checkpoint with its tokenizer", received="none")
+    return Dense(model, tokenizer, name, resolved, networks, counterpart)
 
 
-def _sister(model: PreTrainedModel, name: str) -> Sister:
+def _counterpart(model: PreTrainedModel, name: str) -> Counterpart:
     config = model.config
-    if any(getattr(config, key, None) for key in _EXPERTS_SAID):
-        raise ModelError(name, expected="a dense checkpoint", received=f"{config.model_type}, a MoE already")
-    if config.model_type not in SISTERS:
-        known = ", ".join(SISTERS)
+    if any(getattr(config, key, None) for key in _EXPERT_COUNTS):
+        raise ModelError(name, expected="a dense checkpoint", received=f"{config.model_type}, a MoE")
+    if config.model_type not in COUNTERPARTS:
+        known = ", ".join(COUNTERPARTS)
         raise ModelError(
             name, expected=f"a dense checkpoint of one of the families {known}", received=config.model_type
         )
     if set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
         raise ModelError(name, expected="full attention in every layer", received="layers with sliding windows")
-    return SISTERS[config.model_type]
+    return COUNTERPARTS[config.model_type]
 
 
 def _network(module: Any, name: str) -> Network:
@@ -129,36 +129,35 @@ def _network(module: Any, name: str) -> Network:
 
 
 def new_moe(dense: Dense, n_experts: int, top_k: int, width: int) -> MoE:
-    """A live MoE with everything of `dense` but its feed-forward networks; routers and experts are to be `fill`ed.
+    """A live MoE with all weights of `dense` but its feed-forward networks; `fill` sets routers and experts.
 
     Raises:
-        ModelError: the sister family lacks a weight of the dense model (biases in its attention, say).
+        ModelError: the counterpart family lacks a weight of the dense model (biases in its attention, say).
     """
-    sister, model = dense.sister, dense.model
-    config = AutoConfig.for_model(sister.model_type)
-    said = {k: v for k, v in model.config.to_dict().items() if k not in _NOT_CARRIED}
-    carried = {k: v for k, v in said.items() if k in config.to_dict() or k == "head_dim"}
-    shape = {sister.experts: n_experts, sister.width: width, "num_experts_per_tok": top_k}
-    config = AutoConfig.for_model(sister.model_type, **{**carried, **sister.settings, **shape})
+    counterpart, model = dense.counterpart, dense.model
+    known = AutoConfig.for_model(counterpart.model_type).to_dict().keys() | {"head_dim"}
+    carried = {k: v for k, v in model.config.to_dict().items() if k in known and k not in _NOT_CARRIED}
+    shape = {counterpart.experts: n_experts, counterpart.width: width, "num_experts_per_tok": top_k}
+    config = AutoConfig.for_model(counterpart.model_type, **{**carried, **counterpart.settings, **shape})
     with quiet():
-        made = AutoModelForCausalLM.from_config(config, dtype=model.dtype).to(model.device)
-    made.generation_config = model.generation_config
-    moe = read(made.eval(), dense.tokenizer, dense.model_id, dense.revision)
+        new = AutoModelForCausalLM.from_config(config, dtype=model.dtype).to(model.device)
+    new.generation_config = model.generation_config
+    moe = read(new.eval(), dense.tokenizer, dense.model_id, dense.revision)
     replaced = {f"model.layers.{i}.mlp." for i in range(len(dense.networks))}
     kept = {k: v for k, v in model.state_dict().items() if not any(k.startswith(p) for p in replaced)}
-    report = made.load_state_dict(kept, strict=False)
-    own = {name for name, module in made.named_modules() if any(module in (x.router, x.experts) for x in moe.layers)}
+    report = new.load_state_dict(kept, strict=False)
+    own = {name for name, module in new.named_modules() if any(module in (x.router, x.experts) for x in moe.layers)}
     lost = sorted([*report.unexpected_keys, *(k for k in report.missing_keys if k.rpartition(".")[0] not in own)])
     if lost:
         raise ModelError(
-            dense.model_id, expected=f"the weights of {sister.model_type} outside its experts", received=lost[0]
+            dense.model_id, expected=f"the weights of {counterpart.model_type} outside its experts", received=lost[0]
         )
     return moe
 
 
 @torch.no_grad()
 def fill(layer: MoELayer, router_EH: Tensor, gate_EWH: Tensor, up_EWH: Tensor, down_EHW: Tensor) -> None:
-    """Put a router and experts into a layer of a `new_moe`."""
+    """Set the router and the experts of a layer of a `new_moe`."""
     for name, value in (("gate_up_proj", torch.cat([gate_EWH, up_EWH], 1)), ("down_proj", down_EHW)):
         layer.experts.get_parameter(name).copy_(value)
     fill_router(layer, router_EH)
@@ -166,17 +165,18 @@ def fill(layer: MoELayer, router_EH: Tensor, gate_EWH: Tensor, up_EWH: Tensor, d
 
 @torch.no_grad()
 def fill_router(layer: MoELayer, router_EH: Tensor) -> None:
-    """Put a router into a layer of a `new_moe`."""
+    """Set the router of a layer of a `new_moe`."""
     layer.router.get_parameter("weight").copy_(router_EH)
 
 
 def check_equal(dense: Dense, moe: MoE, ids: Sequence[int], weight: float) -> float:
-    """The largest difference between the logits of `dense` and of `moe` with *every* expert at `weight`.
+    """Largest difference between the logits of `dense` and of `moe` with *every* expert chosen at `weight`.
 
-    Whatever the routers and K: with the weight at which the experts add up to the dense network, only rounding is left.
+    Independent of the routers and of K. At the weight with which the experts add up to the dense network the difference
+    is rounding alone.
 
     Raises:
-        ModelError: more than rounding is: the sister family computes something else from this configuration.
+        ModelError: it is larger than rounding: the counterpart family computes something else.
     """
     tokens = torch.tensor([list(ids)], device=dense.model.device)
     with evaluating(dense.model), evaluating(moe.model), ExitStack() as stack:
@@ -185,17 +185,17 @@ def check_equal(dense: Dense, moe: MoE, ids: Sequence[int], weight: float) -> fl
         logits = [model(input_ids=tokens, use_cache=False).logits.float() for model in (dense.model, moe.model)]
     difference, scale = float((logits[0] - logits[1]).abs().max()), float(logits[0].abs().max())
     coarse = torch.finfo(dense.model.dtype).eps / torch.finfo(torch.float32).eps
-    if not difference <= _CLOSE * max(1.0, coarse / 100) * scale:
+    if not difference <= _TOLERANCE * max(1.0, coarse / 100) * scale:
         received = f"{difference:.3g} at logits of up to {scale:.3g}"
-        expected = f"logits of {dense.sister.model_type} equal to the dense model's with all experts chosen"
+        expected = f"logits of {dense.counterpart.model_type} equal to the dense model's with all experts chosen"
         raise ModelError(dense.model_id, expected=expected, received=f"a difference of {received}")
     return difference
 
 
 def _choose_all(n_experts: int, weight: float) -> Callable[..., tuple[Tensor, ...]]:
-    """A router's hook that has every expert chosen, at `weight`."""
+    """A router hook that returns every expert as chosen, at `weight`."""
 
-    def hook(_router: nn.Module, _given: object, output: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def hook(_: nn.Module, __: object, output: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         logits_TE, weights_TK, index_TK = output
         shape = (len(logits_TE), n_experts)
         index_TE = torch.arange(n_experts, device=index_TK.device, dtype=index_TK.dtype).expand(shape)
@@ -206,14 +206,14 @@ def _choose_all(n_experts: int, weight: float) -> Callable[..., tuple[Tensor, ..
 
 @torch.no_grad()
 def visit(dense: Dense, windows_NT: Tensor, call: Callable[[int, Tensor], None]) -> None:
-    """One forward of all windows [N, T] at once; `call(i, x)` hears what network i is given, x [N·T, H] in float32.
+    """Run all windows [N, T] at once and call `call(i, x)` with the input of each network i, x [N·T, H] in float32.
 
-    The language-model head is left out. What a call keeps is its own affair: here nothing is.
+    The language-model head does not run.
     """
     hidden = dense.model.config.hidden_size
 
     def hook(number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, given: call(number, given[0].reshape(-1, hidden).float())
+        return lambda _, args: call(number, args[0].reshape(-1, hidden).float())
 
     with evaluating(dense.model), fast_linears(dense.model), ExitStack() as stack:
         for number, network in enumerate(dense.networks):
@@ -222,7 +222,7 @@ def visit(dense: Dense, windows_NT: Tensor, call: Callable[[int, Tensor], None])
 
 
 def save(moe: MoE, folder: str | PathLike[str]) -> None:
-    """Write the checkpoint as transformers does, safetensors and tokenizer."""
+    """Save model and tokenizer in transformers' format."""
     assert moe.tokenizer is not None
     with quiet():
         moe.model.save_pretrained(folder)

@@ -1,8 +1,8 @@
-"""Change what routers say, for a while: mask experts, add to logits, replace applied weights, choose another K.
+"""Interventions on routers: mask experts, add to logits, replace applied weights, choose another K.
 
-Everything is done inside the router's own forward, so that the model's own scoring and choice (softmax or sigmoid,
-groups, correction bias, normalisation) see the change, under hooks, capture and `generate`. Each function is a context
-manager; after it, the model is as it was found, also when the block ends in an exception.
+Each change is applied inside the router's own forward, before the model's own scoring and choice (softmax or sigmoid,
+groups, correction bias, normalization); it works under hooks, capture and `generate`. Each function is a context
+manager that restores the model, also after an exception.
 
 Shapes: T tokens, E routed experts of a layer, K chosen experts, G groups of experts.
 """
@@ -26,24 +26,24 @@ Experts = Mapping[int, Collection[int]]
 
 @contextmanager
 def mask(moe: MoE, experts: Experts, renormalise: bool = False) -> Iterator[None]:
-    """No token reaches the masked experts inside the block: K others are chosen in their place.
+    """Mask experts inside the block: no token reaches them, and K others are chosen instead.
 
-    The masked experts' logits are the least number there is, and −∞ wherever the router chooses; scores, weights and
-    choice follow from the model's own rules over what is left. Shared experts are untouched. What the router returned
-    is looked at every time: K experts, none of them masked. Logits stay finite, so that `capture` works; p of a masked
-    expert is 0.
+    The logits of masked experts are the lowest finite number, and −∞ in the router's top-k; scores, weights and choice
+    follow from the model's own rules over the remaining experts. Shared experts are not affected. Every output of the
+    router is checked: K experts, none of them masked. Logits stay finite, so that `capture` works; p of a masked expert
+    is 0.
 
     Args:
         moe: the model.
-        experts: layer number → the experts to mask there; layers left out are untouched.
-        renormalise: score all experts as ever, then set the masked experts' scores to 0 and scale the others so that
-            their sum stays (the paper's reading, arXiv 2601.03425). For a softmax this is the same numbers: the softmax
-            of what is left. For a sigmoid router it is not: weights that it does not normalise grow, and a correction
-            bias weighs less beside the rescaled scores.
+        experts: layer number → the experts to mask there; other layers are not affected.
+        renormalise: score all experts as without a mask, then set the masked experts' scores to 0 and scale the others
+            to the same sum (the paper's reading, arXiv 2601.03425). For a softmax the numbers are the same: the softmax
+            over the remaining experts. For a sigmoid router they differ: weights that it does not normalize grow, and a
+            correction bias is small beside the rescaled scores.
 
     Raises:
-        ModelError: a layer that has no router, an expert that is not there, fewer than K experts left (in the groups
-            that a token may choose from), or a router that this does not reach.
+        ModelError: a layer without a router, an expert that does not exist, fewer than K experts left (in the groups
+            that a token may choose from), or a router whose choice the mask does not change.
     """
     by_number = {layer.layer: layer for layer in moe.layers}
     changes = []
@@ -77,7 +77,7 @@ def add_to_logits(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor], Ten
 
 @contextmanager
 def replace_weights(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor, Tensor], Tensor]]) -> Iterator[None]:
-    """Apply other weights to the chosen experts; which experts are chosen stays the router's own business.
+    """Apply other weights to the chosen experts; the choice itself stays the router's own.
 
     Args:
         moe: the model.
@@ -87,8 +87,8 @@ def replace_weights(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor, Te
     by_number = {layer.layer: layer for layer in moe.layers}
 
     def replacing(value: Tensor | Callable[[Tensor, Tensor], Tensor]) -> Callable[[Output], Output]:
-        def output(said: Output) -> Output:
-            logits_TE, weights_TK, index_TK = said
+        def output(original: Output) -> Output:
+            logits_TE, weights_TK, index_TK = original
             new_TK = value(weights_TK, index_TK) if callable(value) else value.to(index_TK.device)[index_TK]
             if new_TK.shape != weights_TK.shape:
                 expected, received = f"weights of shape {list(weights_TK.shape)}", f"{list(new_TK.shape)}"
@@ -104,12 +104,13 @@ def replace_weights(moe: MoE, values: Mapping[int, Tensor | Callable[[Tensor, Te
 
 @contextmanager
 def with_top_k(moe: MoE, k: int) -> Iterator[MoE]:
-    """The same model with every router choosing `k` experts inside the block; yields it as a MoE whose layers say so.
+    """Let every router choose `k` experts inside the block; yields the MoE with `top_k` = `k` in each layer.
 
     A short forward checks that each router returns `k`.
 
     Raises:
-        ModelError: `k` is not 1…E, more than the groups hold that a token may choose from, or the family does not obey.
+        ModelError: `k` is not 1…E, more than the experts in the groups that a token may choose from, or a router that
+            ignores its `top_k`.
     """
     with ExitStack() as stack:
         for layer in moe.layers:
@@ -119,36 +120,35 @@ def with_top_k(moe: MoE, k: int) -> Iterator[MoE]:
         for layer, returned in _returned_k(moe):
             if returned != k:
                 received = f"{returned}: {type(layer.router).__name__} does not follow its top_k"
-                raise ModelError(
-                    where(layer), expected=f"a router that chooses {k} experts when asked to", received=received
-                )
+                expected = f"{k} chosen experts with top_k = {k}"
+                raise ModelError(where(layer), expected=expected, received=received)
         yield replace(moe, layers=tuple(replace(layer, top_k=k) for layer in moe.layers))
 
 
 def fewest_left(layer: MoELayer, masked: Collection[int]) -> int:
-    """How many experts a token can still choose from, at the worst, if `masked` are masked.
+    """The smallest number of experts that a token can still choose from if `masked` are masked.
 
-    Where the router chooses groups first, that is what the groups with the fewest experts left hold together; a group
-    without any is chosen last.
+    Where the router chooses groups first, this is the number in the groups with the fewest experts left; a group with
+    none left is chosen last.
     """
     n_groups, n_chosen = _groups(layer.router)
     width = layer.n_experts // n_groups
-    gone = set(masked)
-    left_G = [sum(e not in gone for e in range(g * width, (g + 1) * width)) for g in range(n_groups)]
+    removed = set(masked)
+    left_G = [sum(e not in removed for e in range(g * width, (g + 1) * width)) for g in range(n_groups)]
     return sum(sorted(left for left in left_G if left)[:n_chosen])
 
 
 def _masked(layer: MoELayer, banned_E: Tensor) -> Change:
     return Change(
-        logits=lambda logits_TE: _least(logits_TE, banned_E),
+        logits=lambda logits_TE: _with_lowest(logits_TE, banned_E),
         banned_E=banned_E,
-        output=lambda said: _checked(layer, banned_E, said),
+        output=lambda output: _checked(layer, banned_E, output),
     )
 
 
 def _renormalised(layer: MoELayer, banned_E: Tensor) -> Change:
-    """Scores over all experts, the masked set to 0, the rest scaled to the same sum."""
-    if layer.scoring == "softmax":  # zeroed and rescaled, a softmax is the softmax of what is left
+    """Scores over all experts, those of masked experts set to 0, the rest scaled to the same sum."""
+    if layer.scoring == "softmax":  # zeroed and rescaled it is the softmax over the rest
         return _masked(layer, banned_E)
 
     def rescaled(scores_TE: Tensor) -> Tensor:
@@ -156,41 +156,41 @@ def _renormalised(layer: MoELayer, banned_E: Tensor) -> Change:
         total_T1, left_T1 = scores_TE.sum(-1, keepdim=True), left_TE.sum(-1, keepdim=True)
         return left_TE * (total_T1 / left_T1.clamp_min(torch.finfo(left_T1.dtype).tiny))
 
-    def output(said: Output) -> Output:
-        logits_TE, weights_TK, index_TK = _checked(layer, banned_E, said)
-        return _least(logits_TE, banned_E), weights_TK, index_TK
+    def output(original: Output) -> Output:
+        logits_TE, weights_TK, index_TK = _checked(layer, banned_E, original)
+        return _with_lowest(logits_TE, banned_E), weights_TK, index_TK
 
     return Change(sigmoid=rescaled, banned_E=banned_E, output=output)
 
 
-def _least(logits_TE: Tensor, banned_E: Tensor) -> Tensor:
-    """The least finite number: a softmax or sigmoid of it is exactly 0, and nothing downstream meets ∞ − ∞."""
+def _with_lowest(logits_TE: Tensor, banned_E: Tensor) -> Tensor:
+    """Set banned logits to the lowest finite number: its softmax or sigmoid is exactly 0, and no ∞ − ∞ can follow."""
     return logits_TE.masked_fill(banned_E.to(logits_TE.device), torch.finfo(logits_TE.dtype).min)
 
 
-def _checked(layer: MoELayer, banned_E: Tensor, said: Output) -> Output:
-    """What the router returned, if it chose K experts and none of the masked ones."""
-    index_TK = said[2]
+def _checked(layer: MoELayer, banned_E: Tensor, output: Output) -> Output:
+    """The router's output, if it chose K experts and none of the masked ones."""
+    index_TK = output[2]
     if index_TK.shape[1] != layer.top_k:
         raise ModelError(where(layer), expected=f"{layer.top_k} chosen experts", received=index_TK.shape[1])
     wrong_TK = banned_E.to(index_TK.device)[index_TK.long()]
     if wrong_TK.any():
-        received = f"expert {int(index_TK[wrong_TK][0])}, chosen by {type(layer.router).__name__} all the same"
+        received = f"expert {int(index_TK[wrong_TK][0])}, chosen by {type(layer.router).__name__}"
         raise ModelError(where(layer), expected="no masked expert to be chosen", received=received)
-    return said
+    return output
 
 
 def _returned_k(moe: MoE) -> list[tuple[MoELayer, int]]:
-    """How many experts each router returns in a short forward."""
+    """The number of experts that each router chooses, from a short forward."""
     returned: dict[str, int] = {}
 
-    def listener(name: str) -> Callable[..., None]:
-        def listen(_: nn.Module, __: object, said: Output) -> None:
-            returned[name] = said[2].shape[1]
+    def hook(name: str) -> Callable[..., None]:
+        def keep(_: nn.Module, __: object, output: Output) -> None:
+            returned[name] = output[2].shape[1]
 
-        return listen
+        return keep
 
-    handles = [layer.router.register_forward_hook(listener(layer.name)) for layer in moe.layers]
+    handles = [layer.router.register_forward_hook(hook(layer.name)) for layer in moe.layers]
     ids = torch.zeros(1, 2, dtype=torch.int64, device=moe.model.get_input_embeddings().weight.device)
     try:
         with evaluating(moe.model):
@@ -203,17 +203,17 @@ def _returned_k(moe: MoE) -> list[tuple[MoELayer, int]]:
 
 def _check_top_k(layer: MoELayer, k: int) -> None:
     n_groups, n_chosen = _groups(layer.router)
-    most = layer.n_experts // n_groups * min(n_chosen, n_groups)
-    if not 1 <= k <= most:
-        reach = f"{most} experts" + (f", those of {n_chosen} of its {n_groups} groups" if n_groups > 1 else "")
+    largest = layer.n_experts // n_groups * min(n_chosen, n_groups)
+    if not 1 <= k <= largest:
+        reach = f"{largest} experts" + (f", those of {n_chosen} of its {n_groups} groups" if n_groups > 1 else "")
         raise ModelError(where(layer), expected=f"K from 1 to {reach}", received=k)
     if not isinstance(getattr(layer.router, "top_k", None), int):
         received = f"{type(layer.router).__name__} without one"
-        raise ModelError(where(layer), expected="a router that keeps its K as top_k", received=received)
+        raise ModelError(where(layer), expected="a router with the attribute top_k", received=received)
 
 
 def _groups(router: Any) -> tuple[int, int]:
-    """How many groups of experts a router has, and from how many of them a token chooses; (1, 1) without groups."""
+    """Number of a router's groups of experts, and of those that a token chooses from; (1, 1) without groups."""
     if getattr(router, "topk_method", None) == "greedy":
         return 1, 1
     n_groups = getattr(router, "num_group", None) or getattr(router, "n_group", None)

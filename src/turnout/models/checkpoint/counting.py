@@ -1,4 +1,4 @@
-"""The size of any MoE that transformers knows, counted on a model without weights (the meta device)."""
+"""Size of any MoE that transformers can build, counted on a model without weights (the meta device)."""
 
 from os import PathLike
 from pathlib import Path
@@ -11,21 +11,22 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from turnout.errors import ModelError
 from turnout.models.checkpoint.files import checkpoint_folder, read_object
 from turnout.models.checkpoint.size import Size, attention_widths
+from turnout.models.wrap.anatomy import SHARED_KEYS
 from turnout.models.wrap.contract import Candidate, candidates
 from turnout.models.wrap.families import register_own
 from turnout.ops import Parameters, layer_activations
 
-_DOWN = ("down_proj", "w2", "output_linear")  # what a feed-forward block calls its last matrix
+_DOWN = ("down_proj", "w2", "output_linear")  # names of a feed-forward block's last matrix
 
 
 def size_of(
     source: str | PathLike[str] | PreTrainedConfig, name: str | None = None, *, may_be_dense: bool = False
 ) -> Size:
-    """The size of a checkpoint's folder, a config.json, a hub id (its configuration only) or a configuration.
+    """Size of a checkpoint's folder, a config.json, a hub id (its configuration only) or a configuration.
 
-    The model is instantiated without weights, so that every parameter is counted as transformers makes it; of the
-    routed experts K/E are active. Attention, cache and activations follow from the configuration. A dense model, where
-    it may be one, has one expert in no layer.
+    The model is built without weights, so that every parameter is counted as transformers creates it; of the routed
+    experts K/E are active. Attention, cache and activations follow from the configuration. A dense model, accepted with
+    `may_be_dense`, has E = K = 1 and no MoE layer.
 
     Raises:
         ModelError: no configuration, one that transformers does not know, or no MoE with fused experts.
@@ -33,18 +34,18 @@ def size_of(
     config = source if isinstance(source, PreTrainedConfig) else read_config(source)
     name = name or _name(source, config)
     model = _without_weights(config, name)
-    found = candidates(model)
-    if not found and not may_be_dense:
+    moe_layers = candidates(model)
+    if not moe_layers and not may_be_dense:
         received = f"{type(model).__name__}, without fused experts"
         raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", received=received)
-    return _size(model, config.get_text_config(), found, name)
+    return _size(model, config.get_text_config(), moe_layers, name)
 
 
 def read_config(source: str | PathLike[str]) -> PreTrainedConfig:
-    """The transformers configuration of a folder, a config.json or a hub id; no code of a checkpoint's own is run.
+    """The transformers configuration of a folder, a config.json or a hub id; code in a checkpoint is never run.
 
     Raises:
-        ModelError: there is none, or transformers does not know its model type.
+        ModelError: there is none, or transformers does not have its model type.
     """
     path = Path(source).expanduser()
     file = path if path.is_file() else path / "config.json" if checkpoint_folder(str(source)) else None
@@ -52,12 +53,12 @@ def read_config(source: str | PathLike[str]) -> PreTrainedConfig:
         model_type = read_object(file).get("model_type")
         register_own(model_type)
         if model_type not in CONFIG_MAPPING:
-            raise ModelError(file, expected="a model_type that transformers knows", received=repr(model_type))
+            raise ModelError(file, expected="a model_type of transformers", received=repr(model_type))
     else:
         register_own()
     try:
         return AutoConfig.from_pretrained(str(file or source), trust_remote_code=False)
-    except Exception as error:  # whatever a configuration's own checks, the hub or the network raise
+    except Exception as error:  # anything that a configuration's checks, the hub or the network raise
         expected = "a configuration that transformers can read"
         raise ModelError(source, expected=expected, received=str(error).strip() or type(error).__name__) from error
 
@@ -73,23 +74,27 @@ def _name(source: object, config: PreTrainedConfig) -> str:
 
 def _without_weights(config: PreTrainedConfig, name: str) -> PreTrainedModel:
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # how weights are stored, not how many there are
+        del config.quantization_config  # it changes how weights are stored, not their number
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
-    except Exception as error:  # whatever a model's own code raises
+    except Exception as error:  # anything that a model's own code raises
         expected = "a causal language model that transformers can build"
         raise ModelError(name, expected=expected, received=str(error).strip() or type(error).__name__) from error
 
 
-def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidate], name: str) -> Size:
+def _size(model: PreTrainedModel, config: PreTrainedConfig, moe_layers: list[Candidate], name: str) -> Size:
     experts = top_k = 1
-    expert_width = int(config.intermediate_size) if not found else 0
-    if found:
-        experts = _one({candidate.n_experts for candidate in found}, name, "number of experts")
-        top_k = _one({_top_k(model, candidate, name) for candidate in found}, name, "number of chosen experts")
-        expert_width = _one({_expert_width(model, candidate, config) for candidate in found}, name, "width of experts")
-    routed = {p: n for candidate in found for n, p in model.get_submodule(candidate.experts_name).named_parameters()}
+    expert_width = int(config.intermediate_size) if not moe_layers else 0
+    if moe_layers:
+        experts = _same({candidate.n_experts for candidate in moe_layers}, name, "number of experts")
+        top_k = _same({_top_k(model, candidate, name) for candidate in moe_layers}, name, "number of chosen experts")
+        expert_width = _same(
+            {_expert_width(model, candidate, config) for candidate in moe_layers}, name, "width of experts"
+        )
+    routed = {
+        p: n for candidate in moe_layers for n, p in model.get_submodule(candidate.experts_name).named_parameters()
+    }
     embeddings, products = _embeddings(model), 0
     total = routed_total = 0
     for full_name, parameter in model.named_parameters():
@@ -106,10 +111,10 @@ def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidat
         name=name,
         width=config.hidden_size,
         layers=config.num_hidden_layers,
-        moe_layers=len(found),
+        moe_layers=len(moe_layers),
         experts=experts,
         top_k=top_k,
-        shared=_shared(config, found),
+        shared=_shared(config, moe_layers),
         expert_width=expert_width,
         vocab=config.vocab_size,
         parameters=Parameters(total, total - idle, total - embeddings, total - idle - embeddings),
@@ -117,25 +122,25 @@ def _size(model: PreTrainedModel, config: PreTrainedConfig, found: list[Candidat
         active_products=products,
         attention_widths=attention,
         cache_widths=cache,
-        activations=_activations(model, config, found, stored, top_k, expert_width),
+        activations=_activations(model, config, moe_layers, stored, top_k, expert_width),
         notes=notes,
     )
 
 
-def _one(values: set[int], name: str, what: str) -> int:
+def _same(values: set[int], name: str, what: str) -> int:
     if len(values) != 1:
         raise ModelError(name, expected=f"the same {what} in every MoE layer", received=sorted(values))
     return values.pop()
 
 
 def _top_k(model: nn.Module, candidate: Candidate, name: str) -> int:
-    """K as the router beside the experts holds it."""
-    for beside in candidate.beside:
-        top_k = getattr(model.get_submodule(beside), "top_k", None)
+    """K, the attribute `top_k` of the experts' router."""
+    for sibling in candidate.siblings:
+        top_k = getattr(model.get_submodule(sibling), "top_k", None)
         if isinstance(top_k, int):
             return top_k
     where = f"{name}: layer {candidate.layer}"
-    raise ModelError(where, expected="a router that says how many experts it chooses", received="none")
+    raise ModelError(where, expected="a router with the attribute top_k", received="none")
 
 
 def _expert_width(model: nn.Module, candidate: Candidate, config: PreTrainedConfig) -> int:
@@ -144,13 +149,13 @@ def _expert_width(model: nn.Module, candidate: Candidate, config: PreTrainedConf
 
 
 def _embeddings(model: PreTrainedModel) -> int:
-    """Parameters of the input's and the output's embedding, once where they are tied."""
+    """Parameters of the input and output embeddings; tied ones are counted once."""
     modules = (model.get_input_embeddings(), model.get_output_embeddings())
     return sum(p.numel() for p in {module.weight for module in modules if module is not None})
 
 
 def _multiplies(name: str, parameter: nn.Parameter) -> bool:
-    """Whether it is a matrix (or a stack of them, or a convolution's kernel), not a norm's weight nor a bias."""
+    """Whether a parameter is a matrix, a stack of them or a convolution's kernel; no norm's weight, no bias."""
     return parameter.dim() >= 2 and not name.endswith("bias")
 
 
@@ -159,24 +164,23 @@ def _only_looked_up(parameter: nn.Parameter, model: PreTrainedModel) -> bool:
     return parameter is model.get_input_embeddings().weight and (head is None or head.weight is not parameter)
 
 
-def _shared(config: PreTrainedConfig, found: list[Candidate]) -> int:
-    """Shared experts: what the configuration says where a layer has such a module, else 1; 0 without."""
-    has = any("shared_expert" in beside.rpartition(".")[2] for one in found[:1] for beside in one.beside)
-    names = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
-    said = (getattr(config, name, None) for name in names)
-    return next((n for n in said if isinstance(n, int) and n > 0), 1) if has else 0
+def _shared(config: PreTrainedConfig, moe_layers: list[Candidate]) -> int:
+    """Shared experts: 0 without such a module, else the configuration's number, else 1."""
+    has = any("shared_expert" in sibling.rpartition(".")[2] for layer in moe_layers[:1] for sibling in layer.siblings)
+    numbers = (getattr(config, name, None) for name in SHARED_KEYS)
+    return next((n for n in numbers if isinstance(n, int) and n > 0), 1) if has else 0
 
 
 def _activations(
     model: nn.Module,
     config: PreTrainedConfig,
-    found: list[Candidate],
+    moe_layers: list[Candidate],
     stored: list[int],
     top_k: int,
     expert_width: int,
 ) -> int:
-    """Numbers that all layers keep a token for the backward pass (`layer_activations`)."""
-    routed = {candidate.layer for candidate in found}
+    """Numbers kept per token in all layers for the backward pass (`layer_activations`)."""
+    routed = {candidate.layer for candidate in moe_layers}
     always = dict.fromkeys(range(config.num_hidden_layers), 0)
     for name, module in model.named_modules():
         layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
@@ -188,7 +192,7 @@ def _activations(
             attention=stored[layer],
             chosen=top_k if layer in routed else 0,
             hidden=hidden + (top_k * expert_width if layer in routed else 0),
-            experts=found[0].n_experts if layer in routed else 0,
+            experts=moe_layers[0].n_experts if layer in routed else 0,
         )
         for layer, hidden in always.items()
     )

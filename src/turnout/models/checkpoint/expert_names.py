@@ -1,9 +1,9 @@
-"""Where the routers and gate matrices of a checkpoint lie, told from names and shapes alone; nothing is read here.
+"""Places of the routers and gate matrices in a checkpoint, from tensor names and shapes alone; no file is read.
 
-Names are found by pattern. A *block* is the part of a name before the experts ("model.layers.3.mlp"). Three spellings
-are common, each in one tensor an expert or in one for all: gate_proj/up_proj/down_proj (gate_up_proj where the first
-two are joined), w1/w3/w2, and fc1/fc3/fc2. Shapes tell the rest: the width H is the router's, the expert width I the
-last matrix's other side, and a first matrix of 2·I columns holds gate and up.
+Names are matched by pattern. A *block* is the part of a name before the experts ("model.layers.3.mlp"). Three spellings
+are common, each with one tensor per expert or one for all: gate_proj/up_proj/down_proj (gate_up_proj where the first
+two are joined), w1/w3/w2, and fc1/fc3/fc2. The rest follows from shapes: the width H is the router's, the expert width
+I the last matrix's other side, and a first matrix with 2·I columns contains gate and up.
 
 Shapes: N routed experts of a layer, H hidden size, I expert width.
 """
@@ -17,7 +17,7 @@ from turnout.errors import ModelError
 
 @dataclass(frozen=True)
 class Spelling:
-    """How the matrices of an expert are called: the first, the one beside it if it has a gate, and the last."""
+    """Names of an expert's matrices: the first, the up matrix beside it if the first is a gate alone, and the last."""
 
     first: str
     beside: str
@@ -30,7 +30,7 @@ SPELLINGS = (
     Spelling("w1", "w3", "w2"),
     Spelling("fc1", "fc3", "fc2"),
     Spelling("input_linear", "", "output_linear"),
-    Spelling("up_proj", "", "down_proj"),  # no gate: the first matrix stands for it
+    Spelling("up_proj", "", "down_proj"),  # no gate: the first matrix is used instead
 )
 
 # Model types whose joined matrix alternates gate and up column by column instead of keeping each together.
@@ -45,13 +45,13 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 @dataclass(frozen=True)
 class Gate:
-    """Where one expert's gate matrix W_g [H, I] lies.
+    """Place of one expert's gate matrix W_g [H, I].
 
     Attributes:
-        name: of the tensor.
-        expert: row of the tensor that is this expert's; None where the tensor is its own.
+        name: the tensor's name.
+        expert: this expert's index in the tensor; None where the tensor is this expert's alone.
         transposed: the matrix is stored [H, I or 2I], not [I or 2I, H].
-        start, stop, step: which of the I or 2I are the gate's.
+        start, stop, step: the gate's part of the I or 2I.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Place:
 
 @dataclass
 class _Block:
-    """What was found under one block: matrices of all experts by name, or of each by name and number; routers."""
+    """Tensors of one block: fused matrices by name, single experts' matrices by name and number, routers."""
 
     fused: dict[str, str] = field(default_factory=dict)
     single: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _Block:
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a tensor of that name may be a router or an expert's matrix; prediction heads (mtp) are left out."""
+    """Whether a tensor of that name may be a router or an expert's matrix; those of prediction heads (mtp) are not."""
     return not name.startswith("mtp.") and any(p.fullmatch(name) for p in (_OF_ONE, _OF_ALL, _ROUTER))
 
 
@@ -92,28 +92,29 @@ def places(shapes: Mapping[str, tuple[int, ...]], model_type: str, n_layers: int
     """One `Place` for each MoE layer, by number.
 
     Args:
-        shapes: of every tensor that `is_wanted`.
-        model_type: the configuration's.
-        n_layers: decoder layers; what is stored beyond them (a prediction head) is left out. None if unknown.
-        where: what an error is about.
+        shapes: the shape of every tensor that `is_wanted`.
+        model_type: the configuration's model type.
+        n_layers: number of decoder layers; tensors beyond them (of a prediction head) are left out. None if unknown.
+        where: the checkpoint, as an error names it.
 
     Raises:
-        ModelError: no experts, experts without a router or of other widths, some missing, or two in a decoder layer.
+        ModelError: no experts, experts without a router or of unequal widths, missing ones, or two MoE layers in one
+            decoder layer.
     """
-    found: dict[int, Place] = {}
+    by_layer: dict[int, Place] = {}
     for name, block in _blocks(shapes).items():
         number = int(_NUMBER.findall(name)[-1])
         spelling = _spelling(block)
         if spelling is None or (n_layers is not None and number >= n_layers):
             continue
-        if number in found:
+        if number in by_layer:
             received = f"two in layer {number}, the second under {name}"
             raise ModelError(where, expected="one router in a decoder layer", received=received)
-        found[number] = _place(name, number, block, spelling, shapes, model_type, where)
-    if not found:
-        received, do = _what_it_is(shapes, model_type)
+        by_layer[number] = _place(name, number, block, spelling, shapes, model_type, where)
+    if not by_layer:
+        received, do = _describe(shapes, model_type)
         raise ModelError(where, expected="a Mixture-of-Experts checkpoint", received=received, do=do)
-    return [found[number] for number in sorted(found)]
+    return [by_layer[number] for number in sorted(by_layer)]
 
 
 def _blocks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _Block]:
@@ -134,9 +135,9 @@ def _blocks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _Block]:
 
 
 def _spelling(block: _Block) -> Spelling | None:
-    """The first spelling whose first and last matrices are there."""
-    here = block.fused or block.single
-    return next((s for s in SPELLINGS if s.first in here and s.last in here), None)
+    """The first spelling whose first and last matrices both exist."""
+    names = block.fused or block.single
+    return next((s for s in SPELLINGS if s.first in names and s.last in names), None)
 
 
 def _place(
@@ -156,7 +157,7 @@ def _place(
         of_expert = block.single[spelling.first]
         n_experts, first = max(of_expert) + 1, shapes[next(iter(of_expert.values()))]
         last = shapes[next(iter(block.single[spelling.last].values()))]
-        _check_all_there(name, of_expert, n_experts, {shapes[n] for n in of_expert.values()}, where)
+        _check_complete(name, of_expert, n_experts, {shapes[n] for n in of_expert.values()}, where)
     router, width = _router(name, block, n_experts, shapes, where)
     beside = spelling.beside in (block.fused if fused else block.single)
     transposed, expert_width, joined = _layout(name, first, last, width, where)
@@ -169,7 +170,7 @@ def _place(
     return Place(number, router, gates, width, expert_width, joined or beside)
 
 
-def _check_all_there(
+def _check_complete(
     name: str, of_expert: Mapping[int, str], n_experts: int, shapes: set[tuple[int, ...]], where: object
 ) -> None:
     missing = sorted(set(range(n_experts)) - of_expert.keys())
@@ -187,37 +188,37 @@ def _router(
     fitting = [router for router in block.routers if shapes[router][0] == n_experts]
     if len(fitting) == 1:
         return fitting[0], shapes[fitting[0]][1]
-    seen = ", ".join(f"{router} {list(shapes[router])}" for router in block.routers) or "none"
-    raise ModelError(where, expected=f"one router with {n_experts} rows under {name}", received=seen)
+    received = ", ".join(f"{router} {list(shapes[router])}" for router in block.routers) or "none"
+    raise ModelError(where, expected=f"one router with {n_experts} rows under {name}", received=received)
 
 
 def _layout(
     name: str, first: tuple[int, ...], last: tuple[int, ...], width: int, where: object
 ) -> tuple[bool, int, bool]:
-    """Whether the first matrix is stored [H, …], the expert width I, and whether it holds gate and up.
+    """Whether the first matrix is stored [H, …], the expert width I, and whether the first matrix contains gate and up.
 
-    Where both sides of the first matrix are H, the last one shows which way round they are stored; if that is square
-    too, as a linear layer keeps it.
+    Where both sides of the first matrix are H, the last one decides the orientation; if that is square too, it is a
+    linear layer's.
     """
     if width not in first or width not in last:
         received = f"a first matrix {list(first)} and a last one {list(last)}"
-        raise ModelError(where, expected=f"experts under {name} as wide as their router, {width}", received=received)
+        raise ModelError(where, expected=f"experts under {name} of their router's width, {width}", received=received)
     expert_width = last[0] if last[1] == width else last[1]
     if last[0] == width:
         expert_width = last[1]
     out = first[0] if first[1] == width else first[1]
     if out not in (expert_width, 2 * expert_width):
         received = f"a first matrix {list(first)} and a last one {list(last)}"
-        raise ModelError(where, expected=f"experts under {name} whose matrices fit", received=received)
+        raise ModelError(where, expected=f"experts under {name} with matrices of matching widths", received=received)
     square = first[0] == first[1]
     transposed = last[0] != width if square else first[0] == width
     return transposed, expert_width, out == 2 * expert_width
 
 
-def _what_it_is(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> tuple[str, str | None]:
-    """What came, and what to do about it."""
+def _describe(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> tuple[str, str | None]:
+    """The checkpoint's kind, for an error, and what the user can do."""
     router = next((n for n, shape in shapes.items() if _ROUTER.fullmatch(n) and len(shape) == 2), None)
     if router is None:
         return f"a dense one ({model_type or 'no model_type'})", None
-    received = f"a router ({router}) but no experts whose names can be read"
-    return received, "load it with turnout.load and give the live model"
+    received = f"a router ({router}) but no experts of a known naming"
+    return received, "load it with turnout.load and pass the live model"

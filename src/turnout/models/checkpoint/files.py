@@ -1,4 +1,4 @@
-"""The files of a checkpoint's folder, looked at without loading them, so that a message can name the file."""
+"""Files of a checkpoint folder, checked before anything is loaded, so that an error names the file."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def checkpoint_folder(source: str) -> Path | None:
-    """The checkpoint's folder; None for a hub id."""
+    """The folder that `source` names; None for a hub id; ModelError for neither."""
     path = Path(source).expanduser()
     if source and path.is_dir():
         return path
@@ -29,27 +29,25 @@ def checkpoint_folder(source: str) -> Path | None:
 
 
 def check_folder(folder: Path, trust_remote_code: bool) -> None:
-    """What can be told from a folder without loading it, so that the message names the file."""
+    """Check config.json and the headers of the weight files, without loading them; ModelError names the file."""
     config = read_object(folder / "config.json")
     model_type = config.get("model_type")
     register_own(model_type)
     if "auto_map" in config and model_type not in CONFIG_MAPPING and not trust_remote_code:
         raise ModelError(
             folder / "config.json",
-            expected=f"a model type that transformers knows, not {model_type!r}",
-            received="auto_map, Python code of the checkpoint's own",
+            expected=f"a model type of transformers, not {model_type!r}",
+            received="auto_map, Python code in the checkpoint",
             do="pass trust_remote_code=True if you trust that code",
         )
     if "auto_map" not in config and model_type not in CONFIG_MAPPING:
-        raise ModelError(
-            folder / "config.json", expected="a model_type that transformers knows", received=repr(model_type)
-        )
+        raise ModelError(folder / "config.json", expected="a model_type of transformers", received=repr(model_type))
     for shard in weight_files(folder):
         check_weight_file(shard)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a folder, present or not."""
+    """The weight files of a folder, by its index, whether they exist or not; ModelError if it has only pickles."""
     if (folder / INDEX).exists():
         weight_map = read_object(folder / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
@@ -64,7 +62,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_weight_file(shard: Path) -> None:
-    """A safetensors file whose header fits its length."""
+    """Check that a safetensors file exists and that its header matches its length."""
     if not shard.is_file():
         raise ModelError(shard, expected="the weights that the index names", received="no such file")
     try:
@@ -77,7 +75,7 @@ def check_weight_file(shard: Path) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
+    """The object in a JSON file; ModelError if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

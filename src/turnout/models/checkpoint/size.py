@@ -1,4 +1,4 @@
-"""Size of one MoE: the numbers that its FLOPs and memory follow from; attention and cache widths of a configuration."""
+"""Size of one MoE: the numbers that determine its FLOPs and memory, with the attention widths of a configuration."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _WHOLE = ("full_attention", "sliding_attention")
 _WITHOUT_KEYS = ("conv", "linear_attention")
 
 Widths = tuple[tuple[int, int | None], ...]
-"""Per layer a width, and how many tokens back it reaches; None: all."""
+"""For each layer a width, and the attention window in tokens; None: no window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Size:
     """The size of one MoE.
 
     Attributes:
-        name: what it is called.
+        name: the model's name.
         width: d.
         layers: decoder layers, with and without experts.
         moe_layers: those with experts.
@@ -33,10 +33,10 @@ class Size:
         parameters: total and active, with and without embeddings.
         routed: parameters of all routed experts; K/E of them are active.
         active_products: active weights that multiply a token.
-        attention_widths: h·d_qk + h·d_v a layer, and its window.
-        cache_widths: numbers that a token leaves in the cache, a layer, and its window.
-        activations: numbers that all layers keep a token for the backward pass.
-        notes: what was left out or taken for something else.
+        attention_widths: h·d_qk + h·d_v of each layer, and its window.
+        cache_widths: numbers in the cache per token, of each layer, and its window.
+        activations: numbers kept per token in all layers for the backward pass.
+        notes: what was left out or approximated.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Size:
 
 
 def attention_widths(config: "PreTrainedConfig") -> tuple[Widths, Widths, list[int], tuple[str, ...]]:
-    """Per layer: h·d_qk + h·d_v, numbers cached a token, and numbers that attention keeps for the backward pass."""
+    """For each layer h·d_qk + h·d_v, numbers cached per token, and numbers kept for the backward pass; and notes."""
     heads, keys, values, cached, key_heads = _heads(config)
     scores = heads * (keys + values)
     stored = heads * keys + key_heads * (keys + values) + heads * values
@@ -87,9 +87,9 @@ def attention_widths(config: "PreTrainedConfig") -> tuple[Widths, Widths, list[i
 
 
 def _heads(config: "PreTrainedConfig") -> tuple[int, int, int, int, int]:
-    """Query heads, width of a key and of a value, numbers cached a token and layer, key heads."""
+    """Query heads, width of a key and of a value, numbers cached per token and layer, key heads."""
     heads = config.num_attention_heads
-    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches the latent and one rotary key
+    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention: cached are the latent and one rotary key
         keys = config.qk_nope_head_dim + config.qk_rope_head_dim
         return heads, keys, config.v_head_dim, config.kv_lora_rank + config.qk_rope_head_dim, heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -98,7 +98,7 @@ def _heads(config: "PreTrainedConfig") -> tuple[int, int, int, int, int]:
 
 
 def _kinds(config: "PreTrainedConfig") -> Iterator[str]:
-    """What each layer attends to."""
+    """The attention type of each layer, in the configuration's terms."""
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     plain = "sliding_attention" if windowed else "full_attention"
     kinds: Any = getattr(config, "layer_types", None) or [plain] * config.num_hidden_layers

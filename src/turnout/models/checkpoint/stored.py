@@ -1,6 +1,6 @@
-"""Routers and gate matrices read straight from a checkpoint's safetensors files, one expert at a time.
+"""Read routers and gate matrices from a checkpoint's safetensors files, one expert at a time.
 
-No model is built and no other weight is touched, so that a checkpoint far larger than memory can be looked at.
+No model is built and no other weight is read, so that the checkpoint may be far larger than memory.
 
 Shapes: N routed experts of a layer, H hidden size, I expert width.
 """
@@ -22,17 +22,17 @@ from turnout.errors import ModelError
 from turnout.models.checkpoint.expert_names import Gate, Place, is_wanted, places
 from turnout.models.checkpoint.files import INDEX, check_weight_file, checkpoint_folder, read_object, weight_files
 
-_MAPPED = 256 << 20  # bytes read of a file before it is opened anew: what was mapped counts as resident memory
+_REOPEN_AFTER = 256 << 20  # bytes read of a file before it is reopened: its mapped pages count as resident memory
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
-_DEQUANTISE = {
-    "mxfp4": "load it with transformers' Mxfp4Config(dequantize=True), save_pretrained it, and give that folder",
-    "fp8": "load it with transformers' FineGrainedFP8Config(dequantize=True), save_pretrained it, and give that folder",
+_DEQUANTIZE = {
+    "mxfp4": "load it with transformers' Mxfp4Config(dequantize=True), save_pretrained it, and pass that folder",
+    "fp8": "load it with transformers' FineGrainedFP8Config(dequantize=True), save_pretrained it, and pass that folder",
 }
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: shape and dtype as safetensors writes them ("BF16")."""
+    """A tensor in a file, with its shape and its dtype in safetensors' notation ("BF16")."""
 
     file: Path
     shape: tuple[int, ...]
@@ -44,8 +44,8 @@ class StoredLayer:
     """One MoE layer of a checkpoint on disk.
 
     Attributes:
-        place: which tensors, and which part of them.
-        tensors: where each of those lies.
+        place: the names of its tensors, and the parts of them that are gates.
+        tensors: the file of each tensor.
     """
 
     place: Place
@@ -58,7 +58,7 @@ class StoredLayer:
 
     @property
     def gated(self) -> bool:
-        """Whether the experts have a gate; without one their first matrix stands for it."""
+        """Whether the experts have a gate; without one their first matrix is used instead."""
         return self.place.gated
 
     def router(self) -> Tensor:
@@ -82,7 +82,7 @@ class StoredCheckpoint:
     layers: tuple[StoredLayer, ...]
 
     def describe(self) -> dict[str, object]:
-        """What a manifest says of it; JSON."""
+        """Description of the checkpoint for a manifest, JSON values."""
         gates = [layer.tensors[layer.place.gates[0].name] for layer in self.layers]
         return {
             "id": self.model_id,
@@ -100,7 +100,7 @@ class StoredCheckpoint:
     def digest(self) -> str:
         """SHA-256 (hex) of names, shapes and dtypes, of the routers, and of one row of every gate.
 
-        Not of all weights: reading those of a large checkpoint takes minutes, and training moves every row.
+        Not of all weights: reading those of a large checkpoint takes minutes, and training changes every row.
         """
         sha = hashlib.sha256()
         for layer in self.layers:
@@ -117,10 +117,10 @@ class StoredCheckpoint:
 def read_stored(path_or_id: str | PathLike[str], revision: str | None = None) -> StoredCheckpoint:
     """Find the routers and experts in the files of a checkpoint folder or, with network, of a hub id.
 
-    Of a hub id only configuration, index and the files that hold routers or experts are fetched.
+    Of a hub id only configuration, index and the files with routers or experts are fetched.
 
     Raises:
-        ModelError: no such checkpoint; a dense, quantised, damaged or incomplete one; or names that cannot be read.
+        ModelError: no such checkpoint; a dense, quantized, damaged or incomplete one; or unknown tensor names.
     """
     source = str(path_or_id)
     folder = checkpoint_folder(source)
@@ -129,34 +129,33 @@ def read_stored(path_or_id: str | PathLike[str], revision: str | None = None) ->
     text = config.get("text_config", config)
     shapes = {name: stored.shape for name, stored in tensors.items()}
     try:
-        found = places(shapes, str(text.get("model_type", "")), text.get("num_hidden_layers"), source)
+        layers = places(shapes, str(text.get("model_type", "")), text.get("num_hidden_layers"), source)
     except ModelError as error:
-        raise _quantised(source, config, str(error.received)) or error from error
-    for place in found:
+        raise _quantized(source, config, str(error.received)) or error from error
+    for place in layers:
         for name in {place.router, *(gate.name for gate in place.gates)}:
             if tensors[name].dtype not in _DTYPES:
                 received = f"{tensors[name].dtype} in {name}"
-                raise _quantised(source, config, received) or ModelError(source, expected=_FLOATS, received=received)
-    layers = tuple(StoredLayer(place, tensors) for place in found)
+                raise _quantized(source, config, received) or ModelError(source, expected=_FLOATS, received=received)
     name = folder.resolve().name if folder else source
-    return StoredCheckpoint(name, revision, config, layers)
+    return StoredCheckpoint(name, revision, config, tuple(StoredLayer(place, tensors) for place in layers))
 
 
 _FLOATS = "weights in bfloat16, float16, float32 or float64"
 
 
-def _quantised(source: str, config: Mapping[str, Any], received: str) -> ModelError | None:
-    """The error of a checkpoint that says it is quantised; None if it does not."""
+def _quantized(source: str, config: Mapping[str, Any], received: str) -> ModelError | None:
+    """The error for a checkpoint whose configuration says that it is quantized; None for others."""
     how = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
     if not isinstance(how, dict):
         return None
     method = str(how.get("quant_method", "an unnamed method"))
-    do = _DEQUANTISE.get(method, "give the checkpoint that it was made from")
-    return ModelError(source, expected=_FLOATS, received=f"weights quantised with {method} ({received})", do=do)
+    do = _DEQUANTIZE.get(method, "pass the checkpoint that it was made from")
+    return ModelError(source, expected=_FLOATS, received=f"weights quantized with {method} ({received})", do=do)
 
 
 def _files(folder: Path) -> list[Path]:
-    """A folder's weight files that hold routers or experts, each checked against its own header."""
+    """A folder's weight files with routers or experts, each checked against its own header."""
     weight_map = _weight_map(folder / INDEX) if (folder / INDEX).exists() else None
     files = weight_files(folder)
     if weight_map is not None:
@@ -176,13 +175,13 @@ def _hub_files(source: str, revision: str | None) -> list[Path]:
 
 
 def _fetch(source: str, name: str, revision: str | None, optional: bool = False) -> Path:
-    """A file of a hub id, in the local cache; an empty path for an optional one that it lacks."""
+    """A file of a hub id, in the local cache; an empty path for an optional file that does not exist."""
     try:
-        found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=not optional)
+        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=not optional)
     except (OSError, ValueError) as error:
         received = str(error).strip().splitlines()[0]
         raise ModelError(f"{source} ({name})", expected="a file of a hub checkpoint", received=received) from error
-    return Path(found) if found else Path()
+    return Path(path) if path else Path()
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -194,17 +193,17 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _tensors(files: list[Path]) -> dict[str, Stored]:
     """Every tensor that may be a router's or an expert's, from the files' headers."""
-    found = {}
+    tensors = {}
     for path in files:
         with safe_open(path, framework="pt") as file:
             for name in filter(is_wanted, file.keys()):
                 part = file.get_slice(name)
-                found[name] = Stored(path, tuple(part.get_shape()), part.get_dtype())
-    return found
+                tensors[name] = Stored(path, tuple(part.get_shape()), part.get_dtype())
+    return tensors
 
 
 class _Mapped:
-    """One open file at a time; opened anew after 256 MiB, which gives the pages that were read back."""
+    """One open file at a time, reopened after 256 MiB, which frees the pages that were read."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -212,10 +211,10 @@ class _Mapped:
         self._read = 0
 
     def slice(self, name: str, tensors: Mapping[str, Stored]) -> Any:
-        """The tensor `name`, to be cut; ModelError if its file is gone or damaged since it was looked at."""
+        """The tensor `name` as a safetensors slice; ModelError if its file was removed or damaged meanwhile."""
         stored = tensors[name]
-        if stored.file != self._path or self._read > _MAPPED:
-            self._file = None  # the old mapping goes first
+        if stored.file != self._path or self._read > _REOPEN_AFTER:
+            self._file = None  # frees the old mapping first
             try:
                 self._file = safe_open(stored.file, framework="pt").__enter__()
             except (SafetensorError, OSError) as error:

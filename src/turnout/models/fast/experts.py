@@ -1,11 +1,11 @@
-"""Routed experts on a CPU: tokens sorted by expert, one contiguous product an expert.
+"""Routed experts on a CPU: tokens sorted by expert, one contiguous product per expert.
 
 transformers dispatches every fused experts module through a registry; this file adds the implementation "turnout" to
-it. It computes what "eager" computes, in another order of work. On other devices than the CPU it hands over to
-transformers' own "grouped_mm", which is the faster one there.
+it. It computes the same as "eager", in another order. On other devices than the CPU it calls transformers' own
+"grouped_mm", which is faster there.
 
-Shapes: T tokens, K chosen experts a token, E experts, H hidden size, I expert width, R rows: (token, choice) pairs that
-reach an expert, sorted by expert.
+Shapes: T tokens, K chosen experts per token, E experts, H hidden size, I expert width, R rows: (token, choice) pairs
+that reach an expert, sorted by expert.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ NAME = "turnout"
 
 
 class FusedExperts(Protocol):
-    """What transformers' `use_experts_implementation` promises of an experts module.
+    """The experts module that transformers' `use_experts_implementation` passes to an implementation.
 
     Its parameters are `gate_up_proj` [E, 2I, H] (`up_proj` [E, I, H] without gate) and `down_proj` [E, H, I], the last
     two dimensions swapped where `is_transposed`, with `…_bias` beside them where `has_bias`.
@@ -45,7 +45,7 @@ class FusedExperts(Protocol):
         ...
 
     def post_expert_norm(self, out_RH: Tensor) -> Tensor:
-        """Normalise an expert's output, where `has_post_expert_norm`."""
+        """Normalize an expert's output, where `has_post_expert_norm`."""
         ...
 
 
@@ -54,7 +54,7 @@ _real_tokens: ContextVar[Tensor | None] = ContextVar("real_tokens", default=None
 
 @contextmanager
 def real_tokens(mask_T: Tensor) -> Iterator[None]:
-    """Within it, tokens where the flattened mask is False (padding) reach no expert: their expert output is 0."""
+    """Inside the block tokens where the flattened mask is False (padding) reach no expert: their expert output is 0."""
     token = _real_tokens.set(mask_T)
     try:
         yield
@@ -63,9 +63,9 @@ def real_tokens(mask_T: Tensor) -> Iterator[None]:
 
 
 def set_fast_experts(model: PreTrainedModel) -> None:
-    """Use the "turnout" experts in `model` from now on, for inference and training; saved checkpoints do not show it.
+    """Use the "turnout" experts in `model` from now on, in inference and training; checkpoints do not record it.
 
-    A model whose experts are not on the CPU, or do not go through transformers' registry, stays as it is.
+    No effect on a model whose experts are not on the CPU, or are not dispatched by transformers' registry.
     """
     if _on_cpu(model):
         model.set_experts_implementation(NAME)
@@ -86,7 +86,7 @@ def fast_experts(model: PreTrainedModel) -> Iterator[None]:
 def sorted_experts(experts: FusedExperts, hidden_TH: Tensor, index_TK: Tensor, weight_TK: Tensor) -> Tensor:
     """Output [T, H] of fused `experts` for tokens [T, H]: Σ_k weight[t, k] · expert[index[t, k]](hidden[t]).
 
-    An index of E stands for no expert. Differentiable in hidden states, weights and every parameter.
+    An index of E means no expert. Differentiable in hidden states, weights and every parameter.
     """
     if hidden_TH.device.type != "cpu":
         return grouped_mm_experts_forward(experts, hidden_TH, index_TK, weight_TK)
@@ -110,9 +110,9 @@ def _sorted_experts(experts: FusedExperts, hidden_TH: Tensor, index_TK: Tensor, 
 def _in_place(
     experts: FusedExperts, hidden_TH: Tensor, order_R: Tensor, ends_E: list[int], weight_TK: Tensor
 ) -> Tensor:
-    """For inference: an expert's rows stay in cache from its first product to its last, which writes where it belongs.
+    """For inference: an expert's rows stay in cache from its first product to its last, which writes into the output.
 
-    The weighted sum of a token's K rows is an embedding bag: one pass over the rows, adding up in float32.
+    The weighted sum of a token's K rows is an embedding bag: one pass over the rows, summed in float32.
     """
     token_R, top_k = order_R // weight_TK.shape[1], weight_TK.shape[1]
     up, down = expert_matrices(experts, "up"), expert_matrices(experts, "down")
@@ -129,7 +129,7 @@ def _in_place(
 def _recorded(
     experts: FusedExperts, hidden_TH: Tensor, order_R: Tensor, ends_E: list[int], weight_TK: Tensor
 ) -> Tensor:
-    """For training: whole operations between the products, so that few of them are recorded."""
+    """For training: operations on all rows between the products, so that autograd records few of them."""
     rows = hidden_TH.index_select(0, order_R // weight_TK.shape[1])
     for which in ("up", "down"):
         matrices = expert_matrices(experts, which)
@@ -145,14 +145,14 @@ def _recorded(
 
 
 def _spans(ends_E: list[int]) -> list[tuple[int, int, int]]:
-    """(expert, first row, one past its last row) for every expert that has rows."""
+    """(expert, start, end) of the rows of every expert that has any."""
     return [(e, start, end) for e, (start, end) in enumerate(pairwise([0, *ends_E])) if end > start]
 
 
 def expert_matrices(experts: FusedExperts, which: str) -> list[tuple[Tensor, Tensor | None]]:
-    """Each expert's matrix, [in, out], and bias."""
+    """Each expert's up or down matrix, [in, out], and its bias or None."""
     name = "down_proj" if which == "down" else "gate_up_proj" if experts.has_gate else "up_proj"
-    # unbind, not [e]: the gradient of an index is a tensor as large as all experts, once an expert
+    # unbind, not [e]: the gradient of an index is as large as all experts together, for each expert
     matrices = getattr(experts, name).unbind(0)
     biases = getattr(experts, f"{name}_bias").unbind(0) if experts.has_bias else [None] * len(matrices)
     return [(m if experts.is_transposed else m.t(), b) for m, b in zip(matrices, biases, strict=True)]
@@ -163,12 +163,12 @@ def _activate(experts: FusedExperts, up_R: Tensor) -> Tensor:
 
 
 def _on_cpu(model: PreTrainedModel) -> bool:
-    """No weight on another device; "meta" ones are offloaded and come back wherever they are needed."""
+    """Whether all weights are on the CPU, or offloaded ("meta") and loaded there when needed."""
     return all(p.device.type in ("cpu", "meta") for p in model.parameters())
 
 
 def _implementations(model: PreTrainedModel) -> dict[str, str | None]:
-    """The experts implementation of the model and of its parts, in the form that `set_experts_implementation` takes."""
+    """The experts implementation of the model and of its parts, as an argument of `set_experts_implementation`."""
     parts = {key: getattr(model.config, key, None) for key in model.config.sub_configs}
     return {
         "": model.config._experts_implementation,

@@ -1,7 +1,7 @@
-"""Float32 matrix products on a CPU, through oneDNN where PyTorch would take a slower library.
+"""Float32 matrix products on a CPU, through oneDNN where PyTorch would call a slower library.
 
 For float32 PyTorch calls the BLAS it was built with. On AMD processors that is MKL's AVX2 code, half as fast as oneDNN,
-which PyTorch carries anyway and uses for bfloat16. The figures are float32 either way (docs/findings/speed.md).
+which PyTorch includes and uses for bfloat16. The results are float32 either way (docs/findings/speed.md).
 """
 
 from collections.abc import Iterator
@@ -14,25 +14,26 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-_WORTH = 2**21  # multiplications below which setting oneDNN up costs more than it saves
+HAS_ONEDNN = _ONEDNN is not None
+MIN_PRODUCTS = 2**21  # below this many multiplications setting up oneDNN costs more than it saves
 
 
 def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """`rows` [R, in] times `matrix` [in, out], plus `bias` [out]; differentiable once, unless written to `out`."""
     if _suits(rows, matrix):
-        result = _onednn(rows, matrix.t(), bias)
+        result = _onednn_product(rows, matrix.t(), bias)
         return result if out is None else out.copy_(result)
     return torch.mm(rows, matrix, out=out) if bias is None else torch.addmm(bias, rows, matrix, out=out)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What `torch.nn.functional.linear` computes: [..., in] times the transposed weight [out, in], plus bias [out]."""
-    return _onednn(rows, weight, bias) if _suits(rows, weight) else nn.functional.linear(rows, weight, bias)
+    """`torch.nn.functional.linear`: [..., in] times the transposed weight [out, in], plus bias [out]."""
+    return _onednn_product(rows, weight, bias) if _suits(rows, weight) else nn.functional.linear(rows, weight, bias)
 
 
 @contextmanager
 def fast_linears(model: nn.Module) -> Iterator[None]:
-    """Inside it the plain linear layers of `model` go through `linear`; routers keep their own products."""
+    """Inside the block the plain linear layers of `model` compute with `linear`; routers keep their own products."""
     layers = [m for m in model.modules() if type(m) is nn.Linear and "forward" not in m.__dict__]
     for layer in layers:
         layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
@@ -48,36 +49,37 @@ def _forward(layer: nn.Linear, rows: Tensor) -> Tensor:
 
 
 def _suits(rows: Tensor, matrix: Tensor) -> bool:
-    """Whether oneDNN may do this product, and would be the faster one."""
+    """Whether oneDNN can compute this product, and is the faster one."""
     return (
-        _ONEDNN is not None
+        HAS_ONEDNN
         and rows.dtype == matrix.dtype == torch.float32
         and rows.device.type == matrix.device.type == "cpu"
-        and rows.numel() * matrix.numel() >= _WORTH * rows.shape[-1]
+        and rows.numel() * matrix.numel() >= MIN_PRODUCTS * rows.shape[-1]
         and rows.numel() > 0
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _onednn_product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (rows, weight, bias)):
         return _Linear.apply(rows, weight, bias)
-    return _call(rows, weight, bias)
+    return onednn_linear(rows, weight, bias)
 
 
-def _call(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def onednn_linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer's product through oneDNN, without autograd."""
     assert _ONEDNN is not None
     return _ONEDNN(rows, weight, bias, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
-    """Shapes: R rows (all leading dimensions), I inputs, O outputs."""
+    """A linear layer through oneDNN. Shapes: R rows (all leading dimensions), I inputs, O outputs."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight_OI)
-        return _call(rows, weight_OI, bias_O)
+        return onednn_linear(rows, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
@@ -85,6 +87,6 @@ class _Linear(torch.autograd.Function):
         rows, weight_OI = ctx.saved_tensors
         need_rows, need_weight, need_bias = ctx.needs_input_grad
         grad_RO = grad.reshape(-1, grad.shape[-1])
-        grad_rows = _call(grad_RO, weight_OI.t()).view_as(rows) if need_rows else None
-        grad_weight = _call(grad_RO.t(), rows.reshape(-1, rows.shape[-1]).t()) if need_weight else None
+        grad_rows = onednn_linear(grad_RO, weight_OI.t()).view_as(rows) if need_rows else None
+        grad_weight = onednn_linear(grad_RO.t(), rows.reshape(-1, rows.shape[-1]).t()) if need_weight else None
         return grad_rows, grad_weight, grad_RO.sum(0) if need_bias else None

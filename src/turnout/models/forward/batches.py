@@ -1,4 +1,4 @@
-"""Prompts of different lengths as one rectangular batch.
+"""Batches of prompts: which prompts go together, padding, and the places of the real tokens.
 
 Shapes: B prompts of a batch, T their real tokens, one prompt after another.
 """
@@ -12,15 +12,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """Where the real tokens of a padded batch are.
+    """A padded batch and the places of its real tokens.
 
     Attributes:
         ids: token ids [B, length].
         mask: True where a token is real, [B, length].
         lengths_B: real tokens of each prompt.
         token_T: place of each real token in the flattened batch.
-        sample_T: which prompt each real token belongs to.
-        end_B: one past each prompt's last row of T.
+        sample_T: index of the prompt that each real token belongs to.
+        end_B: end of each prompt's range in T (exclusive).
         padding: "right" or "left".
     """
 
@@ -42,8 +42,8 @@ class PaddedBatch:
         """Place of each prompt's last token in the flattened batch."""
         return self.token_T[self.end_B - 1]
 
-    def asked(self) -> dict[str, Tensor]:
-        """What a model's forward is given. Causal attention sees no padding on the right: no mask is needed there."""
+    def model_inputs(self) -> dict[str, Tensor]:
+        """Keyword arguments of the model's forward; padding on the right needs no mask under causal attention."""
         if not self.padded or self.padding == "right":
             return {"input_ids": self.ids}
         mask = self.mask.long()
@@ -77,9 +77,12 @@ def pad(prompts: Sequence[Sequence[int]], padding: str, device: torch.device) ->
 
 
 def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Indices of samples in batches of at most `token_budget` tokens, padding included; a longer sample goes alone.
+    """Group samples into batches of at most `token_budget` tokens, padding included; a longer sample is alone.
 
-    Samples are ordered by (length, index), so that little is padded; the plan depends on nothing else.
+    Samples are ordered by (length, index), which keeps the padding small; the plan depends on nothing else.
+
+    Returns:
+        For each batch the indices of its samples.
     """
     if token_budget < 1:
         raise ValueError(f"token_budget must be at least 1, got {token_budget}")

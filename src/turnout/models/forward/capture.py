@@ -1,4 +1,4 @@
-"""Capture: prompts through the model, and what every router returned for them.
+"""Capture: run prompts through the model and record every router's choices, scores and weights.
 
 Shapes: B samples of a batch, V vocabulary.
 """
@@ -22,12 +22,12 @@ from turnout.models.forward.routing import LayerTrace, RoutingReader, StopForwar
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.contract import evaluating, in_evaluation_mode
 
-_WORKERS = 4  # batches at a time on a CPU; each holds activations of its own
+_WORKERS = 4  # concurrent batches on a CPU; each has activations of its own
 
 
 @dataclass(frozen=True)
 class BatchTrace:
-    """One batch: tokens of each sample, one trace a MoE layer, and log-probabilities of the answer letters if asked."""
+    """One batch: tokens of each sample, a trace of each MoE layer, and answer-letter log-probabilities or None."""
 
     lengths_B: list[int]
     layers: tuple[LayerTrace, ...]
@@ -43,35 +43,36 @@ def capture(
     experts: str | None = NAME,
     inputs: bool = False,
 ) -> BatchTrace:
-    """Run `prompts` (token ids) through the model as one batch and read every router.
+    """Run `prompts` (token ids) through the model as one batch and record what every router returns.
 
-    The figures of a sample do not depend on the batch it is in, the side of the padding or the experts implementation,
-    beyond float tolerance. The model is left as it was found.
+    A sample's figures depend neither on the rest of the batch nor on the side of the padding nor on the experts
+    implementation, beyond float tolerance. The model is unchanged afterwards.
 
     Args:
         moe: the model.
         prompts: token ids of each sample, none empty.
         letters: token ids of each sample's answer letters. With None the forward ends at the last router and the
             language-model head does not run.
-        padding: right padding goes without an attention mask, which is exact for causal attention; left uses one.
-        experts: the experts implementation during the forward, on a CPU; None leaves the model's own.
-        inputs: also keep what each router was given at the last token.
+        padding: right padding needs no attention mask, which is exact for causal attention; left padding has one.
+        experts: the experts implementation during the forward, on a CPU; None keeps the model's own.
+        inputs: also keep each router's input at the last token.
 
     Raises:
-        ModelError: a router spoke twice or not at all in the forward, or not as agreed.
-        RoutingError: NaN or infinity in a router's logits or weights; names layer and sample.
+        RoutingError: a router was called twice or not at all, broke its contract, or returned NaN or infinity; names
+            the layer, and for NaN and infinity the sample.
+        ModelError: letters were given and the model has no language-model head.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("capture needs at least one prompt, and no empty ones")
     batch = pad(prompts, padding, moe.model.get_input_embeddings().weight.device)
-    reader = RoutingReader(moe, batch, leave=letters is None, keep_inputs=inputs)
+    reader = RoutingReader(moe, batch, stop=letters is None, keep_inputs=inputs)
     with ExitStack() as stack:
         stack.enter_context(evaluating(moe.model))
         if experts == NAME:
             stack.enter_context(fast_experts(moe.model))
             stack.enter_context(fast_linears(moe.model))
         stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
-        stack.enter_context(reader.listening())
+        stack.enter_context(reader.attached())
         stack.enter_context(torch.inference_mode())
         logits_BV = _forward(moe, batch, stack)
     return BatchTrace(
@@ -82,13 +83,13 @@ def capture(
 
 
 def _forward(moe: MoE, batch: PaddedBatch, stack: ExitStack) -> Tensor | None:
-    """Logits [B, V] at each sample's last token; None if the forward ended at the last router."""
+    """Run the forward; logits [B, V] at each sample's last token, None if it ended at the last router."""
     last_B = batch.last_B % batch.ids.shape[1]
     head = moe.model.get_output_embeddings()
     if head is not None:
         stack.enter_context(last_token_only(head, last_B))
     try:
-        output = moe.model(**batch.asked(), use_cache=False)
+        output = moe.model(**batch.model_inputs(), use_cache=False)
     except StopForward:
         return None
     if head is None:
@@ -106,33 +107,37 @@ def capture_batches(
     padding: Literal["right", "left"] = "right",
     inputs: bool = False,
 ) -> Iterator[BatchTrace]:
-    """`capture` of each batch, in their order; on a CPU several batches at a time, a core or more for each.
+    """`capture` of each batch, in order; on a CPU several batches run concurrently, each on one core or more.
 
-    Cores that work on batches of their own never wait for each other inside a product, so a machine that others use
-    too, or a model of small products, keeps all of them busy. How many work at a time depends on PyTorch's thread count
-    alone, so the same machine computes the same figures.
+    Cores with batches of their own never wait for each other inside a product, which keeps all of them busy on a shared
+    machine and for a model of small products. The number of concurrent batches depends on PyTorch's thread count alone,
+    so that one machine always computes the same figures.
 
     Args:
         moe: the model.
-        batches: token ids of each batch's prompts, as `plan_batches` groups them.
-        letters: for each batch, what `capture` takes.
+        batches: token ids of each batch's prompts, grouped by `plan_batches`.
+        letters: for each batch the `letters` of `capture`.
         padding: as in `capture`.
         inputs: as in `capture`.
 
     Raises:
-        ModelError: as `capture`, from the batch whose turn it is.
+        ModelError: as `capture`, when the batch's trace is due.
     """
 
     def one(number: int) -> BatchTrace:
-        asked = None if letters is None else letters[number]
-        return capture(moe, batches[number], letters=asked, padding=padding, inputs=inputs)
+        own = None if letters is None else letters[number]
+        return capture(moe, batches[number], letters=own, padding=padding, inputs=inputs)
 
     threads, workers = torch.get_num_threads(), _workers(moe.model)
     if workers == 1:
         yield from map(one, range(len(batches)))
         return
     with ExitStack() as stack:
-        for prepared in (in_evaluation_mode, fast_experts, fast_linears):  # once for all, so that no worker undoes it
+        for prepared in (
+            in_evaluation_mode,
+            fast_experts,
+            fast_linears,
+        ):  # once for all batches, so that no worker undoes them
             stack.enter_context(prepared(moe.model))
         stack.callback(torch.set_num_threads, threads)
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
@@ -146,6 +151,6 @@ def capture_batches(
 
 
 def _workers(model: nn.Module) -> int:
-    """How many batches run at a time: one, unless the whole model lies in this machine's memory."""
+    """Number of concurrent batches: 1 unless all weights are in CPU memory."""
     resident = all(t.device.type == "cpu" for t in model.parameters())
     return min(torch.get_num_threads(), _WORKERS) if resident else 1

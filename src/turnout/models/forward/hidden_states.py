@@ -1,6 +1,6 @@
-"""Hidden states inside a forward: the mean of the last ones, and the inputs of every layer's experts.
+"""Hidden states of a forward: the mean last hidden state of texts, and the inputs of every layer's experts.
 
-Shapes: T tokens, E routed experts, K experts chosen a token, H hidden size.
+Shapes: N texts, T tokens, E routed experts, K experts chosen a token, H hidden size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +16,11 @@ from turnout.models.fast.experts import fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
 from turnout.models.forward.batches import PaddedBatch, pad, plan_batches
 from turnout.models.wrap.anatomy import MoE, MoELayer
-from turnout.models.wrap.contract import EXPECTED, complaint, evaluating
+from turnout.models.wrap.contract import EXPECTED, contract_violation, evaluating
 
 
 def mean_hidden(moe: MoE, texts: Sequence[Sequence[int]], token_budget: int) -> Tensor:
-    """The mean over its tokens of each text's last hidden state [N, H], float32; texts are token ids, none empty."""
+    """Mean last hidden state of each text over its tokens, [N, H] float32; texts are token ids, none empty."""
     means: list[Tensor | None] = [None] * len(texts)
     with evaluating(moe.model), fast_experts(moe.model), fast_linears(moe.model):
         for batch in plan_batches([len(ids) for ids in texts], token_budget):
@@ -32,21 +32,21 @@ def mean_hidden(moe: MoE, texts: Sequence[Sequence[int]], token_budget: int) -> 
 def _means(moe: MoE, texts: Sequence[Sequence[int]]) -> Iterator[Tensor]:
     batch = pad(texts, "right", moe.model.get_input_embeddings().weight.device)
     with real_tokens(batch.mask.reshape(-1)):
-        hidden = moe.model.base_model(**batch.asked(), use_cache=False).last_hidden_state
+        hidden = moe.model.base_model(**batch.model_inputs(), use_cache=False).last_hidden_state
     real_TH = hidden.flatten(0, 1).index_select(0, batch.token_T.to(hidden.device)).float().cpu()
     return (part.mean(0) for part in real_TH.split(batch.lengths_B))
 
 
 @dataclass(frozen=True, eq=False)
 class ExpertInputs:
-    """One layer's tokens, prompt after prompt; on the layer's device, for the time of the call only.
+    """One layer's expert inputs and routing, prompt after prompt; on the layer's device, valid during the call only.
 
     Attributes:
         layer: the layer.
-        inputs_TH: what its experts were given.
+        inputs_TH: the experts' input.
         logits_TE: the router's logits.
         chosen_TK: the experts that the router chose, the largest weight first.
-        sample_T: which prompt of the batch each token belongs to.
+        sample_T: index of the prompt that each token belongs to.
     """
 
     layer: MoELayer
@@ -56,8 +56,8 @@ class ExpertInputs:
     sample_T: Tensor
 
 
-class _AllExpertsReached(Exception):  # noqa: N818  not an error: the way out of a forward
-    """Raised before the last layer's experts run: the rest of the forward would be wasted."""
+class _StopForward(Exception):  # noqa: N818  not an error: ends the forward
+    """Ends a forward before its last layer's experts run: nothing after their input is needed."""
 
 
 def visit_experts(
@@ -66,82 +66,81 @@ def visit_experts(
     visit: Callable[[ExpertInputs], None],
     scope: Literal["last", "all"] = "last",
 ) -> None:
-    """Run `prompts` (token ids, none empty) as one batch; `visit` is called once for each MoE layer, in its order.
+    """Run `prompts` (token ids, none empty) as one batch and call `visit` once for each MoE layer, in order.
 
-    The model is left as it was found. Padding is left out.
+    Padding is left out. The model is unchanged afterwards.
 
     Args:
         moe: the model.
         prompts: token ids of each sample.
         visit: called in inference mode, before the layer's experts run.
-        scope: each prompt's last token, or all.
+        scope: each prompt's last token, or all tokens.
 
     Raises:
-        ModelError: a router or its experts did not take part as agreed.
+        ModelError: a router broke its contract, or experts were not called after their router.
     """
     batch = pad(prompts, "right", moe.model.get_input_embeddings().weight.device)
-    listener = _Listener(moe, batch, visit, scope)
+    hooks = _Hooks(moe, batch, visit, scope)
     with ExitStack() as stack:
         for prepared in (evaluating, fast_experts, fast_linears):
             stack.enter_context(prepared(moe.model))
         stack.enter_context(real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext())
-        stack.enter_context(listener.listening())
+        stack.enter_context(hooks.attached())
         stack.enter_context(torch.inference_mode())
         try:
-            moe.model(**batch.asked(), use_cache=False)
-        except _AllExpertsReached:
+            moe.model(**batch.model_inputs(), use_cache=False)
+        except _StopForward:
             return
-    missing = next(layer for layer in moe.layers if layer.layer not in listener.visited)
-    raise ModelError(f"layer {missing.layer}", expected="experts that run once in a forward", received="none that ran")
+    missing = next(layer for layer in moe.layers if layer.layer not in hooks.visited)
+    raise ModelError(f"layer {missing.layer}", expected="one call of its experts in a forward", received="none")
 
 
-class _Listener:
+class _Hooks:
     """Hooks on the routers and the experts of one forward."""
 
     def __init__(self, moe: MoE, batch: PaddedBatch, visit: Callable[[ExpertInputs], None], scope: str) -> None:
         self._moe, self._batch, self._visit = moe, batch, visit
-        everything = scope == "all"
-        self._row_T = batch.token_T if everything else batch.last_B
-        self._sample_T = batch.sample_T if everything else torch.arange(len(batch.lengths_B))
-        self._said: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._row_T = batch.token_T if scope == "all" else batch.last_B
+        self._sample_T = batch.sample_T if scope == "all" else torch.arange(len(batch.lengths_B))
+        self._routing: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.visited: set[int] = set()
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """The hooks are on inside."""
+    def attached(self) -> Iterator[None]:
+        """Attach the hooks inside the block."""
         with ExitStack() as stack:
             for layer in self._moe.layers:
-                stack.callback(layer.router.register_forward_hook(self._hear(layer)).remove)
-                hook = layer.experts.register_forward_pre_hook(self._reach(layer), with_kwargs=True)
+                stack.callback(layer.router.register_forward_hook(self._router_hook(layer)).remove)
+                hook = layer.experts.register_forward_pre_hook(self._experts_hook(layer), with_kwargs=True)
                 stack.callback(hook.remove)
             yield
 
-    def _hear(self, layer: MoELayer) -> Any:
-        def hear(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-            wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
-            if wrong is not None:
-                raise ModelError(f"layer {layer.layer}", expected=EXPECTED, received=wrong)
-            self._said[layer.layer] = output
+    def _router_hook(self, layer: MoELayer) -> Any:
+        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            violation = contract_violation(output, self._batch.ids.numel(), layer.n_experts)
+            if violation is not None:
+                raise ModelError(f"layer {layer.layer}", expected=EXPECTED, received=violation)
+            self._routing[layer.layer] = output
 
-        return hear
+        return keep
 
-    def _reach(self, layer: MoELayer) -> Any:
-        def reach(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _experts_hook(self, layer: MoELayer) -> Any:
+        def check_and_visit(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs.get("hidden_states")
-            said = self._said.pop(layer.layer, None)
-            if said is None or not isinstance(hidden, Tensor):
-                received = "experts that ran before it" if said is None else "experts without hidden states"
+            routing = self._routing.pop(layer.layer, None)
+            if routing is None or not isinstance(hidden, Tensor):
+                received = "experts called before it" if routing is None else "experts without hidden states"
                 raise ModelError(f"layer {layer.layer}", expected="a router, then its experts", received=received)
-            self._visit(self._inputs(layer, hidden, said))
+            self._visit(self._inputs(layer, hidden, routing))
             self.visited.add(layer.layer)
             if len(self.visited) == len(self._moe.layers):
-                raise _AllExpertsReached
+                raise _StopForward
 
-        return reach
+        return check_and_visit
 
-    def _inputs(self, layer: MoELayer, hidden: Tensor, said: tuple[Tensor, Tensor, Tensor]) -> ExpertInputs:
+    def _inputs(self, layer: MoELayer, hidden: Tensor, routing: tuple[Tensor, Tensor, Tensor]) -> ExpertInputs:
         row_T = self._row_T.to(hidden.device)
-        logits_TE, weights_TK, chosen_TK = (x.index_select(0, row_T.to(x.device)) for x in said)
+        logits_TE, weights_TK, chosen_TK = (x.index_select(0, row_T.to(x.device)) for x in routing)
         order_TK = weights_TK.float().argsort(dim=1, descending=True, stable=True)
         return ExpertInputs(
             layer=layer,

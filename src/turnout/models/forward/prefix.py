@@ -1,4 +1,7 @@
-"""Run a batch from a decoder layer on, with what entered that layer before: layers below a change compute the same."""
+"""Skip the decoder layers below a change: record their output in one forward, return it in the next ones.
+
+Layers below a masked or changed layer compute the same in every forward of the same batch.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +15,7 @@ from turnout.models.wrap.anatomy import MoE
 
 
 def decoder_layers(moe: MoE, number: int) -> tuple[nn.Module, ...]:
-    """All decoder layers, found as the list that holds the MoE layer `number`; none if the model keeps no such list."""
+    """All decoder layers, from the list that contains MoE layer `number`; empty if the model has no such list."""
     name = next(layer.name for layer in moe.layers if layer.layer == number)
     parts = name.split(".")
     at = max((i for i, part in enumerate(parts) if part == str(number)), default=0)
@@ -22,19 +25,19 @@ def decoder_layers(moe: MoE, number: int) -> tuple[nn.Module, ...]:
 
 @dataclass
 class Prefix:
-    """What the decoder layers below one layer returned for one batch; empty until a forward ran within `recording`."""
+    """Output of the decoder layers below one layer, for one batch; empty until a forward ran inside `recording`."""
 
     below: tuple[nn.Module, ...]
     returned: list[Any] = field(default_factory=list)
 
     @classmethod
     def before(cls, moe: MoE, number: int) -> "Prefix":
-        """Of the layers below the MoE layer `number`; of none if the model keeps them in no list."""
+        """The prefix below MoE layer `number`; empty if the model has no list of decoder layers."""
         return cls(decoder_layers(moe, number)[:number])
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """The forward inside is kept for `resuming`, in place of the one before: one tensor of hidden states."""
+        """Keep the hidden states of the forward inside the block for `resuming`; earlier ones are dropped."""
         if not self.below:
             yield
             return
@@ -47,15 +50,15 @@ class Prefix:
 
     @contextmanager
     def resuming(self) -> Iterator[None]:
-        """A forward of the same batch inside computes none of the layers below."""
-        assert self.returned or not self.below, "nothing was recorded"
+        """Inside the block a forward of the same batch skips the layers below and starts from the recorded states."""
+        assert self.returned or not self.below, "resuming before recording"
         with ExitStack() as stack:
             for module in self.below:
-                stack.enter_context(replaced_forward(module, self._again))
+                stack.enter_context(replaced_forward(module, self._replay))
             yield
 
     @property
-    def _again(self) -> Callable[..., Any]:
+    def _replay(self) -> Callable[..., Any]:
         return lambda *_, **__: self.returned[0]
 
     def _keep(self, _: nn.Module, __: object, output: Any) -> None:

@@ -1,4 +1,4 @@
-"""One router's forward, changed while it runs: at its product, its sigmoid, its choice and what it returns.
+"""Changes inside a router's own forward: to its logits, its sigmoid scores, its top-k and its output.
 
 Shapes: T tokens, E routed experts of a layer, K chosen experts.
 """
@@ -17,7 +17,7 @@ from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import MoELayer
 
 Output = tuple[Tensor, Tensor, Tensor]
-"""What a router returns: logits [T, E], weights [T, K], indices [T, K]."""
+"""A router's output: logits [T, E], weights [T, K], indices [T, K]."""
 
 _PRODUCTS = (
     functional.linear,
@@ -27,27 +27,27 @@ _PRODUCTS = (
     Tensor.matmul,
     Tensor.__matmul__,
     torch.linalg.vector_norm,
-)  # the last where experts are chosen by the norm of what they compute
+)  # the last in AoE, whose logits are norms
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid)
 _CHOICES = (torch.topk, Tensor.topk)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is done at each stage of one router's forward; None leaves the stage alone."""
+    """Functions applied at the stages of one router's forward; None leaves a stage unchanged."""
 
     logits: Callable[[Tensor], Tensor] | None = None
-    """To the product [T, E] with the router's rows."""
+    """Applied to the product [T, E] of hidden states and router rows."""
     sigmoid: Callable[[Tensor], Tensor] | None = None
-    """To sigmoid scores [T, E]."""
+    """Applied to the sigmoid scores [T, E]."""
     banned_E: Tensor | None = None
-    """Experts that no top-k may take."""
+    """True for experts that no top-k may choose."""
     output: Callable[[Output], Output] | None = None
-    """To what the router returns."""
+    """Applied to the router's output."""
 
 
-class _Within(TorchFunctionMode):
-    """Entered during one call of a router: applies a change to the operations that it is about."""
+class _ChangeMode(TorchFunctionMode):
+    """Active during one call of a router: applies a change to the operations of its stages."""
 
     def __init__(self, n_experts: int, change: Change) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Within(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run `func`; change what it is given or what it returns where this is one of the router's three steps."""
+        """Run `func`, with its input or result changed if it is the product, the sigmoid or the top-k."""
         kwargs = dict(kwargs or {})
         if func in _CHOICES and self.change.banned_E is not None:
             return self._choose(func, args, kwargs)
@@ -76,7 +76,7 @@ class _Within(TorchFunctionMode):
         return result
 
     def _choose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A top-k over all experts, or over each group's; a choice among groups or of anything else is left alone."""
+        """A top-k over all experts, or over each group's experts, without the banned ones; any other top-k as it is."""
         selection, *rest = args if args else (kwargs.pop("input"),)
         banned_E = self.change.banned_E
         assert banned_E is not None
@@ -85,18 +85,18 @@ class _Within(TorchFunctionMode):
         if not in_groups and selection.shape[-1:] != (self.n_experts,):
             return func(selection, *rest, **kwargs)
         banned = banned_E.view(selection.shape[-2:]) if in_groups else banned_E
-        found = func(selection.masked_fill(banned, float("-inf")), *rest, **kwargs)
+        result = func(selection.masked_fill(banned, float("-inf")), *rest, **kwargs)
         if not in_groups:
-            return found
-        # A group is scored by the sum of its best; one that is missing adds nothing, unless all are missing.
-        best, index = found
+            return result
+        # A group's score is the sum of its best experts'; a banned one adds 0, unless all of the group are banned.
+        best, index = result
         some_left = best[..., :1] > float("-inf")
         return torch.return_types.topk((best.masked_fill(best.isneginf() & some_left, 0.0), index))
 
 
 @contextmanager
 def changed(changes: Iterable[tuple[MoELayer, Change]]) -> Iterator[None]:
-    """Each router's forward goes through its change inside the block."""
+    """Apply each change to its layer's router inside the block."""
     with ExitStack() as stack:
         for layer, change in changes:
             stack.enter_context(replaced_forward(layer.router, _wrapped(layer, change)))
@@ -107,22 +107,22 @@ def _wrapped(layer: MoELayer, change: Change) -> Callable[..., Any]:
     forward = layer.router.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with _Within(layer.n_experts, change) as within:
-            said = forward(*args, **kwargs)
-        if change.logits is not None and within.products != 1:
-            received = f"{within.products} in {type(layer.router).__name__}"
+        with _ChangeMode(layer.n_experts, change) as mode:
+            output = forward(*args, **kwargs)
+        if change.logits is not None and mode.products != 1:
+            received = f"{mode.products} in {type(layer.router).__name__}"
             raise ModelError(where(layer), expected="one product of hidden states and router rows", received=received)
-        if change.sigmoid is not None and within.sigmoids != 1:
-            received = f"{within.sigmoids} in {type(layer.router).__name__}"
+        if change.sigmoid is not None and mode.sigmoids != 1:
+            received = f"{mode.sigmoids} in {type(layer.router).__name__}"
             raise ModelError(where(layer), expected="one sigmoid over all experts", received=received)
-        return said if change.output is None else change.output(said)
+        return output if change.output is None else change.output(output)
 
     return run
 
 
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """`module` runs `forward` inside the block; its own `forward`, if it had one (accelerate), returns."""
+    """`module` runs `forward` inside the block; its previous `forward` (accelerate's, say) is restored after it."""
     own, before = "forward" in module.__dict__, module.forward
     module.forward = forward
     try:
@@ -135,5 +135,5 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 
 def where(layer: MoELayer) -> str:
-    """What an error says it is about."""
+    """The layer, as an error names it."""
     return f"layer {layer.layer}"

@@ -1,6 +1,6 @@
-"""What each MoE layer's router returned in one forward, reduced to sums by sample.
+"""Routing of one batch: hooks on the routers that reduce what each returned to sums by sample.
 
-Everything is read from what the router itself returned; nothing is recomputed beside it. Padding is never counted.
+Every figure is computed from the router's own output, never from logits recomputed beside it. Padding is not counted.
 
 Shapes: B samples of a batch, T real tokens of the batch (samples one after another), E experts, K chosen experts.
 """
@@ -17,22 +17,22 @@ from torch import Tensor, nn
 from turnout.errors import ModelError
 from turnout.models.forward.batches import PaddedBatch
 from turnout.models.wrap.anatomy import MoE, MoELayer
-from turnout.models.wrap.contract import EXPECTED, complaint
+from turnout.models.wrap.contract import EXPECTED, ONE_CALL, contract_violation
 
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What one layer's router said of one batch; CPU tensors.
+    """What one layer's router returned for one batch, reduced; CPU tensors.
 
     Attributes:
         layer: the decoder layer's number.
         chosen_TK: the chosen experts of every real token, uint8 (uint16 above 256 experts).
         scores_BE: the scores p of each sample's last token, float32.
         weights_BK: the applied weights of each sample's last token, float32, aligned with its row of `chosen_TK`.
-        sum_scores_BE: p summed over the sample's tokens, float32 (added up in float64).
+        sum_scores_BE: p summed over the sample's tokens, float32 (summed in float64).
         sum_weights_BE: applied weights, 0 where not chosen, summed over the sample's tokens, float32.
-        counts_BE: how many of the sample's tokens chose each expert, int64.
-        inputs_BH: what the router was given at each sample's last token, float16, within its range; None unless asked.
+        counts_BE: the number of the sample's tokens that chose each expert, int64.
+        inputs_BH: the router's input at each sample's last token, clamped to float16; None unless requested.
     """
 
     layer: int
@@ -46,7 +46,7 @@ class LayerTrace:
 
 
 class RoutingError(ModelError):
-    """A router said something that cannot be counted. `layer` is the decoder layer, `sample` the index in the batch."""
+    """Router output that cannot be counted; `layer` is the decoder layer, `sample` an index in the batch or None."""
 
     def __init__(self, layer: MoELayer, *, expected: str, received: object, sample: int | None = None) -> None:
         self.layer, self.sample = layer.layer, sample
@@ -54,24 +54,30 @@ class RoutingError(ModelError):
         super().__init__(where, expected=expected, received=received)
 
 
-class StopForward(Exception):  # noqa: N818  not an error: the way out of a forward
-    """Raised from the last router's hook: the rest of the forward would be wasted."""
+class StopForward(Exception):  # noqa: N818  not an error: ends the forward
+    """Ends a forward after its last router: nothing after it is needed."""
 
 
 class RoutingReader:
-    """Hooks on the routers of one forward; each reduces at once what its router returned.
+    """Hooks on the routers of one forward; each reduces its router's output at once.
 
-    They hear their own thread only: other batches may be on their way through the same model.
+    They ignore calls from other threads, which may run other batches through the same model.
+
+    Args:
+        moe: the model.
+        batch: the batch of this forward.
+        stop: raise `StopForward` after the last router.
+        keep_inputs: also keep each router's input at the last tokens.
     """
 
-    def __init__(self, moe: MoE, batch: PaddedBatch, leave: bool, keep_inputs: bool) -> None:
-        self._moe, self._batch, self._leave, self._keep_inputs = moe, batch, leave, keep_inputs
+    def __init__(self, moe: MoE, batch: PaddedBatch, stop: bool, keep_inputs: bool) -> None:
+        self._moe, self._batch, self._stop, self._keep_inputs = moe, batch, stop, keep_inputs
         self._traces: dict[int, LayerTrace] = {}
         self._thread = get_ident()
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """The hooks are on inside."""
+    def attached(self) -> Iterator[None]:
+        """Attach the hooks inside the block."""
         handles = [layer.router.register_forward_hook(self._hook(layer)) for layer in self._moe.layers]
         try:
             yield
@@ -80,35 +86,35 @@ class RoutingReader:
                 handle.remove()
 
     def traces(self) -> tuple[LayerTrace, ...]:
-        """One trace a layer, in the order of the layers."""
+        """A trace of each layer, in the order of the layers; RoutingError if a router was not called."""
         for layer in self._moe.layers:
             if layer.layer not in self._traces:
-                raise RoutingError(layer, expected="its router to speak once in a forward", received="silence")
-        return tuple(_ordinary(self._traces[layer.layer]) for layer in self._moe.layers)
+                raise RoutingError(layer, expected=ONE_CALL, received="none")
+        return tuple(_without_inference_mode(self._traces[layer.layer]) for layer in self._moe.layers)
 
     def _hook(self, layer: MoELayer) -> Any:
-        # It returns nothing: that would replace the router's output.
-        def listen(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        # The hook returns None: any other value would replace the router's output.
+        def record(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if get_ident() != self._thread:
                 return
             if layer.layer in self._traces:
-                raise RoutingError(layer, expected="its router to speak once in a forward", received="a second time")
-            wrong = complaint(output, self._batch.ids.numel(), layer.n_experts)
-            if wrong:
-                raise RoutingError(layer, expected=EXPECTED, received=wrong)
+                raise RoutingError(layer, expected=ONE_CALL, received="a second call")
+            violation = contract_violation(output, self._batch.ids.numel(), layer.n_experts)
+            if violation:
+                raise RoutingError(layer, expected=EXPECTED, received=violation)
             self._traces[layer.layer] = _reduce(layer, self._batch, *output)
             if self._keep_inputs:
                 self._traces[layer.layer] = replace(
                     self._traces[layer.layer], inputs_BH=_last_inputs(self._batch, args[0])
                 )
-            if self._leave and len(self._traces) == len(self._moe.layers):
+            if self._stop and len(self._traces) == len(self._moe.layers):
                 raise StopForward
 
-        return listen
+        return record
 
 
 def _reduce(layer: MoELayer, batch: PaddedBatch, logits: Tensor, weights: Tensor, indices: Tensor) -> LayerTrace:
-    """The real tokens' part of what a router returned, summed by sample."""
+    """Reduce a router's output to the real tokens' choices, last-token figures and sums by sample."""
     token_T = batch.token_T.to(logits.device)
     logits_TE = logits.index_select(0, token_T)
     weights_TK, chosen_TK = weights.index_select(0, token_T).float(), indices.index_select(0, token_T).long()
@@ -128,8 +134,8 @@ def _reduce(layer: MoELayer, batch: PaddedBatch, logits: Tensor, weights: Tensor
     )
 
 
-def _ordinary(trace: LayerTrace) -> LayerTrace:
-    """Copies that autograd may save and others may change, which tensors made in inference mode may not."""
+def _without_inference_mode(trace: LayerTrace) -> LayerTrace:
+    """Copies outside inference mode: autograd may save them, and they may be changed in place."""
     return LayerTrace(
         layer=trace.layer,
         chosen_TK=trace.chosen_TK.clone(),
@@ -143,7 +149,7 @@ def _ordinary(trace: LayerTrace) -> LayerTrace:
 
 
 def _last_inputs(batch: PaddedBatch, hidden: Tensor) -> Tensor:
-    """[B, H]: a router's input at each sample's last token, in half precision, held within its range."""
+    """A router's input at each sample's last token [B, H], in half precision, clamped to its range."""
     last_B = batch.last_B.to(hidden.device)
     last_BH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, last_B).float()
     largest = torch.finfo(torch.float16).max
@@ -151,13 +157,13 @@ def _last_inputs(batch: PaddedBatch, hidden: Tensor) -> Tensor:
 
 
 def _sums(x_TE: Tensor, lengths_B: list[int]) -> Tensor:
-    """Sums [B, E] over each sample's tokens: added up in float64, so that the order hardly matters."""
+    """Sums [B, E] over each sample's tokens, in float64, so that the order of summation hardly matters."""
     x_TE = x_TE.cpu() if x_TE.device.type == "mps" else x_TE  # Apple's GPUs have no float64
     return torch.stack([x.sum(0, dtype=torch.float64) for x in x_TE.split(lengths_B)]).float().cpu()
 
 
 def _counts(layer: MoELayer, batch: PaddedBatch, chosen_TK: Tensor) -> Tensor:
-    """How often each sample chose each expert [B, E]; together tokens × K, or something was lost."""
+    """How often each sample chose each expert [B, E]; RoutingError if the total is not tokens × K."""
     n_samples, (n_tokens, top_k) = len(batch.lengths_B), chosen_TK.shape
     cell_TK = chosen_TK + batch.sample_T.to(chosen_TK.device).unsqueeze(1) * layer.n_experts
     counts_BE = torch.bincount(cell_TK.reshape(-1), minlength=n_samples * layer.n_experts).view(n_samples, -1).cpu()

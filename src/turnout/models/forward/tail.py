@@ -1,11 +1,11 @@
-"""The last layers of a model alone: what enters them is computed once, whatever their routers become.
+"""Run the last layers from cached hidden states, which stay valid while only the routers of those layers change.
 
-A forward through the tail is the model's own: the layers below hand on what entered the tail before, and everything
-else (masks, position embeddings, norms, head) is the model's code. Only what is read is computed: the head's rows of
-the answer letters, and in the last layer the experts of each prompt's last token.
+A forward through the tail is the model's own: the layers below return the cached states, and everything else (masks,
+position embeddings, norms, head) is the model's code. Two parts are left out, since nothing uses them: the head's rows
+of other tokens than the answer letters, and in the last layer the experts of all tokens but each prompt's last.
 
-Shapes: B prompts of a batch, T tokens of one, H hidden size, E experts, U letters (or the vocabulary), R tokens whose
-routing is read, F scores: the experts of all layers whose routers are read, one layer after another.
+Shapes: B prompts of a batch, T tokens of one, H hidden size, E experts, U letters (or the vocabulary), F scores: the
+experts of all layers whose routing is used, one layer after another.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,28 +20,31 @@ from turnout.models.fast.experts import fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
 from turnout.models.forward.batches import PaddedBatch, pad
 from turnout.models.forward.prefix import decoder_layers
-from turnout.models.forward.reading import Reading, Tokens, alike, letters_only, read_tokens
+from turnout.models.forward.reading import Reading, Tokens, alike, letters_only, token_places
 from turnout.models.forward.router_forward import replaced_forward
 from turnout.models.wrap.anatomy import MoE, MoELayer
-from turnout.models.wrap.contract import EXPECTED, complaint, in_evaluation_mode
+from turnout.models.wrap.contract import EXPECTED, ONE_CALL, contract_violation, in_evaluation_mode
 
 
-class _Entered(Exception):  # noqa: N818  not an error: the way out of a forward
-    """Raised where the tail begins: nothing after it is wanted."""
+class _StopForward(Exception):  # noqa: N818  not an error: ends the forward
+    """Ends a forward where the tail begins."""
 
 
 class Tail:
-    """The decoder layers of `moe` from the first of `layers` on.
+    """The decoder layers of `moe` from the first of `layers` on; use it inside `opened()`.
 
-    Use it inside `opened()`. Where the model keeps its layers in no list, or hands on more than hidden states, the tail
-    is the whole model: slower, the same figures.
+    Where the model has no list of decoder layers, or passes more than hidden states between them, the tail is the whole
+    model: slower, the same figures.
 
     Args:
         moe: the model.
-        layers: the layers whose routing is read.
-        letters: token ids whose logits are read; None for the whole vocabulary.
-        tokens: at which tokens routing is read.
+        layers: the layers whose routing is used.
+        letters: token ids whose logits are computed; None for the whole vocabulary.
+        tokens: the tokens whose routing is used.
         padding: the side on which shorter prompts are padded.
+
+    Raises:
+        ModelError: the model has no language-model head.
     """
 
     def __init__(
@@ -67,85 +70,86 @@ class Tail:
 
     @property
     def cut(self) -> bool:
-        """Whether anything lies below the tail: `resume` then needs what entered it."""
+        """Whether there are layers below the tail: `resume` then needs their output."""
         return bool(self._below)
 
     @property
     def first(self) -> int:
-        """How many decoder layers lie below the tail."""
+        """Number of decoder layers below the tail."""
         return len(self._below)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Inside it no parameter of the model asks for a gradient, and no dropout runs; the model is left as found."""
-        asking = [p for p in self.moe.model.parameters() if p.requires_grad]
+        """Inside the block no parameter requires a gradient and dropout is off; the model is restored after it."""
+        trainable = [p for p in self.moe.model.parameters() if p.requires_grad]
         with ExitStack() as stack:
             for prepared in (in_evaluation_mode, fast_experts, fast_linears, _without_router_outputs):
                 stack.enter_context(prepared(self.moe.model))
-            for parameter in asking:
+            for parameter in trainable:
                 stack.callback(parameter.requires_grad_, True)
                 parameter.requires_grad_(False)
             yield
 
-    def whole(self, prompts: Sequence[Sequence[int]]) -> tuple[Reading, list[Tensor]]:
-        """A forward of the whole model without gradient, and what entered the tail: [T, H] of each prompt.
+    def run_model(self, prompts: Sequence[Sequence[int]]) -> tuple[Reading, list[Tensor]]:
+        """Run the whole model without gradient.
 
-        The second part is empty where the tail is the whole model.
+        Returns:
+            The reading, and the tail's input, [T, H] of each prompt; empty where the tail is the whole model.
         """
         batch = pad(prompts, self.padding, self._device)
-        entered: list[Tensor] = []
-        with torch.no_grad(), self._recording(entered):
+        recorded: list[Tensor] = []
+        with torch.no_grad(), self._recording(recorded):
             reading = self._forward(batch)
-        return reading, _real_tokens(batch, entered)
+        return reading, _by_prompt(batch, recorded)
 
-    def enter(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
-        """What enters the tail alone, as `whole` gives it; nothing above is computed."""
+    def run_below(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Run only the layers below the tail; the tail's input as `run_model` returns it."""
         if not self.cut:
             return []
         batch = pad(prompts, self.padding, self._device)
-        entered: list[Tensor] = []
-        with torch.no_grad(), self._recording(entered, leave=True), _of_real(batch), suppress(_Entered):
-            self.moe.model(**batch.asked(), use_cache=False)
-        return _real_tokens(batch, entered)
+        recorded: list[Tensor] = []
+        with torch.no_grad(), self._recording(recorded, stop=True), _real_only(batch), suppress(_StopForward):
+            self.moe.model(**batch.model_inputs(), use_cache=False)
+        return _by_prompt(batch, recorded)
 
-    def resume(self, prompts: Sequence[Sequence[int]], entered: Sequence[Tensor]) -> Reading:
-        """A forward through the tail alone, of prompts whose `entered` states `whole` gave; with gradient if on."""
-        return self.resume_batch(pad(prompts, self.padding, self._device), entered)
+    def resume(self, prompts: Sequence[Sequence[int]], states: Sequence[Tensor]) -> Reading:
+        """Run the tail alone, with gradient where enabled; `states` are its inputs, as `run_model` returns them."""
+        return self.resume_batch(pad(prompts, self.padding, self._device), states)
 
-    def resume_batch(self, batch: PaddedBatch, entered: Sequence[Tensor]) -> Reading:
-        """`resume` of prompts that are padded already."""
+    def resume_batch(self, batch: PaddedBatch, states: Sequence[Tensor]) -> Reading:
+        """`resume` of a padded batch."""
         if not self.cut:
             return self._forward(batch)
-        hidden_TH = torch.cat(list(entered))
+        hidden_TH = torch.cat(list(states))
         flat = hidden_TH.new_zeros(batch.ids.numel(), hidden_TH.shape[1])
         flat = flat.index_copy(0, batch.token_T, hidden_TH).view(*batch.ids.shape, -1)
         flat = flat.to(next(self._below[-1].parameters()).device)
-        returned = (flat, *self._after) if self._after else flat
+        output = (flat, *self._after) if self._after else flat
         with ExitStack() as stack:
             for module in self._below:
-                stack.enter_context(replaced_forward(module, lambda *_, **__: returned))
+                stack.enter_context(replaced_forward(module, lambda *_, **__: output))
             return self._forward(batch)
 
     @torch.no_grad()
     def check(self, prompts: Sequence[Sequence[int]]) -> None:
-        """See whether the tail alone says what the whole model says; if it does not, the tail is the whole model."""
+        """Compare the tail with the whole model on `prompts`; if they differ, the tail becomes the whole model."""
         if not self.cut:
             return
-        whole, entered = self.whole(prompts)
-        if entered:
+        whole, states = self.run_model(prompts)
+        if states:
             try:
-                again = self.resume(prompts, entered)
-            except (RuntimeError, TypeError, ValueError, AttributeError):  # a family's own code met what it cannot take
-                again = None
-            if again is not None and alike(whole, again, self.moe.model.dtype):
+                resumed = self.resume(prompts, states)
+            except (RuntimeError, TypeError, ValueError, AttributeError):  # a family's own code may refuse the states
+                resumed = None
+            if resumed is not None and alike(whole, resumed, self.moe.model.dtype):
                 return
         self._below = ()
 
     @contextmanager
-    def _recording(self, entered: list[Tensor], leave: bool = False) -> Iterator[None]:
-        """The tensor that the last layer below returns is kept; and how it was wrapped, to be returned so again.
+    def _recording(self, recorded: list[Tensor], stop: bool = False) -> Iterator[None]:
+        """Append the output of the last layer below the tail to `recorded`; with `stop` the forward ends there.
 
-        With `leave` the forward ends there.
+        The rest of an output that is a tuple is kept in `_after`, for `resume` to return the same form.
         """
         if not self._below:
             yield
@@ -154,9 +158,9 @@ class Tail:
         def keep(_: nn.Module, __: object, output: Any) -> None:
             first, self._after = (output[0], output[1:]) if isinstance(output, tuple) else (output, ())
             if isinstance(first, Tensor) and all(x is None for x in self._after):
-                entered.append(first)
-            if leave:
-                raise _Entered
+                recorded.append(first)
+            if stop:
+                raise _StopForward
 
         handle = self._below[-1].register_forward_hook(keep)
         try:
@@ -165,43 +169,41 @@ class Tail:
             handle.remove()
 
     def _forward(self, batch: PaddedBatch) -> Reading:
-        said: dict[int, Tensor] = {}
+        scores: dict[int, Tensor] = {}
         with ExitStack() as stack:
             for layer in self.layers:
-                stack.callback(layer.router.register_forward_hook(self._hear(layer, batch, said)).remove)
-            stack.enter_context(_of_real(batch))
+                stack.callback(layer.router.register_forward_hook(self._router_hook(layer, batch, scores)).remove)
+            stack.enter_context(_real_only(batch))
             stack.enter_context(self._last_experts_only(batch))
             stack.enter_context(letters_only(self._head, self._letters, batch))
-            logits = self.moe.model(**batch.asked(), use_cache=False).logits[:, -1].float()
-        missing = [layer.layer for layer in self.layers if layer.layer not in said]
+            logits = self.moe.model(**batch.model_inputs(), use_cache=False).logits[:, -1].float()
+        missing = [layer.layer for layer in self.layers if layer.layer not in scores]
         if missing:
-            raise ModelError(
-                f"layer {missing[0]}", expected="its router to speak once in a forward", received="silence"
-            )
-        routing = [said[layer.layer].to(logits.device) for layer in self.layers]
+            raise ModelError(f"layer {missing[0]}", expected=ONE_CALL, received="none")
+        routing = [scores[layer.layer].to(logits.device) for layer in self.layers]
         if self._letters is not None and logits.shape[1] != len(self._letters):
             logits = logits[:, self._letters.to(logits.device)]
         return Reading(logits, torch.cat(routing, 1))
 
-    def _hear(self, layer: MoELayer, batch: PaddedBatch, said: dict[int, Tensor]) -> Any:
-        """A forward hook that keeps p at the tokens that are read; it returns nothing: that would replace them."""
-        place_BR, share_BR = read_tokens(batch, self.tokens)
+    def _router_hook(self, layer: MoELayer, batch: PaddedBatch, scores: dict[int, Tensor]) -> Any:
+        """A forward hook that puts p at the chosen tokens into `scores`. It returns None: the output stays."""
+        place_BR, share_BR = token_places(batch, self.tokens)
 
-        def listen(_: nn.Module, __: object, output: Any) -> None:
-            wrong = complaint(output, batch.ids.numel(), layer.n_experts)
-            if wrong or layer.layer in said:
-                raise ModelError(
-                    f"layer {layer.layer}", expected=EXPECTED, received=wrong or "a second one in a forward"
-                )
+        def keep(_: nn.Module, __: object, output: Any) -> None:
+            violation = contract_violation(output, batch.ids.numel(), layer.n_experts)
+            if violation:
+                raise ModelError(f"layer {layer.layer}", expected=EXPECTED, received=violation)
+            if layer.layer in scores:
+                raise ModelError(f"layer {layer.layer}", expected=ONE_CALL, received="a second call")
             logits_TE = output[0].index_select(0, place_BR.reshape(-1).to(output[0].device))
             p_BRE = layer.scores(logits_TE).view(*place_BR.shape, -1)
-            said[layer.layer] = (p_BRE * share_BR.to(p_BRE.device).unsqueeze(2)).sum(1)
+            scores[layer.layer] = (p_BRE * share_BR.to(p_BRE.device).unsqueeze(2)).sum(1)
 
-        return listen
+        return keep
 
     @contextmanager
     def _last_experts_only(self, batch: PaddedBatch) -> Iterator[None]:
-        """In the last decoder layer no expert works for other tokens than the last: nobody reads what they say."""
+        """Inside the block the last decoder layer's experts run for each prompt's last token only."""
         if self._last is None:
             yield
             return
@@ -209,42 +211,42 @@ class Tail:
         last = torch.zeros(batch.ids.numel(), dtype=torch.bool)
         last[batch.last_B] = True
 
-        def few(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
             with real_tokens(last):
                 return forward(*args, **kwargs)
 
-        with replaced_forward(self._last, few):
+        with replaced_forward(self._last, run):
             yield
 
 
 def _last_experts(moe: MoE) -> nn.Module | None:
-    """The experts of the model's last decoder layer; None if that is dense or cannot be told."""
+    """The experts of the model's last decoder layer; None if it is dense or not known to be the last."""
     last = moe.layers[-1]
     return last.experts if len(decoder_layers(moe, last.layer)) == last.layer + 1 else None
 
 
-def _of_real(batch: PaddedBatch) -> AbstractContextManager[None]:
-    """Inside it padding reaches no expert."""
+def _real_only(batch: PaddedBatch) -> AbstractContextManager[None]:
+    """Inside the block no padding reaches an expert."""
     return real_tokens(batch.mask.reshape(-1)) if batch.padded else nullcontext()
 
 
-def _real_tokens(batch: PaddedBatch, entered: Sequence[Tensor]) -> list[Tensor]:
-    """The real tokens' rows [T, H] of each prompt, of the one tensor that was recorded; none if none was."""
-    if not entered:
+def _by_prompt(batch: PaddedBatch, recorded: Sequence[Tensor]) -> list[Tensor]:
+    """The recorded tensor's real tokens, [T, H] of each prompt; empty if nothing was recorded."""
+    if not recorded:
         return []
-    hidden_TH = entered[0].flatten(0, 1).index_select(0, batch.token_T.to(entered[0].device))
+    hidden_TH = recorded[0].flatten(0, 1).index_select(0, batch.token_T.to(recorded[0].device))
     return list(hidden_TH.split(batch.lengths_B))
 
 
 @contextmanager
 def _without_router_outputs(model: nn.Module) -> Iterator[None]:
-    """Inside it the model collects no routers' logits and computes no balancing loss of its own."""
+    """Inside the block the model collects no router logits and computes no load-balancing loss."""
     config: Any = model.config
-    found = {id(c): c for c in (config, config.get_text_config()) if getattr(c, "output_router_logits", False)}
-    for asking in found.values():
-        asking.output_router_logits = False
+    switched = {id(c): c for c in (config, config.get_text_config()) if getattr(c, "output_router_logits", False)}
+    for one in switched.values():
+        one.output_router_logits = False
     try:
         yield
     finally:
-        for asking in found.values():
-            asking.output_router_logits = True
+        for one in switched.values():
+            one.output_router_logits = True

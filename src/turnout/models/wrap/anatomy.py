@@ -1,7 +1,7 @@
-"""A Hugging Face MoE seen as routers and experts.
+"""Routers and routed experts of a transformers MoE.
 
-Nothing here lists classes. A MoE layer is a module with fused `experts` (3-D weights, one row an expert) beside a
-router that returns (logits, weights, indices); a short forward of the model shows whether the router does.
+There is no list of classes. A MoE layer is a module with fused `experts` (3-D weights, one matrix an expert) and a
+router that returns (logits, weights, indices); a short forward of the model checks that the router does.
 
 Shapes: T tokens, E routed experts, K experts chosen a token.
 """
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.errors import ModelError
-from turnout.models.wrap.contract import Candidate, Verdict, probe
+from turnout.models.wrap.contract import Candidate, ProbedRouter, probe
 from turnout.models.wrap.families import Scoring
+
+SHARED_KEYS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
+"""What configurations call the number of shared experts."""
 
 
 def routing_scores(logits_TE: Tensor, scoring: Scoring) -> Tensor:
-    """Scores p [T, E] in float32, summing to 1 over the experts; a sigmoid's scores are divided by their sum."""
+    """Router scores p [T, E] in float32, summing to 1 over the experts; sigmoid scores are divided by their sum."""
     if scoring == "softmax":
         return logits_TE.softmax(-1, dtype=torch.float32)
     scores_TE = logits_TE.float().sigmoid()
@@ -37,9 +40,9 @@ class MoELayer:
         router: returns (logits [T, E], weights [T, K], indices [T, K]).
         experts: the fused experts module.
         n_experts: E, routed experts only.
-        top_k: K, as the router returns it, whatever the configuration says.
-        n_shared: shared experts, which every token passes; never candidates, never counted.
-        scoring: how the router turns logits into scores.
+        top_k: K, as the router returns it, which the configuration's may differ from.
+        n_shared: shared experts, which every token passes; they are never counted among the E.
+        scoring: how the router computes scores from logits.
     """
 
     layer: int
@@ -52,11 +55,11 @@ class MoELayer:
     scoring: Scoring
 
     def scores(self, logits_TE: Tensor) -> Tensor:
-        """Scores p [T, E] of the router's logits; see `routing_scores`."""
+        """Scores p [T, E] from the router's logits; see `routing_scores`."""
         return routing_scores(logits_TE, self.scoring)
 
     def rows(self) -> tuple[Tensor, Tensor | None] | None:
-        """The router's rows R [E, H] and bias [E] if it has one; None where it is no single linear map."""
+        """The router's rows R [E, H] and its bias [E] or None; None alone where it is not a single linear map."""
         weight, bias = getattr(self.router, "weight", None), getattr(self.router, "bias", None)
         if not isinstance(weight, Tensor) or weight.dim() != 2 or len(weight) != self.n_experts:
             return None
@@ -75,19 +78,20 @@ class MoE:
 
     @property
     def max_length(self) -> int | None:
-        """The longest prompt in tokens that the model was made for, where its configuration says."""
+        """The longest prompt in tokens by the model's configuration; None where that has no limit."""
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return length if isinstance(length, int) and length > 0 else None
 
     def digest(self) -> str:
         """SHA-256 (hex) over name, shape, dtype and bytes of every parameter and saved buffer, as they are now.
 
-        The device and the order of modules do not matter; the dtype does. Weights offloaded by accelerate are read too.
+        Independent of the device and of the order of modules, not of the dtype. Includes weights that accelerate has
+        offloaded.
         """
         return weights_digest(self.model)
 
     def describe(self) -> dict[str, object]:
-        """What a manifest says of the model; JSON. A list stands where the MoE layers differ."""
+        """Description of the model for a manifest, JSON values; a list of values where the MoE layers differ."""
         return {
             "id": self.model_id,
             "revision": self.revision,
@@ -109,36 +113,36 @@ def read(
     model_id: str | None = None,
     revision: str | None = None,
 ) -> MoE:
-    """Find the routers and experts of a live transformers model; one short forward checks what the routers return.
+    """Find the routers and experts of a live transformers model, checked by one short forward.
 
     Raises:
-        ModelError: the model is dense, or its routers or experts do not keep the contract; the message says how.
+        ModelError: the model is dense, or its routers or experts do not keep the contract.
     """
     name = model_id or model.config._name_or_path or type(model).__name__
-    layers = tuple(_layer(model, verdict) for verdict in probe(model, name))
+    layers = tuple(_layer(model, probed) for probed in probe(model, name))
     numbers = [layer.layer for layer in layers]
     if len(set(numbers)) != len(numbers):
         raise ModelError(name, expected="one router in a decoder layer", received=f"MoE layers numbered {numbers}")
     return MoE(model, tokenizer, layers, name, revision)
 
 
-def _layer(model: PreTrainedModel, verdict: Verdict) -> MoELayer:
-    found = verdict.candidate
+def _layer(model: PreTrainedModel, probed: ProbedRouter) -> MoELayer:
+    candidate = probed.candidate
     return MoELayer(
-        layer=found.layer,
-        name=verdict.router_name,
-        router=model.get_submodule(verdict.router_name),
-        experts=model.get_submodule(found.experts_name),
-        n_experts=found.n_experts,
-        top_k=verdict.top_k,
-        n_shared=_shared_experts(model, found),
-        scoring=verdict.scoring,
+        layer=candidate.layer,
+        name=probed.router_name,
+        router=model.get_submodule(probed.router_name),
+        experts=model.get_submodule(candidate.experts_name),
+        n_experts=candidate.n_experts,
+        top_k=probed.top_k,
+        n_shared=_shared_experts(model, candidate),
+        scoring=probed.scoring,
     )
 
 
-def _shared_experts(model: PreTrainedModel, found: Candidate) -> int:
-    """Shared experts of a layer: 0 without such a module, else what the configuration says, else 1."""
-    decoder_layer = model.get_submodule(found.decoder_layer_name)
+def _shared_experts(model: PreTrainedModel, candidate: Candidate) -> int:
+    """Shared experts of a layer: 0 without such a module, else the configuration's number, else 1."""
+    decoder_layer = model.get_submodule(candidate.decoder_layer_name)
     has_module = any(
         "shared" in name.rpartition(".")[2]
         and "gate" not in name.rpartition(".")[2]
@@ -146,12 +150,12 @@ def _shared_experts(model: PreTrainedModel, found: Candidate) -> int:
         for name, m in decoder_layer.named_modules()
     )
     config = model.config.get_text_config()
-    said = [getattr(config, key, None) for key in ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")]
-    return next((n for n in said if isinstance(n, int) and n > 0), 1) if has_module else 0
+    numbers = [getattr(config, key, None) for key in SHARED_KEYS]
+    return next((n for n in numbers if isinstance(n, int) and n > 0), 1) if has_module else 0
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 (hex) over a model's weights, dense or MoE; see `MoE.digest`."""
+    """SHA-256 (hex) over the weights of any model; see `MoE.digest`."""
     digests: dict[str, str] = {}
     for prefix, module in model.named_modules():
         with align_module_device(module, "cpu"):

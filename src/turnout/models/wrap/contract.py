@@ -1,7 +1,7 @@
-"""Does a model keep the router contract? Found by looking at its modules and running a few tokens through it.
+"""The router contract, and the probe that checks a model against it: module names, then a forward of a few tokens.
 
-The contract (transformers ≥ 5.8): beside every fused experts module stands a router that is called once in a forward
-and returns (logits [T, E], weights [T, K], indices [T, K]), T being batch · length flattened.
+The contract (transformers ≥ 5.8): every fused experts module has a router as a sibling, which is called once per
+forward and returns (logits [T, E], weights [T, K], indices [T, K]), T being batch · length flattened.
 
 Shapes: T tokens, E routed experts, K experts chosen a token.
 """
@@ -20,26 +20,27 @@ from turnout.errors import ModelError
 from turnout.models.wrap.families import DEPARTURES, Scoring
 
 EXPECTED = "a router returning (logits[T,E], weights[T,K], indices[T,K])"
-_ROWS, _LENGTH = 2, 16  # of the probe: two rows that share their first half
+ONE_CALL = "one call of its router in a forward"
+_ROWS, _LENGTH = 2, 16  # shape of the probe's token ids: two rows with the same first half
 _SPREAD = 2.0  # standard deviation of the logits at which softmax and sigmoid are told apart
-_TOLERANCE = 0.03  # of proportionality; bfloat16 rounds a weight to 0.4 %
-_CAUSAL_TOLERANCE = 0.05  # of logits; other tokens change them by a multiple of their spread
+_TOLERANCE = 0.03  # deviation from proportionality; bfloat16 rounds a weight to 0.4 %
+_CAUSAL_TOLERANCE = 0.05  # in standard deviations of the logits; other tokens change them by several of those
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fused experts module in a decoder layer, and the modules beside it, one of which is its router."""
+    """A fused experts module in a decoder layer, and its sibling modules, one of which is its router."""
 
     layer: int
     experts_name: str
     n_experts: int
     decoder_layer_name: str
-    beside: tuple[str, ...]
+    siblings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A candidate whose router keeps the contract."""
+class ProbedRouter:
+    """A router that keeps the contract, with the logits that it returned in the probe."""
 
     candidate: Candidate
     router_name: str
@@ -49,29 +50,29 @@ class Verdict:
 
 
 @dataclass
-class _Hearing:
-    """The probe's state: who has kept the contract so far, in order of speaking, and what was wrong with the others."""
+class _ProbeState:
+    """Routers that kept the contract, in the order of their calls; experts without one; violations by experts' name."""
 
     model_type: str
-    open: dict[str, Candidate]
-    verdicts: list[Verdict] = field(default_factory=list)
-    complaints: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, Candidate]
+    routers: list[ProbedRouter] = field(default_factory=list)
+    violations: dict[str, str] = field(default_factory=dict)
 
 
-class _LastRouterSpoke(Exception):  # noqa: N818  not an error: the way out of a forward
-    """Raised from a hook: nothing after the last router matters to the probe."""
+class _StopForward(Exception):  # noqa: N818  not an error: ends the forward
+    """Ends the probe's forward after the last router."""
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Neither dropout nor gradients inside; the mode of each module is restored."""
+    """Disable dropout and gradients inside the block; restore each module's mode after it."""
     with in_evaluation_mode(model), torch.no_grad():
         yield
 
 
 @contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """No dropout inside; the mode of each module is restored."""
+    """Disable dropout inside the block; restore each module's mode after it."""
     training = [m for m in model.modules() if m.training]
     if training:
         model.eval()
@@ -82,43 +83,40 @@ def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def probe(model: PreTrainedModel, name: str) -> list[Verdict]:
-    """One verdict for each MoE layer, in the order in which a token passes them.
+def probe(model: PreTrainedModel, name: str) -> list[ProbedRouter]:
+    """The routers of a model, one for each MoE layer, in the order in which a token passes them.
 
     Raises:
-        ModelError: a dense model, or a router that does not keep the contract; `name` is what the message is about.
+        ModelError: a dense model, or a router that does not keep the contract; the message begins with `name`.
     """
     if model.config.is_encoder_decoder:
         raise ModelError(name, expected="a decoder-only MoE", received=f"{type(model).__name__}, an encoder-decoder")
-    found = candidates(model)
-    if not found:
-        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", received=_what_it_is(model))
-    alone = next((candidate.layer for candidate in found if candidate.n_experts < 2), None)
-    if alone is not None:
-        raise ModelError(f"{name}: layer {alone}", expected="two experts at least, to choose among", received="one")
-    hearing = _run(model, found, name)
-    heard = {verdict.candidate.experts_name for verdict in hearing.verdicts}
-    for candidate in found:
-        if candidate.experts_name not in heard:
-            received = hearing.complaints.get(
-                candidate.experts_name, "no router beside the experts that spoke in a forward"
-            )
-            raise ModelError(
-                f"{name}: layer {candidate.layer} ({type(model).__name__})", expected=EXPECTED, received=received
-            )
-    if not _is_causal(hearing.verdicts[-1].logits_TE):
+    experts = candidates(model)
+    if not experts:
+        raise ModelError(name, expected="a Mixture-of-Experts model with fused experts", received=_describe(model))
+    single = next((candidate.layer for candidate in experts if candidate.n_experts < 2), None)
+    if single is not None:
+        raise ModelError(f"{name}: layer {single}", expected="at least two experts to choose among", received="one")
+    state = _run(model, experts, name)
+    if state.pending:
+        key, candidate = next(iter(state.pending.items()))
+        received = state.violations.get(key, "no router beside the experts that was called in a forward")
+        raise ModelError(
+            f"{name}: layer {candidate.layer} ({type(model).__name__})", expected=EXPECTED, received=received
+        )
+    if not _is_causal(state.routers[-1].logits_TE):
         raise ModelError(
             name, expected="a causal model", received="routing of a token that changes with the tokens after it"
         )
-    return hearing.verdicts
+    return state.routers
 
 
-def complaint(output: object, n_tokens: int, n_experts: int) -> str | None:
-    """What is wrong with a router's output for `n_tokens` tokens and `n_experts` experts; None if it is as agreed."""
+def contract_violation(output: object, n_tokens: int, n_experts: int) -> str | None:
+    """How a router's output for T = `n_tokens` and E = `n_experts` departs from the contract; None if it keeps it."""
     if not isinstance(output, tuple) or len(output) != 3 or not all(isinstance(o, Tensor) for o in output):
         return _shapes(output)
     logits, weights, indices = output
-    right = (
+    valid = (
         logits.shape == (n_tokens, n_experts)
         and weights.ndim == 2
         and weights.shape == indices.shape
@@ -128,27 +126,27 @@ def complaint(output: object, n_tokens: int, n_experts: int) -> str | None:
         and weights.is_floating_point()
         and indices.dtype in (torch.int32, torch.int64)
     )
-    if not right:
+    if not valid:
         return f"{_shapes(output)} with T = {n_tokens}, E = {n_experts}"
     low, high = int(indices.min()), int(indices.max())
     if low < 0 or high >= n_experts:
         return f"indices from {low} to {high} with E = {n_experts}"
-    twice = bool((indices.sort(-1).values.diff(dim=-1) == 0).any())
-    return "a token that chooses an expert twice" if twice else None
+    repeated = bool((indices.sort(-1).values.diff(dim=-1) == 0).any())
+    return "a token that chooses an expert twice" if repeated else None
 
 
 def candidates(model: nn.Module) -> list[Candidate]:
     """Every fused experts module inside a numbered layer, in the order of the model's modules."""
-    found = []
+    result = []
     for name, module in model.named_modules():
-        n_experts, numbered = _n_fused(module), list(re.finditer(r"(?<=\.)\d+(?=\.)", name))
-        if n_experts is None or not numbered:
+        n_experts, numbers = _n_fused(module), list(re.finditer(r"(?<=\.)\d+(?=\.)", name))
+        if n_experts is None or not numbers:
             continue
         parent = name.rpartition(".")[0]
-        beside = [f"{parent}.{child}" for child, m in model.get_submodule(parent).named_children() if m is not module]
-        layer = numbered[-1]
-        found.append(Candidate(int(layer.group()), name, n_experts, name[: layer.end()], tuple(beside)))
-    return found
+        siblings = [f"{parent}.{child}" for child, m in model.get_submodule(parent).named_children() if m is not module]
+        layer = numbers[-1]
+        result.append(Candidate(int(layer.group()), name, n_experts, name[: layer.end()], tuple(siblings)))
+    return result
 
 
 def _n_fused(module: nn.Module) -> int | None:
@@ -160,13 +158,13 @@ def _n_fused(module: nn.Module) -> int | None:
     return len(down)
 
 
-def _run(model: PreTrainedModel, found: list[Candidate], name: str) -> _Hearing:
-    """Two rows of tokens through `model`, listening to whatever stands beside the experts, until all routers spoke."""
-    hearing = _Hearing(model.config.get_text_config().model_type, {c.experts_name: c for c in found})
+def _run(model: PreTrainedModel, experts: list[Candidate], name: str) -> _ProbeState:
+    """Run two rows of tokens through `model`, with a hook on every sibling of the experts, up to the last router."""
+    state = _ProbeState(model.config.get_text_config().model_type, {c.experts_name: c for c in experts})
     handles = [
-        model.get_submodule(beside).register_forward_hook(_listener(hearing, candidate, beside), with_kwargs=True)
-        for candidate in found
-        for beside in candidate.beside
+        model.get_submodule(sibling).register_forward_hook(_hook(state, candidate, sibling), with_kwargs=True)
+        for candidate in experts
+        for sibling in candidate.siblings
     ]
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.randint(vocabulary, (_ROWS, _LENGTH), generator=torch.Generator().manual_seed(0))
@@ -174,46 +172,46 @@ def _run(model: PreTrainedModel, found: list[Candidate], name: str) -> _Hearing:
     try:
         with evaluating(model):
             model(input_ids=ids.to(model.get_input_embeddings().weight.device), use_cache=False)
-    except _LastRouterSpoke:
-        return hearing
-    except Exception as error:  # whatever a model's own code raises
+    except _StopForward:
+        return state
+    except Exception as error:  # anything that a model's own code raises
         received = f"{type(error).__name__}: {error}"
         raise ModelError(name, expected=f"a forward of {_ROWS} × {_LENGTH} token ids", received=received) from error
     finally:
         for handle in handles:
             handle.remove()
-    return hearing
+    return state
 
 
-def _listener(hearing: _Hearing, candidate: Candidate, name: str) -> Any:
-    """A forward hook that judges what the module `name` returns. It returns nothing: that would replace the output."""
+def _hook(state: _ProbeState, candidate: Candidate, name: str) -> Any:
+    """A forward hook that checks what the module `name` returns. Its own return value is None: the output stays."""
 
-    def listen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+    def check(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
         key = candidate.experts_name
-        wrong = complaint(output, _ROWS * _LENGTH, candidate.n_experts)
-        if key in hearing.open and wrong is None and isinstance(output, tuple):
-            scoring = _scoring(hearing.model_type, module, args, kwargs, output)
+        violation = contract_violation(output, _ROWS * _LENGTH, candidate.n_experts)
+        if key in state.pending and violation is None and isinstance(output, tuple):
+            scoring = _scoring(state.model_type, module, args, kwargs, output)
             if scoring:
-                hearing.verdicts.append(Verdict(candidate, name, output[1].shape[1], scoring, output[0]))
-                del hearing.open[key]
+                state.routers.append(ProbedRouter(candidate, name, output[1].shape[1], scoring, output[0]))
+                del state.pending[key]
             finite = bool(output[0].isfinite().all())
             other = "weights proportional neither to softmax nor to sigmoid of the logits"
-            wrong = other if finite else "logits with NaN or infinity where finite ones are needed"
+            violation = other if finite else "logits with NaN or infinity where finite ones are needed"
         if isinstance(output, tuple) or "rout" in name:
-            hearing.complaints.setdefault(key, f"{name.rpartition('.')[2]} returning {wrong}")
-        if not hearing.open:
-            raise _LastRouterSpoke
+            state.violations.setdefault(key, f"{name.rpartition('.')[2]} returning {violation}")
+        if not state.pending:
+            raise _StopForward
 
-    return listen
+    return check
 
 
 def _scoring(
     model_type: str, router: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Tensor, ...]
 ) -> Scoring | None:
-    """Softmax or sigmoid: whichever the weights of the chosen experts are proportional to, token by token.
+    """Softmax or sigmoid: the one that the weights of the chosen experts are proportional to, token by token.
 
-    Small logits leave the two alike and a single choice has nothing to be proportional to, so the router is asked again
-    with its input scaled to logits of some spread, and for two experts where it chooses one.
+    Softmax and sigmoid hardly differ on small logits, and a single weight is proportional to anything. So the router is
+    run a second time, with its input scaled such that the logits spread, and with K = 2 where K is 1.
     """
     if model_type in DEPARTURES:
         return DEPARTURES[model_type].scoring
@@ -234,7 +232,7 @@ def _scoring(
 
 @contextmanager
 def _at_least_two(router: Any) -> Iterator[None]:
-    """The router chooses at least two experts inside, if it keeps its K as `top_k`."""
+    """Let the router choose at least two experts inside the block, if its K is the attribute `top_k`."""
     top_k = getattr(router, "top_k", None)
     if top_k == 1:
         router.top_k = 2
@@ -246,7 +244,7 @@ def _at_least_two(router: Any) -> Iterator[None]:
 
 
 def _deviation(weights_TK: Tensor, scores_TK: Tensor) -> float:
-    """How far the weights are from proportional to the scores: 0 if they are; the median over tokens."""
+    """Deviation of the weights from proportionality to the scores, the median over tokens; 0 where they are."""
     ratio_TK = weights_TK / scores_TK
     return float((1 - ratio_TK.amin(1) / ratio_TK.amax(1)).abs().median())
 
@@ -258,8 +256,8 @@ def _is_causal(logits_TE: Tensor) -> bool:
     return bool(((first - second).abs().amax(-1) / spread).median() <= _CAUSAL_TOLERANCE)
 
 
-def _what_it_is(model: nn.Module) -> str:
-    """A dense model, or one whose experts are of a form that this package cannot read."""
+def _describe(model: nn.Module) -> str:
+    """The model's class, and whether it is dense or has experts of a form that this package cannot read."""
     name = next((n for n, _ in model.named_modules() if re.search(r"expert|router|moe", n.rpartition(".")[2])), None)
     kind = type(model).__name__
     return f"{kind}, a dense model" if name is None else f"{kind}, without fused experts near {name!r}"

@@ -1,4 +1,4 @@
-"""Devices: which one a model is loaded on, and where its weights are."""
+"""The device that a model is loaded on, and the device where its weights are."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Device = torch.device | str | None
 def choose_device(device: Device = AUTO) -> str:
     """The name of the device that weights are loaded on, such as "cpu", "mps" or "cuda:0".
 
-    "auto" comes back as "auto" where there are several CUDA devices: transformers then spreads the layers over them.
+    Returns "auto" for several CUDA devices: as a device map it spreads the layers over them.
 
     Raises:
         ModelError: this machine has no such device.
@@ -60,13 +60,13 @@ def device_of(model: MoE | torch.nn.Module) -> str:
 def _checked(device: torch.device | str) -> str:
     """The full name of a device of this machine ("cuda:0" for "cuda")."""
     try:
-        found = torch.empty(0, device=device).device
+        result = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError("device", expected=_EXPECTED, received=f"{device} ({reason})") from error
-    if found.type == "meta":
+    if result.type == "meta":
         raise ModelError("device", expected=_EXPECTED, received="meta, which holds no weights")
-    return _name(found)
+    return _name(result)
 
 
 _EXPECTED = 'a device of this machine, such as cpu, or "auto"'

@@ -1,4 +1,9 @@
-"""Departures from the common form of a router, and model types of this package's own."""
+"""Model families that need an entry: departures from the common form of a router, and this package's own types.
+
+The common form: a router returns (logits [T, E], weights [T, K], indices [T, K]), and the weights are proportional,
+token by token, to the scores of the chosen experts, softmax or sigmoid of the logits. Which of the two is read from
+the router's output; a family of the common form has no entry.
+"""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,7 +14,7 @@ Scoring = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class Departure:
-    """How one family (a configuration's `model_type`) departs from the common form, and why."""
+    """The scoring of one family (a configuration's `model_type`) that departs from the common form, and the reason."""
 
     scoring: Scoring
     why: str
@@ -23,13 +28,12 @@ DEPARTURES: dict[str, Departure] = {
     ),
 }
 
-
 OWN = {"turnout_aoe": "turnout.models.aoe"}
 """`model_type` → the package that registers it when imported."""
 
 
 def register_own(model_type: object = None) -> None:
-    """Register `model_type` with transformers if it is of this package's own; None registers all that are."""
+    """Register `model_type` with transformers if it is one of `OWN`; None registers all of them."""
     for own, package in OWN.items():
         if model_type in (None, own):
             import_module(package)

@@ -1,7 +1,7 @@
-"""What a router's row and its expert's first product are made of: R and W_g, as a live model holds them.
+"""Router rows R and gate matrices W_g of a live model's layer, as differentiable views.
 
-R is one row an expert, W_g the matrix whose product with a token goes through the activation. Both are differentiable;
-W_g is a view of the fused parameter, never a copy.
+R has one row an expert. W_g is the matrix whose product with a token goes through the activation; it is a view of the
+fused parameter, never a copy.
 
 Shapes: N routed experts (a router's rows), H hidden size, I expert width.
 """
@@ -16,7 +16,7 @@ def router_rows(layer: MoELayer) -> Tensor:
     """R [N, H] of `layer`, the router's own parameter.
 
     Raises:
-        ModelError: the router is no single linear map with a row an expert.
+        ModelError: the router is not a single linear map with one row an expert.
     """
     weight = getattr(layer.router, "weight", None)
     if not isinstance(weight, Tensor) or weight.dim() != 2 or len(weight) != layer.n_experts:
@@ -29,13 +29,13 @@ def gate_matrices(layer: MoELayer) -> Tensor:
     """W_g [N, H, I] of `layer`: each expert's gate, or its first matrix where experts have no gate; a view.
 
     Raises:
-        ModelError: experts that transformers' fused layouts do not describe.
+        ModelError: the experts have none of transformers' fused layouts.
     """
     return gates_in(layer, gate_parameter(layer))
 
 
 def gate_parameter(layer: MoELayer) -> Tensor:
-    """The fused parameter of `layer` that its gate matrices are a part of; see `gate_matrices`."""
+    """The fused parameter of `layer` that contains its gate matrices; see `gate_matrices`."""
     name = "gate_up_proj" if has_gate(layer) else "up_proj"
     fused = getattr(layer.experts, name, None)
     if not isinstance(fused, Tensor) or fused.dim() != 3 or len(fused) != layer.n_experts:
@@ -47,17 +47,17 @@ def gate_parameter(layer: MoELayer) -> Tensor:
 
 
 def gates_in(layer: MoELayer, fused: Tensor) -> Tensor:
-    """The view [N, H, I] of `fused`, a tensor laid out as `gate_parameter`, that is the gate matrices."""
+    """The gate matrices [N, H, I] in `fused`, a tensor laid out as `gate_parameter`; a view."""
     first_NHO = fused if getattr(layer.experts, "is_transposed", False) else fused.mT
     if not has_gate(layer):
         return first_NHO
     if getattr(layer.experts, "is_concatenated", True):
         return first_NHO[:, :, : first_NHO.shape[2] // 2]
-    return first_NHO[:, :, ::2]  # gate and up by turns, as in gpt-oss
+    return first_NHO[:, :, ::2]  # gate and up columns alternate, as in gpt-oss
 
 
 def rest_in(layer: MoELayer, fused: Tensor) -> Tensor:
-    """The view of all of `fused` that `gates_in` leaves out: the up matrices, or nothing of experts without a gate."""
+    """The part of `fused` that `gates_in` leaves out, a view: the up matrices; empty for experts without a gate."""
     first_NHO = fused if getattr(layer.experts, "is_transposed", False) else fused.mT
     if not has_gate(layer):
         return first_NHO[:, :, :0]
@@ -67,6 +67,6 @@ def rest_in(layer: MoELayer, fused: Tensor) -> Tensor:
 
 
 def has_gate(layer: MoELayer) -> bool:
-    """Whether the experts have a gate beside their first matrix."""
-    said = getattr(layer.experts, "has_gate", None)
-    return bool(said) if said is not None else hasattr(layer.experts, "gate_up_proj")
+    """Whether the experts have a gate matrix beside the up matrix."""
+    declared = getattr(layer.experts, "has_gate", None)
+    return bool(declared) if declared is not None else hasattr(layer.experts, "gate_up_proj")

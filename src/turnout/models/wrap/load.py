@@ -1,6 +1,6 @@
-"""A folder or a hub id → MoE.
+"""Load a checkpoint folder or hub id as a MoE or as any causal language model.
 
-Safetensors only; nothing is downloaded unless a hub id is named; no code of a checkpoint runs unless asked.
+Safetensors only; nothing is downloaded unless a hub id is given; code in a checkpoint runs only with trust_remote_code.
 """
 
 import sys
@@ -37,21 +37,21 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> MoE:
-    """Load a checkpoint folder or, with network, a hub id ("org/name") as a MoE, ready to be audited.
+    """Load a checkpoint folder or, with network, a hub id ("org/name") as a MoE.
 
     Args:
         path_or_id: a folder with `config.json` and safetensors weights, or a hub id.
         dtype: a torch dtype or its name ("bfloat16"); None or "auto" is the checkpoint's own.
         device: "auto" (CUDA if there is one, then MPS, else the CPU; several CUDA devices share the layers), "cpu",
             "cuda:1", …; None means "auto". `devices.device_of` names where the weights are.
-        adapter: a folder with a router adapter, such as the run of `turnout align`, to put into the model.
+        adapter: a folder with a router adapter to apply, such as a run of `turnout align`.
         device_map: passed to accelerate, instead of `device`, for several devices or offloading.
         revision: branch, tag or commit of a hub id.
-        trust_remote_code: run Python code that the checkpoint brings along.
+        trust_remote_code: run the checkpoint's own Python code.
 
     Raises:
-        ModelError: no such checkpoint, a malformed, incomplete, pickled or dense one, or one that needs its own code;
-            no such adapter, or one of another base.
+        ModelError: no such checkpoint; a malformed, incomplete, pickled or dense one, or one that needs its own code;
+            no such adapter, or an adapter of another base.
     """
     if adapter is not None:
         where = {"device": device, "device_map": device_map}
@@ -71,10 +71,13 @@ def load_causal(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, str, str | None]:
-    """Load any causal language model, dense or MoE, as `load` does: model, tokenizer, name and revision.
+    """Load any causal language model, dense or MoE, with the arguments of `load`.
+
+    Returns:
+        Model, tokenizer (None if the folder has none), name and revision.
 
     Raises:
-        ModelError: as `load`, but for a dense checkpoint.
+        ModelError: as `load`, except for a dense checkpoint.
     """
     source = str(path_or_id)
     folder = checkpoint_folder(source)
@@ -98,9 +101,9 @@ def _adapted(
     folder: str | PathLike[str],
     **settings: Any,
 ) -> MoE:
-    """The base with an adapter's routers in it, if it is the base that the adapter was trained on.
+    """Load the base and apply an adapter, after checking that it was trained on this base.
 
-    Digests are of one dtype: a base that is wanted in another than the adapter's is loaded in both, to be compared.
+    A digest holds for one dtype: if the requested dtype is not the adapter's, the base is loaded in both.
     """
     adapter = RouterAdapter.read(folder)
     moe = load(path_or_id, dtype, **settings)
@@ -158,9 +161,11 @@ def as_moe(
 
 
 def _model(source: str, dtype: torch.dtype | str, devices: dict[str, Any], settings: dict[str, Any]) -> PreTrainedModel:
-    """The model, every weight of which came from the checkpoint."""
+    """Load the model; refuse a checkpoint in which a weight is missing."""
     settings = {**settings, **devices, "use_safetensors": True, "output_loading_info": True}
-    offloaded = tempfile.TemporaryDirectory(prefix="turnout-offload-") if devices else None  # fused weights of "disk"
+    offloaded = (
+        tempfile.TemporaryDirectory(prefix="turnout-offload-") if devices else None
+    )  # for fused weights on "disk"
     if offloaded is not None:
         settings["offload_folder"] = offloaded.name
     try:
@@ -183,12 +188,12 @@ def _model(source: str, dtype: torch.dtype | str, devices: dict[str, Any], setti
 
 
 def _tokenizer(source: str, folder: Path | None, settings: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    """The checkpoint's tokenizer; None if a folder has none."""
+    """The checkpoint's tokenizer; None if the folder has none."""
     if folder is not None and not any((folder / name).exists() for name in _TOKENIZER_FILES):
         return None
     try:
         return AutoTokenizer.from_pretrained(source, **settings)
-    except Exception as error:  # tokenizers raises bare Exception for a file it cannot parse
+    except Exception as error:  # tokenizers raises a bare Exception for a file that it cannot parse
         raise ModelError(f"{source} (tokenizer)", expected="a tokenizer", received=_first_line(error)) from error
 
 
@@ -196,10 +201,10 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
     """A floating torch dtype, or "auto"."""
     if dtype is None or dtype == "auto":
         return "auto"
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    result = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(result, torch.dtype) or not result.is_floating_point:
         raise ModelError("dtype", expected="a floating torch dtype such as bfloat16 or float32", received=dtype)
-    return found
+    return result
 
 
 def _first_line(error: BaseException) -> str:
@@ -209,7 +214,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No bars of transformers where nobody looks, and no report of what an error of ours will say."""
+    """Silence transformers' loading report, and its progress bars where stderr is not a terminal."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():

@@ -96,7 +96,7 @@ def _answers(
             prompts[batch],
             config.samples,
             temperature=config.temperature,
-            most=config.most_tokens,
+            max_new_tokens=config.most_tokens,
             seed=config.seed + at,
         )
         final = [_final(tokenizer, texts, one) for one, texts in zip(exercises[batch], written, strict=True)]
