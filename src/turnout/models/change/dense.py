@@ -109,7 +109,7 @@ def load_dense(
 def _counterpart(model: PreTrainedModel, name: str) -> Counterpart:
     config = model.config
     if any(getattr(config, key, None) for key in _EXPERT_COUNTS):
-        raise ModelError(name, expected="a dense checkpoint", received=f"{config.model_type}, a MoE")
+        raise ModelError(name, expected="a dense checkpoint", received=f"{config.model_type}, a MoE already")
     if config.model_type not in COUNTERPARTS:
         known = ", ".join(COUNTERPARTS)
         raise ModelError(
