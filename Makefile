@@ -1,8 +1,9 @@
-# Two commands matter: `make demo` and `make test`. Both install what they need into .venv first.
+# Two commands matter: `make demo` and `make test`. Both install what they need into .venv first. `make test-all` adds the
+# slow tests, `make bench` runs every benchmark at a tiny size.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format unit bench embedded docs site clean
+.PHONY: install demo test test-all check format unit bench embedded docs site clean
 
 install: .venv/.installed
 
@@ -19,20 +20,23 @@ demo: install
 
 test: check unit
 
+test-all: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: install
-	$(BIN)/python benchmarks/audit_speed.py
+	$(BIN)/python benchmarks --smoke
 
 docs: install
 	$(BIN)/python -m turnout.cli.docs > docs/reference/cli.md

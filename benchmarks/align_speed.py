@@ -1,12 +1,12 @@
-"""How fast an alignment trains: the tail alone, from states on disk, against whole forwards with autograd.
+"""Training speed of an alignment: the last layers alone, from stored states, against whole forwards with autograd.
 
-    python benchmarks/align_speed.py [--layers 12] [--trained 5] [--questions 96] [--epochs 3]
+    python benchmarks/align_speed.py [--smoke] [--layers 12] [--trained 5] [--questions 96] [--epochs 3]
 
-Every loop takes the same steps on the same batches, in a process of its own, and its losses must agree. Times are
-processor seconds of that process (user and system), of its fastest epoch: other programs on the machine change them
-little. What the regulariser costs is measured on steps taken in turns with and without it. Memory is the process's
-largest resident size. The floor is what the trained layers' own forwards and backwards take, t(f + b), with f
-and b measured on the plain loop that uses the same products, experts and head as the tail does.
+Each loop takes the same steps on the same batches, in a process of its own with one thread; the losses must agree.
+Times are processor seconds (user and system) of the fastest epoch, which other programs on the machine change little.
+The regularizer's cost is the median over steps that alternate with and without it. Memory is the largest resident size
+of the process. The floor t(f + b) is the time of t trained layers, with f and b, a layer's forward and backward,
+measured on the plain loop that uses the same products, experts and head as the tail.
 """
 
 import argparse
@@ -21,10 +21,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from machine import machine, table
+from random_model import embedded_tokenizer, random_olmoe
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from turnout import embedded, ops
+from turnout import ops
 from turnout.aligning.answering import Letters
 from turnout.aligning.base import read_base
 from turnout.aligning.config import AlignConfig
@@ -45,71 +46,62 @@ from turnout.tasks import worlds
 from turnout.tasks.question import TaskSet
 
 LOOPS = ("transformers", "plain", "tail")
-ROUNDS = 12  # steps with and without the regulariser, in turns
+SIZES = {"layers": 12, "trained": 5, "questions": 96, "epochs": 3, "rounds": 12}
+SMOKE = {"layers": 2, "trained": 1, "questions": 8, "epochs": 1, "rounds": 2}
 RATE = 1e-3
 
 
 def build(args):
-    tokenizer = AutoTokenizer.from_pretrained(embedded.model_path())
-    config = AutoConfig.for_model(
-        "olmoe",
-        vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=128,
-        num_hidden_layers=args.layers,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        num_experts=32,
-        num_experts_per_tok=4,
-        max_position_embeddings=1024,
-    )
-    torch.manual_seed(0)
-    moe = read(AutoModelForCausalLM.from_config(config).eval(), tokenizer, "benchmark")
+    """The model, its trained layers, the prepared questions and the alignment's configuration."""
+    tokenizer = embedded_tokenizer()
+    sizes = {"hidden": 256, "heads": 8, "experts": 32, "top_k": 4, "expert_width": 128}
+    moe = read(random_olmoe(layers=args.layers, vocabulary=len(tokenizer), **sizes), tokenizer, "benchmark")
     tasks = TaskSet.of("worlds", worlds.questions("train", args.questions))
     config = AlignConfig.of({"layers": f"last-{args.trained}", "epochs": args.epochs, "learning_rate": RATE})
-    asked, _ = prepare(moe, tasks, None, 1024)
-    return moe, [moe.layers[i] for i in config.chosen_layers(len(moe.layers))], asked, config
+    questions, _ = prepare(moe, tasks, None, 1024)
+    return moe, [moe.layers[i] for i in config.chosen_layers(len(moe.layers))], questions, config
 
 
-def neighbours(asked, base):
-    """Neighbours by a made-up embedding: the loops differ in nothing that depends on it."""
-    unit = functional.normalize(torch.randn(len(asked.ids), 32, generator=torch.Generator().manual_seed(0)), dim=1)
-    everyone = torch.ones(len(asked.ids), dtype=torch.bool)
-    return find(unit, asked.texts, everyone, AlignConfig().manifold, "benchmark"), base.routing_SF
+def neighbors_of(questions):
+    """Neighbors by a random embedding; no difference between the loops depends on it."""
+    n = len(questions.ids)
+    unit = functional.normalize(torch.randn(n, 32, generator=torch.Generator().manual_seed(0)), dim=1)
+    everyone = torch.ones(n, dtype=torch.bool)
+    return find(unit, questions.texts, everyone, AlignConfig().manifold, "benchmark")
 
 
 def run_tail(args):
-    """The trainer itself: losses, processor seconds of its fastest epoch, and those of the base's one pass."""
-    moe, layers, asked, config = build(args)
-    letters = Letters(asked, among_all=False)
+    """The trainer itself: losses, processor seconds of its fastest epoch, and those of the base model's one pass."""
+    moe, layers, questions, config = build(args)
+    letters = Letters(questions, among_all=False)
     tail = Tail(moe, layers, letters.wanted)
     with tempfile.TemporaryDirectory() as folder, tail.opened():
-        tail.check(asked.ids[:4])
+        tail.check(questions.ids[:4])
         begun = time.process_time()
         base, states = read_base(tail, letters, Path(folder), 10**10, 4096, silent)
         first = time.process_time() - begun
-        hood, _ = neighbours(asked, base)
-        reader = Reader(tail, asked, states, RouterWeights.of(layers), 4096)
-        domains = [q.domain for q in asked.questions]
-        setting = Setting(base.routing_SF, hood, domains, layers, reader.weights, None, 0)
+        reader = Reader(tail, questions, states, RouterWeights.of(layers), 4096)
+        domains = [q.domain for q in questions.questions]
+        setting = Setting(base.routing_SF, neighbors_of(questions), domains, layers, reader.weights, None, 0)
         trainer = Trainer(reader, letters, penalty("roma", setting), config)
         at = [time.process_time()]
         training = trainer.run(Path(folder) / "checkpoint", lambda *_: at.append(time.process_time()))
         steps = len(training.curves) // args.epochs
-        regulariser = in_turns(trainer, Trainer(reader, letters, None, AlignConfig.of({"method": "router-tuning"})))
+        without = Trainer(reader, letters, None, AlignConfig.of({"method": "router-tuning"}))
+        regularizer = step_ratio(trainer, without, args.rounds)
     return {
         "losses": training.curves[:, 0].tolist(),
         "epoch": min(at[(e + 1) * steps] - at[e * steps] for e in range(args.epochs)),
         "once": first,
         "disk_mb": states.bytes / 1e6,
-        "regulariser": regulariser,
+        "regularizer": regularizer,
     }
 
 
-def in_turns(one, other):
-    """Median processor time of a step of `one` over that of `other`, on the same batch."""
+def step_ratio(one, other, rounds):
+    """Median processor time of a step of `one` over that of `other`, on the same batch, alternating."""
     batch, times = next(iter(one.batches(0))), ([], [])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for trainer, spent in zip((one, other), times, strict=True):
             begun = time.process_time()
             trainer.step(0, batch)
@@ -119,13 +111,13 @@ def in_turns(one, other):
 
 def run_plain(args, same_kernels):
     """Whole forwards; gradients of the last layers' routers by autograd. Forward and backward timed apart."""
-    moe, layers, asked, config = build(args)
-    letters = Letters(asked, among_all=False)
+    moe, layers, questions, config = build(args)
+    letters = Letters(questions, among_all=False)
     tail = Tail(moe, layers, letters.wanted)
     with tempfile.TemporaryDirectory() as folder, tail.opened():  # base routing and batches; not timed
         base, states = read_base(tail, letters, Path(folder), 0, 4096, silent)
-        hood, _ = neighbours(asked, base)
-        reader = Reader(tail, asked, states, RouterWeights.of(layers), 4096)
+        neighbors = neighbors_of(questions)
+        reader = Reader(tail, questions, states, RouterWeights.of(layers), 4096)
         trainer = Trainer(reader, letters, None, config)
         batches = [reader.groups(batch) for batch in trainer.batches(0)]
     trained = [layer.router.weight for layer in layers]
@@ -144,7 +136,7 @@ def run_plain(args, same_kernels):
             total, size = 0.0, sum(map(len, batch))
             for group in batch:
                 at = time.process_time()
-                loss = plain_loss(moe, layers, asked, letters, base.routing_SF, hood, group, same_kernels)
+                loss = plain_loss(moe, layers, questions, letters, base.routing_SF, neighbors, group, same_kernels)
                 middle = time.process_time()
                 (loss * (len(group) / size)).backward()
                 forward, backward = forward + middle - at, backward + time.process_time() - middle
@@ -158,10 +150,11 @@ def run_plain(args, same_kernels):
     return {"losses": losses, **dict(zip(("epoch", "forward", "backward"), min(epochs), strict=True))}
 
 
-def plain_loss(moe, layers, asked, letters, base_SF, hood, group, same_kernels):
-    batch, said = pad([asked.ids[i] for i in group], "right", torch.device("cpu")), {}
+def plain_loss(moe, layers, questions, letters, base_SF, neighbors, group, same_kernels):
+    """Cross-entropy of the answer letters plus the weighted manifold loss of one group of questions."""
+    batch, router_logits = pad([questions.ids[i] for i in group], "right", torch.device("cpu")), {}
     handles = [
-        layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: said.update({n: out[0]}))
+        layer.router.register_forward_hook(lambda _, __, out, n=layer.layer: router_logits.update({n: out[0]}))
         for layer in layers
     ]
     with ExitStack() as stack:
@@ -175,59 +168,80 @@ def plain_loss(moe, layers, asked, letters, base_SF, hood, group, same_kernels):
         handle.remove()
     last = torch.zeros(len(group), dtype=torch.int64) if same_kernels else batch.last_B % batch.ids.shape[1]
     logits = logits[torch.arange(len(group)), last]
-    routing = torch.cat([said[layer.layer][batch.last_B].softmax(-1) for layer in layers], 1)
+    routing = torch.cat([router_logits[layer.layer][batch.last_B].softmax(-1) for layer in layers], 1)
     question_B = torch.tensor(group)
-    near = base_SF[hood.index_Sk[question_B]]
-    manifold = ops.manifold_loss(routing, near, hood.weight_Sk[question_B])
-    return letters.loss(logits[:, asked.vocabulary], question_B) + 0.8 * manifold
+    near = base_SF[neighbors.index_Sk[question_B]]
+    manifold = ops.manifold_loss(routing, near, neighbors.weight_Sk[question_B])
+    return letters.loss(logits[:, questions.vocabulary], question_B) + 0.8 * manifold
 
 
 def measure(loop, args):
+    """Losses, times and memory of one loop, in this process."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     torch.set_num_threads(1)
-    found = run_tail(args) if loop == "tail" else run_plain(args, same_kernels=loop == "plain")
+    result = run_tail(args) if loop == "tail" else run_plain(args, same_kernels=loop == "plain")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**found, "peak_mb": peak / 1e3, "before_mb": before / 1e3}
+    return {**result, "peak_mb": peak / 1e3, "before_mb": before / 1e3}
 
 
-def report(found, args):
-    plain, tail = found["plain"], found["tail"]
+def report(results, args):
+    """Print the table and what stands below it."""
+    plain, tail = results["plain"], results["tail"]
     layers, trained = args.layers, args.trained
     f, b = plain["forward"] / layers, plain["backward"] / trained
     floor = trained * (f + b)
-    print(f"{layers} layers, {trained} trained, {args.questions} questions, {args.epochs} epochs, one thread")
-    print(f"{'loop':<14} {'s/epoch':>8} {'to floor':>9} {'speed-up':>9} {'peak MB':>8}")
-    for loop in LOOPS:
-        of = found[loop]
-        print(
-            f"{loop:<14} {of['epoch']:8.2f} {of['epoch'] / floor:9.2f} "
-            f"{found['transformers']['epoch'] / of['epoch']:9.2f} {of['peak_mb']:8.0f}"
-        )
-    print(f"floor t(f+b): {floor:.2f} s, {floor / (layers * f + trained * b):.2f} of the plain loop; goal 1.20 of it")
+    print(
+        f"{machine(threads=1)}; {layers} layers, {trained} trained, {args.questions} questions, {args.epochs} epochs\n"
+    )
+    slowest = results["transformers"]["epoch"]
+    rows = [
+        [
+            loop,
+            f"{result['epoch']:.2f}",
+            f"{slowest / result['epoch']:.2f}×",
+            f"{result['epoch'] / floor:.2f}×",
+            f"{result['peak_mb']:.0f}",
+        ]
+        for loop, result in results.items()
+    ]
+    print(table(["loop", "s/epoch", "faster than transformers by", "of the floor", "peak MB"], rows))
+    print(
+        f"\nfloor t(f + b): {floor:.2f} s, {floor / (layers * f + trained * b):.2f} of the plain loop; goal 1.20 of it"
+    )
     print(f"once, before the first epoch: {tail['once']:.2f} s, {tail['disk_mb']:.1f} MB on disk")
-    print(f"regulariser: {tail['regulariser']:.3f} of a step without; goal 1.05")
+    print(f"a step with the regularizer: {tail['regularizer']:.3f} of one without; goal 1.05")
     for loop in ("transformers", "plain"):
-        off = max(abs(a - b) / abs(b) for a, b in zip(tail["losses"], found[loop]["losses"], strict=True))
-        print(f"largest relative difference of a loss from {loop}: {off:.1e}")
+        pairs = zip(tail["losses"], results[loop]["losses"], strict=True)
+        print(f"largest relative difference of a loss from {loop}: {max(abs(a - b) / abs(b) for a, b in pairs):.1e}")
+
+
+def options(words=None):
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see that it runs")
+    for name, default in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, help=f"default {default}")
+    parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
+    args = parser.parse_args(words)
+    for name, default in (SMOKE if args.smoke else SIZES).items():
+        setattr(args, name, default if getattr(args, name) is None else getattr(args, name))
+    return args
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("layers", 12), ("trained", 5), ("questions", 96), ("epochs", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--loop", choices=LOOPS)
-    args = parser.parse_args()
+    """Measure each loop in a process of its own, and report."""
+    args = options()
     if args.loop:
         print(json.dumps(measure(args.loop, args)))
         return
-    found = {}
+    results = {}
     for loop in LOOPS:
-        words = [f"--{name}={getattr(args, name)}" for name in ("layers", "trained", "questions", "epochs")]
+        words = [f"--{name}={getattr(args, name)}" for name in SIZES]
         ran = subprocess.run(
-            [sys.executable, __file__, f"--loop={loop}", *words], check=True, capture_output=True, text=True
+            [sys.executable, __file__, f"--loop={loop}", *words], check=True, stdout=subprocess.PIPE, text=True
         )
-        found[loop] = json.loads(ran.stdout.strip().splitlines()[-1])
-    report(found, args)
+        results[loop] = json.loads(ran.stdout.strip().splitlines()[-1])
+    report(results, args)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,14 @@
-"""How fast are routers read? One question at a time, padded batches with router logits, and Turnout, on one model.
+"""Speed of reading the routers of one model: one prompt at a time, padded batches with router logits, and Turnout.
 
     python benchmarks/audit_speed.py [--smoke] [--rounds 5] [--threads N] [--out speed.md]
 
 The model is random and OLMoE-like (H 512, 8 layers, 64 experts, top-8, I 256, vocabulary 50,304); the prompts are 64
-random ones of 30 to 300 tokens. The three take turns, round after round, so that whatever else the machine does meets
-all of them; a ratio compares two ways within one round, and the median of the rounds is reported. Processor time is
-beside the clock's, for a machine with other work.
+random ones of 30 to 300 tokens. The three alternate, round after round, so that other work on the machine affects all
+of them; a ratio compares two of them within one round, and the median over rounds is printed. Ratios of processor time
+stand beside those of wall time.
 """
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel
+from machine import machine, spread, table
+from random_model import random_olmoe
+from transformers import PreTrainedModel
 
 from turnout.auditing.config import AuditConfig
 from turnout.models.fast.products import product
@@ -37,7 +36,7 @@ Prompts = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Result:
-    """One dtype's rounds: seconds of wall clock and of processor time of each way, and what the machine can do."""
+    """Rounds of one dtype: seconds of wall and of processor time of each way, and the machine's matrix-product rate."""
 
     dtype: torch.dtype
     tokens: int
@@ -47,38 +46,42 @@ class Result:
     rate: float
 
     def per_second(self, way: str) -> float:
-        """Tokens a second by the clock, in the median round."""
-        """Tokens a second, the median over rounds."""
+        """Tokens per second of wall time, the median over rounds."""
         return self.tokens / statistics.median(self.wall[way])
 
     def ratios(self, way: str, seconds: dict[str, list[float]]) -> list[float]:
-        """How much faster Turnout was than `way`, in each round."""
+        """Time of `way` over that of Turnout, round by round."""
         return [theirs / ours for theirs, ours in zip(seconds[way], seconds["turnout"], strict=True)]
 
     def share_of_rate(self) -> float:
-        """Share of the measured matrix-product rate that Turnout's forward achieved, in its best round."""
+        """Turnout's operations per second in its best round, as a share of the measured matrix-product rate."""
         return self.operations / min(self.wall["turnout"]) / self.rate
 
 
+def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a tiny model and one round, to see that it runs")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--out", type=Path, help="also write the table here, as Markdown")
+    return parser.parse_args(words)
+
+
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--smoke", action="store_true", help="a tiny model and one round, to see that it runs")
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
-    options.add_argument("--out", type=Path, help="also write the table here, as Markdown")
-    chosen = options.parse_args()
-    torch.set_num_threads(chosen.threads)
-    results = [
-        measure(getattr(torch, name), 1 if chosen.smoke else chosen.rounds, chosen.smoke) for name in chosen.dtypes
-    ]
-    text = table(results)
+    """Measure and print."""
+    args = options()
+    torch.set_num_threads(args.threads)
+    rounds = 1 if args.smoke else args.rounds
+    text = report([measure(getattr(torch, name), rounds, args.smoke) for name in args.dtypes])
     print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n", encoding="utf-8")
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
 
 
 def measure(dtype: torch.dtype, rounds: int, smoke: bool) -> Result:
+    """Time the three ways, alternating, after a warm-up of each."""
     model, prompts = random_model(smoke).to(dtype).eval(), random_prompts(smoke)
     moe = read(model)
     ways: dict[str, Callable[[Prompts], None]] = {
@@ -102,7 +105,7 @@ def measure(dtype: torch.dtype, rounds: int, smoke: bool) -> Result:
 
 
 def one_at_a_time(moe: MoE, prompts: Prompts) -> None:
-    """As the paper's released code: each prompt through the whole model, hooks that keep the last token's routing."""
+    """The way of the paper's released code: each prompt through the whole model, hooks for the last token's routing."""
     kept: list[list[float]] = []
 
     def keep(_: object, __: object, output: tuple[torch.Tensor, ...]) -> None:
@@ -118,7 +121,7 @@ def one_at_a_time(moe: MoE, prompts: Prompts) -> None:
 
 
 def padded_batches(model: PreTrainedModel, prompts: Prompts) -> None:
-    """Batches in the order of length, `output_router_logits=True`, the last token's routing of every layer."""
+    """Batches sorted by length, `output_router_logits=True`, the last token's routing of every layer."""
     for batch in plan_batches([len(p) for p in prompts], PADDED_BUDGET):
         longest = max(len(prompts[i]) for i in batch)
         ids = torch.zeros(len(batch), longest, dtype=torch.int64)
@@ -141,27 +144,14 @@ def turnout(moe: MoE, prompts: Prompts) -> None:
 
 
 def random_model(smoke: bool) -> PreTrainedModel:
-    size = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 32, "vocab_size": 512} if smoke else {}
-    config = OlmoeConfig(
-        **{
-            "vocab_size": 50304,
-            "hidden_size": 512,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 8,
-            "num_experts": 64,
-            "num_experts_per_tok": 8,
-            "intermediate_size": 256,
-            "bos_token_id": None,
-            "eos_token_id": None,
-            **size,
-        }
-    )
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config)
+    """OLMoE-like, or tiny."""
+    if smoke:
+        return random_olmoe(layers=2, hidden=64, heads=8, experts=64, top_k=8, expert_width=32, vocabulary=512)
+    return random_olmoe(layers=8, hidden=512, heads=8, experts=64, top_k=8, expert_width=256, vocabulary=50_304)
 
 
 def random_prompts(smoke: bool) -> list[list[int]]:
+    """Token ids of 64 prompts of 30 to 300 tokens, or of 8."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(30, 301, (8 if smoke else 64,), generator=generator).tolist()
     return [torch.randint(0, 512 if smoke else 50000, (n,), generator=generator).tolist() for n in lengths]
@@ -189,14 +179,9 @@ def product_rate(dtype: torch.dtype, size: int) -> float:
     return 2 * size**3 / best
 
 
-def table(results: list[Result]) -> str:
-    lines = [
-        f"{processor_name()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
-        f"torch {torch.__version__}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        "",
-        "| dtype | way | tokens/s | Turnout is faster by | by processor time | goal |",
-        "|---|---|---|---|---|---|",
-    ]
+def report(results: list[Result]) -> str:
+    """Machine, table, and the share of the matrix-product rate."""
+    rows = []
     for result in results:
         for way in WAYS:
             cells = [str(result.dtype).removeprefix("torch."), way, f"{result.per_second(way):,.0f}"]
@@ -206,25 +191,14 @@ def table(results: list[Result]) -> str:
                 goal = GOALS.get(result.dtype, {}).get(way)
                 cells += [spread(result.ratios(way, result.wall)), spread(result.ratios(way, result.processor))]
                 cells.append("" if goal is None else f"{goal:.0f}×")
-            lines.append(f"| {' | '.join(cells)} |")
-    lines.append("")
-    for result in results:
-        lines.append(
-            f"{str(result.dtype).removeprefix('torch.')}: one product of 2048 × 2048 runs at {result.rate / 1e9:,.0f} "
-            f"GFLOP/s; Turnout's forward reaches {result.share_of_rate():.0%} of that."
-        )
-    return "\n".join(lines)
-
-
-def spread(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})"
-
-
-def processor_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+            rows.append(cells)
+    head = ["dtype", "way", "tokens/s", "Turnout is faster by", "by processor time", "goal"]
+    shares = [
+        f"{str(result.dtype).removeprefix('torch.')}: one large square product runs at {result.rate / 1e9:,.0f} "
+        f"GFLOP/s; Turnout's forward reaches {result.share_of_rate():.0%} of that."
+        for result in results
+    ]
+    return "\n".join([machine(torch.get_num_threads()), "", table(head, rows), "", *shares])
 
 
 if __name__ == "__main__":

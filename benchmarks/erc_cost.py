@@ -1,26 +1,26 @@
-"""What the ERC loss costs a training step, in time and memory: `python benchmarks/erc_cost.py`. One thread.
+"""Cost of the ERC loss in a training step, in time and memory, on one thread.
 
-Two measures, both in processor time: the time from the term's start to its end inside of a step, forward and backward,
-over the rest of that step, which other work on the machine disturbs little; and the median step with it over the
-median step without, alternating, which holds everything and needs a calm machine. (a) is the embedded model, 8 × 512
-tokens; (b) one layer of the paper's 3B model, 4,096 tokens. Beside them stands the FLOP bound: M's products over the
-products of the whole step, once as the paper counts (forward and twice that backward: three), once with M's products
-computed again in backward, as here (four). Prints Markdown. With `--smoke`, a small instance that only shows that it
-runs.
+    python benchmarks/erc_cost.py [--smoke] [--pairs 5]
+
+Two ratios of processor time. Inside: the term's forward and backward over the rest of the same step; other work on the
+machine changes it little. Difference: the median step with the term over the median step without, alternating, minus
+one; it includes everything and needs an idle machine. (a) is the embedded model, 8 × 512 tokens; (b) one layer of the
+paper's 3B model, 4,096 tokens. The FLOP bounds are M's products over the products of the whole step: three times as the
+paper counts (forward, and twice that backward), four times with M's products recomputed in backward, as here.
 """
 
 import argparse
-import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 import torch
+from machine import machine, table
+from random_model import random_olmoe
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 import turnout
 from turnout import ops
@@ -32,7 +32,7 @@ LENGTH = 512
 
 @dataclass(frozen=True)
 class Shape:
-    """A model and how many sequences a step has."""
+    """Sizes of a model and of a step."""
 
     name: str
     layers: int
@@ -46,7 +46,7 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """T of a step."""
+        """Tokens of a step."""
         return self.sequences * LENGTH
 
     def step_flops(self) -> float:
@@ -56,7 +56,7 @@ class Shape:
         return 3 * self.tokens * (self.layers * (moe + attention) + 2 * self.hidden * self.vocabulary)
 
     def term_flops(self, products: int) -> float:
-        """Of all layers: `products` times 2·N²·I·H."""
+        """Products of the term in all layers: `products` times 2·N²·I·H each."""
         return products * self.layers * 2 * self.experts**2 * self.width * self.hidden
 
 
@@ -67,23 +67,17 @@ SMOKE = Shape("smoke", 1, 8, 2, 32, 16, 2, 64, 1)
 
 def build(shape: Shape, implementation: str) -> PreTrainedModel:
     """An OLMoE of that shape, ready to train."""
-    config = AutoConfig.for_model(
-        "olmoe",
-        num_hidden_layers=shape.layers,
-        num_experts=shape.experts,
-        num_experts_per_tok=shape.top_k,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.width,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=LENGTH,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, experts_implementation="grouped_mm").train()
+    model = random_olmoe(
+        layers=shape.layers,
+        hidden=shape.hidden,
+        heads=shape.heads,
+        experts=shape.experts,
+        top_k=shape.top_k,
+        expert_width=shape.width,
+        vocabulary=shape.vocabulary,
+        context=LENGTH,
+        experts_implementation="grouped_mm",
+    ).train()
     if implementation == "turnout":
         set_fast_experts(model)
     return model
@@ -99,7 +93,7 @@ def step_seconds(model: PreTrainedModel, ids: Tensor) -> float:
 
 
 def shares(shape: Shape, implementation: str, pairs: int) -> tuple[float, float]:
-    """The term's share of a step without it: inside of the coupled steps, and from the medians of alternating ones."""
+    """Time of the term over that of a step without it: within coupled steps, and from medians of alternating steps."""
     model = build(shape, implementation)
     ids = torch.randint(3, shape.vocabulary, (shape.sequences, LENGTH))
     step_seconds(model, ids)
@@ -120,36 +114,35 @@ def shares(shape: Shape, implementation: str, pairs: int) -> tuple[float, float]
 
 
 def peak(shape: Shape, norms: Callable[[Tensor, Tensor], Tensor], fused: bool) -> float:
-    """Bytes at the peak of one forward and backward of the term, beyond weights and their gradients."""
+    """Peak bytes of one forward and backward of the term, beyond weights and their gradients."""
     n, h, i = shape.experts, shape.hidden, shape.width
     router = torch.randn(n, h).mul_(0.02).requires_grad_()
     weight = torch.randn(n, (2 * i if fused else i), h).mul_(0.02).requires_grad_()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         ops.erc_loss(norms(router, weight), 1.0).backward()
-    held = most = 0
+    allocated = most = 0
     for event in sorted(recorded.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
         if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
+            allocated += event.nbytes()
+            most = max(most, allocated)
     return most - 4 * (router.numel() + weight.numel())
 
 
 def literal(router_NH: Tensor, gate_NHI: Tensor) -> Tensor:
-    """M as the paper writes it, one einsum; holds N²·I numbers."""
+    """M as the paper writes it, in one einsum that keeps N²·I numbers."""
     return torch.einsum("nh,mhi->nmi", router_NH, gate_NHI).norm(dim=-1)
 
 
-def report_time(shape: Shape, implementation: str, pairs: int) -> str:
-    """A row of the table."""
+def time_row(shape: Shape, implementation: str, pairs: int) -> list[str]:
+    """Cells of one shape and experts implementation."""
     inside, difference = shares(shape, implementation, pairs)
     bounds = [shape.term_flops(products) / shape.step_flops() for products in (3, 4)]
     cells = [shape.name, implementation, f"{100 * inside:.2f} %", f"{100 * difference:.1f} %"]
-    cells += [*(f"{100 * bound:.2f} %" for bound in bounds), *(f"{inside / bound:.2f}" for bound in bounds)]
-    return "| " + " | ".join(cells) + " |"
+    return [*cells, *(f"{100 * bound:.2f} %" for bound in bounds), *(f"{inside / bound:.2f}" for bound in bounds)]
 
 
-def report_memory(shape: Shape) -> list[str]:
-    """The rows of the table."""
+def memory_rows(shape: Shape) -> list[list[str]]:
+    """Cells of each layout of the gates."""
     i = shape.width
     ways: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor], bool]] = {
         "gates alone": (lambda r, w: ops.activation_norms(r, w.mT), lambda r, w: literal(r, w.mT), False),
@@ -162,27 +155,33 @@ def report_memory(shape: Shape) -> list[str]:
     rows = []
     for name, (ours, theirs, fused) in ways.items():
         own, einsum = peak(shape, ours, fused), peak(shape, theirs, fused)
-        rows.append(f"| {name} | {own / 2**20:.2f} MiB | {einsum / 2**20:.1f} MiB | 1/{einsum / own:.0f} |")
+        rows.append([name, f"{own / 2**20:.2f} MiB", f"{einsum / 2**20:.1f} MiB", f"1/{einsum / own:.0f}"])
     return rows
 
 
+def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a tiny model and two pairs of steps, to see that it runs")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of steps; five times as many of (a)")
+    return parser.parse_args(words)
+
+
 def main() -> None:
-    """Both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--pairs", type=int, default=5)
-    asked = parser.parse_args()
+    """Print both tables."""
+    args = options()
     torch.set_num_threads(1)
-    rows = f"{asked.pairs} pairs of steps, of (a) five times as many"
-    print(f"{date.today()}, {platform.machine()}, torch {torch.__version__}, one thread; {rows}\n")
-    print("| step | experts | inside | difference | bound, 3 products | 4 products | inside / 3 | inside / 4 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for shape in (SMOKE,) if asked.smoke else (EMBEDDED, PAPER):
-        for implementation in ("grouped_mm", "turnout"):
-            pairs = asked.pairs * (5 if shape is EMBEDDED else 1)
-            print(report_time(shape, implementation, pairs), flush=True)
-    print("\n| peak beyond weights and their gradients | ours | einsum | |\n|---|---|---|---|")
-    print("\n".join(report_memory(SMOKE if asked.smoke else PAPER)))
+    pairs = 2 if args.smoke else args.pairs
+    print(f"{machine(threads=1)}; {pairs} pairs of steps, of (a) five times as many\n")
+    rows = [
+        time_row(shape, implementation, pairs * (5 if shape is EMBEDDED else 1))
+        for shape in ((SMOKE,) if args.smoke else (EMBEDDED, PAPER))
+        for implementation in ("grouped_mm", "turnout")
+    ]
+    bounds = ["bound, 3 products", "4 products", "inside / 3", "inside / 4"]
+    print(table(["step", "experts", "inside", "difference", *bounds], rows))
+    memory = memory_rows(SMOKE if args.smoke else PAPER)
+    print("\n" + table(["peak beyond weights and their gradients", "ours", "einsum", "ratio"], memory))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""How long the evidence of a full MMLU audit takes, and how much memory: `python benchmarks/evidence_speed.py`.
+"""Time and memory of the evidence of a full MMLU audit: intervals, nulls and claims.
 
-14,042 samples of 57 subjects in nine domains, 16 layers of 64 experts, 1,000 resamples. Prints a Markdown table. With
-`--smoke`, a small instance that only shows that it runs.
+    python benchmarks/evidence_speed.py [--smoke]
+
+14,042 samples of 57 subjects in nine domains, 16 layers of 64 experts, 1,000 resamples; random scores.
 """
 
 import argparse
-import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 
 import numpy as np
 import torch
+from machine import machine, table
 from torch import Tensor
 
 from turnout import ops
@@ -23,23 +23,24 @@ from turnout.auditing.evidence.domain_signal import domain_signal
 from turnout.auditing.evidence.rotated import rotated_contributions
 
 TOP_K, DOMAINS, SUBJECTS, HIDDEN = 8, 9, 57, 2048
+BOOTSTRAP = ("draw resamples", "resampled contributions", "intervals and stability", "silhouette intervals")
 
 
 def clusters(n_samples: int) -> Clusters:
-    """Samples dealt to 57 subjects, subjects dealt to nine domains."""
+    """Samples spread evenly over 57 subjects, and subjects over nine domains."""
     subject_S = np.sort(np.arange(n_samples) % SUBJECTS)
     return Clusters(subject_S % DOMAINS, subject_S, DOMAINS)
 
 
 class Clock:
-    """Seconds spent by step."""
+    """Seconds of each step, added up."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Add what the block takes to `name`."""
+        """Add the time of the block to `name`."""
         started = time.perf_counter()
         yield
         self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - started
@@ -47,9 +48,9 @@ class Clock:
 
 def measure(n_samples: int, n_layers: int, n_experts: int, n_resamples: int) -> dict[str, float]:
     """Seconds of each step over all layers."""
-    clock, found = Clock(), clusters(n_samples)
+    clock, samples = Clock(), clusters(n_samples)
     with clock.step("draw resamples"):
-        resamples = Resamples.draw(found, 0, n_resamples)
+        resamples = Resamples.draw(samples, 0, n_resamples)
     for layer in range(n_layers):
         torch.manual_seed(layer)
         measure_layer(torch.randn(n_samples, n_experts).softmax(-1).double(), resamples, clock)
@@ -57,10 +58,10 @@ def measure(n_samples: int, n_layers: int, n_experts: int, n_resamples: int) -> 
 
 
 def measure_layer(scores: Tensor, resamples: Resamples, clock: Clock) -> None:
-    """One layer's evidence, as `auditing/evidence/layer.py` puts it together."""
-    found, names = resamples.clusters, [str(d) for d in range(DOMAINS)]
+    """Evidence of one layer, in the steps of an audit."""
+    samples, names = resamples.clusters, [str(d) for d in range(DOMAINS)]
     chosen = torch.zeros_like(scores).scatter(1, scores.topk(TOP_K).indices, 1.0)
-    own = ops.contribution(scores, torch.from_numpy(found.domain_S), DOMAINS)
+    own = ops.contribution(scores, torch.from_numpy(samples.domain_S), DOMAINS)
     members = ops.committee(own, TOP_K).members
     inputs, router = torch.randn(len(scores), HIDDEN), torch.randn(scores.shape[1], HIDDEN) / HIDDEN**0.5
     with clock.step("resampled contributions"):
@@ -71,31 +72,33 @@ def measure_layer(scores: Tensor, resamples: Resamples, clock: Clock) -> None:
     with clock.step("silhouette intervals"):
         specificity_intervals(scores, dict.fromkeys(names, 0.0), resamples, names)
     with clock.step("claim"):
-        claim(scores, found, TOP_K, presence=0.8, rotated=None, seed=0)
+        claim(scores, samples, TOP_K, presence=0.8, rotated=None, seed=0)
     with clock.step("permutations (199)"):
-        domain_signal(scores, scores, chosen, found, TOP_K, seed=0)
+        domain_signal(scores, scores, chosen, samples, TOP_K, seed=0)
     with clock.step("rotated router (199)"):
-        rotated_contributions(inputs, router, None, torch.nn.Softmax(-1), found, seed=0)
+        rotated_contributions(inputs, router, None, torch.nn.Softmax(-1), samples, seed=0)
+
+
+def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="200 samples and one layer, to see that it runs")
+    return parser.parse_args(words)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--smoke", action="store_true")
-    sizes = (200, 1, 8, 20) if parser.parse_args().smoke else (14_042, 16, 64, 1000)
+    sizes = (200, 1, 8, 20) if options().smoke else (14_042, 16, 64, 1000)
     spent = measure(*sizes)
-    bootstrap = sum(
-        spent[name]
-        for name in ("draw resamples", "resampled contributions", "intervals and stability", "silhouette intervals")
-    )
+    total, bootstrap = sum(spent.values()), sum(spent[name] for name in BOOTSTRAP)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{sizes[0]} samples, {sizes[1]} layers, {sizes[2]} experts, {sizes[3]} resamples; {platform.machine()}, "
-        f"{torch.get_num_threads()} threads, {date.today()}\n\n| step | seconds |\n|---|---|"
+        f"{machine(torch.get_num_threads())}; "
+        f"{sizes[0]} samples, {sizes[1]} layers, {sizes[2]} experts, {sizes[3]} resamples\n"
     )
-    for name, seconds in spent.items():
-        print(f"| {name} | {seconds:.1f} |")
-    print(f"| **bootstrap, all figures** | **{bootstrap:.1f}** |\n| peak memory | {peak:.2f} GiB |")
+    rows = [[name, f"{seconds:.1f}", f"{seconds / total:.0%}"] for name, seconds in spent.items()]
+    rows.append(["**bootstrap, all figures**", f"**{bootstrap:.1f}**", f"**{bootstrap / total:.0%}**"])
+    print(table(["step", "seconds", "of all"], rows) + f"\n\npeak memory {peak:.2f} GiB")
 
 
 if __name__ == "__main__":

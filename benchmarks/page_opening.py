@@ -1,8 +1,10 @@
-"""How soon the page of a 48-layer × 128-expert × 9-domain run opens in Chromium: `python benchmarks/page_opening.py`.
+"""Opening time, in Chromium, of the page of an audit of 48 layers × 128 experts × 9 domains.
 
-The run is made up (`tests/report/synthetic.py`). Each opening is a browser of its own, driven over a pipe and watched
-no more than that takes: a debugger that listens to the console makes every error in a script collect its source
-positions. Prints a Markdown table of wall times since navigation, with the load average.
+    python benchmarks/page_opening.py [--smoke] [--times 9] [--page report.html]
+
+The audit is of a random model on mmlu-dev, with budgets and masking. Each opening is a browser of its own, driven over
+a pipe with as few commands as possible: a debugger that is attached to the console makes every error in a script
+collect its source positions. Wall times since navigation.
 """
 
 import argparse
@@ -14,18 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+from machine import machine, table
+
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1280,900")
 READ = """new Promise((done) => {
   const [page] = performance.getEntriesByType("navigation");
   new PerformanceObserver((list) => {
-    const words = list.getEntries().at(-1).startTime;  // the largest text on screen is written by the page's script
-    done({ words, interactive: page.domContentLoadedEventEnd });
+    const text = list.getEntries().at(-1).startTime;  // the largest text on screen is written by the page's script
+    done({ text, interactive: page.domContentLoadedEventEnd });
   }).observe({ type: "largest-contentful-paint", buffered: true });
 })"""
 STEPS = {"first figures": "profile-coverage", "map": "map", "one layer": "plane", "masking": "masking-0"}
@@ -40,14 +43,14 @@ DRAW = """(async (id) => {
 
 
 class Browser:
-    """A Chromium at the other end of two pipes, spoken to in the DevTools protocol."""
+    """A Chromium at the other end of two pipes, driven by the DevTools protocol."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", write: int, read: int) -> None:
         self._process, self._write, self._read = process, write, read
         self._sent, self._rest = 0, b""
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """The answer to a command; what comes before it is not looked at."""
+        """Result of a command; events that arrive before it are discarded."""
         self._sent += 1
         message = {"id": self._sent, "method": method, "params": params} | ({"sessionId": session} if session else {})
         os.write(self._write, json.dumps(message).encode() + b"\0")
@@ -59,9 +62,9 @@ class Browser:
                 return answer["result"]
 
     def wait(self, event: str) -> None:
-        """Until the browser says that `event` has happened."""
+        """Block until the browser reports `event`."""
         while self._next().get("method") != event:
-            pass
+            continue
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -73,12 +76,16 @@ class Browser:
         return json.loads(line)
 
 
+def chromium_path() -> str | None:
+    """Path of a Chromium or Chrome; None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser without history or cache, gone afterwards."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        sys.exit("page_opening: no chromium on PATH")
+    """A browser without history or cache, ended afterwards."""
+    path = chromium_path()
+    assert path is not None
     (theirs, write), (read, theirs_too) = os.pipe(), os.pipe()
 
     def plug() -> None:
@@ -101,8 +108,7 @@ def browser() -> Iterator[Browser]:
 
 
 def open_once(page: Path) -> dict[str, float]:
-    """Milliseconds of one opening, and the load average before it."""
-    load = os.getloadavg()[0]
+    """Milliseconds of one opening."""
     with browser() as chromium:
         targets = chromium.call("Target.getTargets")["targetInfos"]
         target = next(of["targetId"] for of in targets if of["type"] == "page")
@@ -110,10 +116,10 @@ def open_once(page: Path) -> dict[str, float]:
         chromium.call("Page.enable", session)
         chromium.call("Page.navigate", session, url=page.as_uri())
         chromium.wait("Page.loadEventFired")
-        found = _evaluate(chromium, session, READ)
+        times = _evaluate(chromium, session, READ)
         for name, figure in STEPS.items():
-            found[name] = _evaluate(chromium, session, f"{DRAW}({json.dumps(figure)})")
-    return {"load average": load, **found}
+            times[name] = _evaluate(chromium, session, f"{DRAW}({json.dumps(figure)})")
+    return times
 
 
 def _evaluate(chromium: Browser, session: str, script: str) -> Any:
@@ -121,37 +127,57 @@ def _evaluate(chromium: Browser, session: str, script: str) -> Any:
     return answer["result"]["value"]
 
 
-def write_large(folder: Path) -> Path:
-    """The page of the made-up run."""
-    sys.path.insert(0, str(TESTS))
-    from report.synthetic import write_run
-    from report.synthetic_evidence import write_masking
+def write_page(folder: Path, layers: int, experts: int, limit: int | None) -> Path:
+    """Audit and mask a random model in `folder`; return the page of the audit."""
+    from random_model import embedded_tokenizer, random_olmoe
 
+    import turnout
+    from turnout.models.wrap.anatomy import read
     from turnout.report import write_report
 
-    write_run(folder / "run", 48, 128, top_k=8, accuracy=True, evidence=True, tokens=[f" word{n}" for n in range(2000)])
-    write_masking(folder / "run")
+    tokenizer = embedded_tokenizer()
+    sizes = {"hidden": 32, "heads": 2, "expert_width": 8, "top_k": 8, "vocabulary": len(tokenizer)}
+    moe = read(random_olmoe(layers=layers, experts=experts, **sizes), tokenizer, "benchmark")
+    run = folder / "run"
+    turnout.audit(moe, "mmlu-dev", run, answers=True, budgets=(4, 8), limit=limit)
+    turnout.mask(run, moe, folder / "run-mask-committee-all", controls=2, limit=1)
     started = time.perf_counter()
-    page = write_report(folder / "run")
-    print(f"{page.stat().st_size / 1e6:.1f} MB, drawn in {time.perf_counter() - started:.1f} s\n")
+    page = write_report(run)
+    print(f"{page.stat().st_size / 1e6:.1f} MB, written in {time.perf_counter() - started:.1f} s\n")
     return page
+
+
+def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a small run, opened twice if there is a browser")
+    parser.add_argument("--times", type=int, default=9, help="openings; one more, from a cold disk, is left out")
+    parser.add_argument("--page", type=Path, help="a page to open instead")
+    return parser.parse_args(words)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=9, help="openings; the first one, from a cold disk, is left out")
-    parser.add_argument("--page", type=Path, help="a page to open instead of the made-up run's")
-    asked = parser.parse_args()
+    args = options()
+    has_browser = chromium_path() is not None
+    if not has_browser and not args.smoke:
+        sys.exit("page_opening: expected chromium on PATH, got none")
+    times = 1 if args.smoke else args.times
+    sizes = (2, 16, 1) if args.smoke else (48, 128, None)
     with tempfile.TemporaryDirectory() as folder:
-        page = asked.page.resolve() if asked.page else write_large(Path(folder))
-        times = [open_once(page) for _ in range(asked.times + 1)][1:]
-    print("| milliseconds | median | least | most |\n|---|---|---|---|")
-    for name in ("words", "interactive", *STEPS):
-        values = [one[name] for one in times]
-        print(f"| {name} | {statistics.median(values):.0f} | {min(values):.0f} | {max(values):.0f} |")
-    loads = [one["load average"] for one in times]
-    print(f"\n{len(times)} openings; load average {min(loads):.1f} to {max(loads):.1f} on {os.cpu_count()} cores")
+        page = args.page.resolve() if args.page else write_page(Path(folder), *sizes)
+        openings = [open_once(page) for _ in range(times + 1)][1:] if has_browser else []
+    print(f"{machine(threads=os.cpu_count() or 1)}; {len(openings)} openings\n")
+    if not openings:
+        print("not measured: no chromium on PATH")
+        return
+    interactive = statistics.median(one["interactive"] for one in openings)
+    rows = []
+    for name in ("text", "interactive", *STEPS):
+        values = [one[name] for one in openings]
+        middle = statistics.median(values)
+        rows.append([name, f"{middle:.0f}", f"{min(values):.0f}", f"{max(values):.0f}", f"{middle / interactive:.2f}×"])
+    print(table(["milliseconds", "median", "least", "most", "of interactive"], rows))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Fixtures that more than one room's tests use. `tests/` itself is importable: `from tiny import tiny_model`."""
+"""Fixtures that several rooms use. `tests/` and `benchmarks/` are on the import path: `from tiny import tiny_model`."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # "auto", the default device, is the CPU on every machine: tests mix models with tensors of their own.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

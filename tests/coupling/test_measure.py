@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from coupling.plain import plain_norms
-from sparse import Shapes, sparse_checkpoint
+from sparse_checkpoint import Shapes, sparse_checkpoint
 from tiny import random_model, tiny_tokenizer
 
 import turnout
