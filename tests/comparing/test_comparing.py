@@ -121,7 +121,7 @@ def test_other_numbers_of_layers_are_matched_by_depth(pair, tmp_path):
 def test_other_kinds_have_no_intervals_and_say_why(pair, tmp_path):
     found = compare([pair[0], run(tmp_path / "weight", kind="weight")]).to_dict()
     assert found["differences"] == ["different kind"]
-    assert found["pairs"][1]["reason"] == "different kind: the figures are not of the same thing"
+    assert found["pairs"][1]["reason"] == "different kind: the figures are not comparable"
     assert found["layers"][0]["differences"]["coverage"][1]["interval"] is None
     assert found["overall"][1]["differences"]["coverage"]["interval"] is None
 

@@ -1,13 +1,14 @@
-"""Which layer of one run stands beside which of another."""
+"""Matching of the layers of two runs."""
 
 from collections.abc import Sequence
 
 
 def match(reference: Sequence[int], other: Sequence[int]) -> list[int]:
-    """For each MoE layer of the reference, the position of its partner among the other run's.
+    """Position in the other run of the partner of each MoE layer of the reference.
 
-    As many layers: the one at the same position. Else the one of nearest relative depth, (position + ½) / layers, the
-    shallower of two as near; a layer can then be the partner of several, or of none.
+    With equal numbers of layers it is the layer at the same position. Otherwise it is the layer of nearest relative
+    depth, (position + ½) / layers, the shallower one of two at equal distance; a layer can then be the partner of
+    several layers, or of none.
     """
     if len(reference) == len(other):
         return list(range(len(other)))
@@ -15,12 +16,12 @@ def match(reference: Sequence[int], other: Sequence[int]) -> list[int]:
 
 
 def _nearest(place: int, n_reference: int, n_other: int) -> int:
-    """The position of nearest relative depth; in whole numbers, so that ties are ties."""
+    """Position of nearest relative depth, in whole numbers so that ties are exact."""
     return min(range(n_other), key=lambda at: (abs((2 * at + 1) * n_reference - (2 * place + 1) * n_other), at))
 
 
 def rule(reference: Sequence[int], other: Sequence[int]) -> str:
-    """By what `match` matches these: number, position or relative depth."""
+    """The rule by which `match` matches these layers: number, position or relative depth."""
     if list(reference) == list(other):
         return "number"
     return "position" if len(reference) == len(other) else "relative depth"

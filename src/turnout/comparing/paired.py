@@ -1,7 +1,7 @@
-"""The difference of two runs' figures, with its interval.
+"""Resamples of two runs, and intervals of the differences of their measures.
 
-Where both runs asked the same questions they are resampled together: the same subjects and samples are drawn for both,
-and what the questions have in common cancels. Else each is drawn on its own, and the interval says so.
+Runs on the same questions are resampled together: the same subjects and samples are drawn for both, so that variation
+shared through the questions cancels. Other runs are resampled separately, and `paired` is then false.
 
 Shapes: D domains, E experts, R resamples.
 """
@@ -24,29 +24,29 @@ from turnout.runs import TraceLayer
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two runs' resamples; `reason` says why there are none."""
+    """Resamples of two runs; `reason` states why there are none."""
 
     resamples: tuple[Resamples, Resamples] | None
     paired: bool
     reason: str | None
 
     def describe(self) -> dict[str, Any]:
-        """For the result: paired, level and draws, or the reason why there are no intervals."""
+        """The entry of the result: paired, level and draws, or the reason why there are no intervals."""
         if self.resamples is None:
             return {"paired": False, "level": None, "draws": 0, "reason": self.reason}
-        levels = {of.clusters.overall_level() for of in self.resamples}
+        levels = {one.clusters.overall_level() for one in self.resamples}
         level = "subjects" if levels == {"subjects"} else "samples"
         return {"paired": self.paired, "level": level, "draws": len(self.resamples[0].counts_RS), "reason": None}
 
 
 def pair(reference: Side, other: Side) -> Pair:
-    """Resamples of both runs: the same for both where they asked the same questions in the same domains."""
+    """Resamples of both runs, shared if they have the same questions in the same domains."""
     for side in (reference, other):
         if side.trace is None:
-            return Pair(None, False, f"{side.name} holds no trace of its own")
+            return Pair(None, False, f"{side.name} contains no trace")
     for what in ("kind", "scope"):
         if reference.audit[what] != other.audit[what]:
-            return Pair(None, False, f"different {what}: the figures are not of the same thing")
+            return Pair(None, False, f"different {what}: the figures are not comparable")
     assert reference.clusters is not None
     assert other.clusters is not None
     first = Resamples.draw(reference.clusters, reference.config.seed)
@@ -56,14 +56,14 @@ def pair(reference: Side, other: Side) -> Pair:
 
 
 def same_questions(reference: Side, other: Side) -> bool:
-    """Whether both asked the same samples of the same subjects, in the same domains and order."""
+    """Whether both have the same samples of the same subjects, in the same domains and order."""
     if reference.samples is None or other.samples is None or reference.kept != other.kept:
         return False
     return reference.samples.equals(other.samples)
 
 
 def drawn_contribution(side: Side, layer: TraceLayer, resamples: Resamples) -> Tensor:
-    """[1 + R, D, E]: the layer's contributions, then those of each resample."""
+    """Contributions of the layer, then of each resample, [1 + R, D, E]."""
     assert side.trace is not None
     values: LayerValues = read_values(side.trace, layer, side.config.scope).take(torch.tensor(side.rows_S))
     resampled_RDE = resampled_contributions(values, resamples, side.config.kind)

@@ -1,4 +1,4 @@
-"""What a comparison found."""
+"""Result of a comparison."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -10,7 +10,7 @@ import polars as pl
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Several runs, layer by layer, and how far each is from the reference; an undefined figure is None."""
+    """Runs side by side, layer by layer, with differences from the reference; an undefined figure is None."""
 
     _content: Mapping[str, Any]
 
@@ -21,7 +21,7 @@ class Comparison:
 
     @property
     def pairs(self) -> tuple[dict[str, Any] | None, ...]:
-        """For each run how it was paired with the reference; None for the reference itself."""
+        """Pairing of each run with the reference; None for the reference itself."""
         return tuple(self._content["pairs"])
 
     def frame(self) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""One of the runs that are compared: what it found, and the trace that its figures can be resampled from.
+"""One of the compared runs: its audit.json, and the trace from which its figures can be resampled.
 
 Shapes: S samples.
 """
@@ -19,13 +19,13 @@ from turnout.runs import RunFolder, Trace
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A complete run. `trace` is None for one that was measured again from another run's trace.
+    """A complete run. `trace` is None for a run that was measured from another run's trace.
 
     Attributes:
-        rows_S: the samples of the kept domains, by position in the trace; the figures rest on these.
+        rows_S: positions in the trace of the samples of the kept domains, from which the figures are computed.
         samples: id, subject and domain of these samples.
         clusters: their domains and subjects.
-        kept: the kept domains' names, in order.
+        kept: names of the kept domains, in order.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Side:
 
     @classmethod
     def read(cls, path: Path | str) -> "Side":
-        """The run in the folder `path`; RunError if it is unfinished or damaged."""
+        """Read the run in the folder `path`; RunError if it is unfinished or damaged."""
         folder = RunFolder.read(path)
         audit = Audit.load(Path(path)).to_dict()
         config = AuditConfig.of(**folder.read_json(AUDIT_FILE)["config"])  # type: ignore[arg-type]
@@ -49,20 +49,20 @@ class Side:
             return cls(name, audit, config, None, [], None, None, kept)
         trace = folder.trace()
         domains = Domains.of(trace.samples()["domain"].to_list(), list(audit["tasks"]["domains"]))
-        return _sided(name, audit, config, trace, domains)
+        return _with_trace(name, audit, config, trace, domains)
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        """audit.json's layers, in order of depth."""
+        """The layers of audit.json, in order of depth."""
         return self.audit["layers"]
 
     @property
     def numbers(self) -> list[int]:
-        """The layers' own numbers."""
+        """Numbers of the decoder layers."""
         return [layer["layer"] for layer in self.layers]
 
 
-def _sided(name: str, audit: dict[str, Any], config: AuditConfig, trace: Trace, domains: Domains) -> Side:
+def _with_trace(name: str, audit: dict[str, Any], config: AuditConfig, trace: Trace, domains: Domains) -> Side:
     kept = tuple(n for n in domains.names if n not in audit["dropped_domains"])
     place = {domains.names.index(n): i for i, n in enumerate(kept)}
     labels = domains.label_S.tolist()
@@ -75,7 +75,7 @@ def _sided(name: str, audit: dict[str, Any], config: AuditConfig, trace: Trace, 
 
 
 def described(side: Side) -> dict[str, Any]:
-    """What the comparison says of a run."""
+    """The entry of a run in the result."""
     audit = side.audit
     return {
         "run": side.name,
@@ -89,12 +89,12 @@ def described(side: Side) -> dict[str, Any]:
 
 
 def differences(sides: list[Side]) -> list[str]:
-    """What differs between the runs besides the model, so that their figures are not of the same thing."""
-    read = {
+    """Differences between the runs other than the model, which make their figures less comparable."""
+    settings = {
         "kind": [side.audit["kind"] for side in sides],
         "scope": [side.audit["scope"] for side in sides],
         "questions": [side.audit["tasks"].get("digest") for side in sides],
         "domain map": [side.audit["tasks"].get("domain_map") for side in sides],
         "kept domains": [side.kept for side in sides],
     }
-    return [f"different {words}" for words, values in read.items() if any(value != values[0] for value in values)]
+    return [f"different {words}" for words, values in settings.items() if any(value != values[0] for value in values)]
