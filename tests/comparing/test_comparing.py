@@ -12,10 +12,9 @@ from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.bootstrap import Resamples
 from turnout.auditing.measures import MEASURES
 from turnout.comparing import compare
-from turnout.comparing.matching import match, rule
 from turnout.comparing.overlap import set_overlap
 from turnout.comparing.paired import difference_interval, drawn_contribution
-from turnout.comparing.side import Side
+from turnout.comparing.side import Side, match, rule
 from turnout.errors import RunError
 from turnout.runs import RunFolder, TraceLayer
 

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from turnout.auditing.evidence.bootstrap import percentile_interval
 from turnout.auditing.measures import MEASURES, Measure, Routing, describe, drawn_measures
-from turnout.comparing.matching import match, rule
 from turnout.comparing.overlap import agreement, set_overlap, stability_interval, token_mismatch
 from turnout.comparing.paired import Pair, difference_interval, drawn_contribution, pair, same_questions
 from turnout.comparing.result import Comparison
-from turnout.comparing.side import Side, described, differences
+from turnout.comparing.side import Side, described, differences, match, rule
 from turnout.errors import RunError
 from turnout.progress import Progress, silent
 

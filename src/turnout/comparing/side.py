@@ -1,8 +1,9 @@
-"""One of the compared runs: its audit.json, and the trace from which its figures can be resampled.
+"""One of the compared runs: its audit.json, and the trace from which its figures can be resampled; matching of layers.
 
 Shapes: S samples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,27 @@ def differences(sides: list[Side]) -> list[str]:
         "kept domains": [side.kept for side in sides],
     }
     return [f"different {words}" for words, values in settings.items() if any(value != values[0] for value in values)]
+
+
+def match(reference: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Position in the other run of the partner of each MoE layer of the reference.
+
+    With equal numbers of layers it is the layer at the same position. Otherwise it is the layer of nearest relative
+    depth, (position + ½) / layers, the shallower one of two at equal distance; a layer can then be the partner of
+    several layers, or of none.
+    """
+    if len(reference) == len(other):
+        return list(range(len(other)))
+    return [_nearest(place, len(reference), len(other)) for place in range(len(reference))]
+
+
+def _nearest(place: int, n_reference: int, n_other: int) -> int:
+    """Position of nearest relative depth, in whole numbers so that ties are exact."""
+    return min(range(n_other), key=lambda at: (abs((2 * at + 1) * n_reference - (2 * place + 1) * n_other), at))
+
+
+def rule(reference: Sequence[int], other: Sequence[int]) -> str:
+    """The rule by which `match` matches these layers: number, position or relative depth."""
+    if list(reference) == list(other):
+        return "number"
+    return "position" if len(reference) == len(other) else "relative depth"
