@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.shared import planted
+from experiments.shared.planted import Design, Planted
 from turnout import ops
-from turnout.auditing.evidence import planted
 from turnout.auditing.evidence.claim import claim
-from turnout.auditing.evidence.planted import Design, Planted
 from turnout.ops import wilson
 
 HERE = Path(__file__).parent

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.shared import planted
 from turnout import ops
-from turnout.auditing.evidence import planted
 from turnout.auditing.evidence.bootstrap import (
     FEWEST_SUBJECTS,
     Clusters,

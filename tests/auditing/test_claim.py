@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from turnout.auditing.evidence import planted
+from experiments.shared import planted
 from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.evidence.claim import INVARIANCE, MAJORITY, claim, halves, model_claim
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import mutual_info_score
 
+from experiments.shared import planted
 from turnout import ops
-from turnout.auditing.evidence import planted
 from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.evidence.domain_signal import domain_signal, permutations
 from turnout.auditing.evidence.rotated import (
