@@ -47,7 +47,7 @@ def silhouettes(samples, number, n_experts, domains, scope):
             continue
         a, b = fmean(far[domain]), min(fmean(far[d]) for d in domains if d != domain)
         values[domain].append((b - a) / max(a, b) if max(a, b) > 0 else 0.0)
-    return {domain: fmean(found) for domain, found in values.items()}
+    return {domain: fmean(in_domain) for domain, in_domain in values.items()}
 
 
 def cosine(u, v):

@@ -1,4 +1,4 @@
-"""Traces with a known structure, written through `turnout.runs` as a real one is."""
+"""Traces with a known structure, written through `turnout.runs` like a real trace."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ COUNTS = {"maths": 7, "law": 5, "history": 9, "music": 6}
 
 
 def sample_of(domain, d, layers, rng, committee=(5,), strength=2.5, tokens=5):
-    """One sample: experts of `committee` are strong everywhere, expert d of the others in domain d."""
+    """One sample: the experts of `committee` have high scores in every domain, expert d in domain d."""
     made = {}
     for layer in layers:
         logits_TE = rng.standard_normal((int(rng.integers(1, tokens)), layer.experts))
@@ -39,11 +39,11 @@ def samples(counts=COUNTS, layers=LAYERS, seed=0, **planted):
     return [made[i] for i in rng.permutation(len(made))]
 
 
-def as_lists(found):
-    """The samples as plain lists of Python floats, for plain.py."""
+def as_lists(dataset):
+    """The samples as lists of Python floats, for plain.py."""
     return [
         {**s, "layers": {n: {k: x.tolist() for k, x in layer.items()} for n, layer in s["layers"].items()}}
-        for s in found
+        for s in dataset
     ]
 
 
@@ -67,40 +67,40 @@ def _captured(batch, layer):
     )
 
 
-def write_trace(path, found, layers=LAYERS, answers=None, n_shards=3):
-    """`found` as a trace in `path`/trace, in shards of interleaved samples; `answers`: (answer, log-probabilities)."""
-    n_shards = min(n_shards, len(found))
+def write_trace(path, dataset, layers=LAYERS, answers=None, n_shards=3):
+    """Write `dataset` as a trace below `path`, in interleaved shards; `answers` are (answer, log-probabilities)."""
+    n_shards = min(n_shards, len(dataset))
     with RunFolder.open(path, {"planted": True}) as run:
         writer = run.trace_writer(layers, n_shards)
         for shard in range(n_shards):
-            where = range(shard, len(found), n_shards)
-            batch = [found[i] for i in where]
+            where = range(shard, len(dataset), n_shards)
+            batch = [dataset[i] for i in where]
             lengths = [len(next(iter(s["layers"].values()))["p"]) for s in batch]
-            said = [answers[i] for i in where] if answers else [(None, None)] * len(batch)
+            known = [answers[i] for i in where] if answers else [(None, None)] * len(batch)
             captured = SimpleNamespace(
                 lengths_B=lengths,
                 layers=tuple(_captured(batch, layer) for layer in layers),
-                choice_logprobs=[logprobs for _, logprobs in said] if answers else None,
+                choice_logprobs=[logprobs for _, logprobs in known] if answers else None,
             )
             listed = [
                 Sample(i, f"q{i}", f"{s['domain']} {i % 2}", s["domain"], list(range(n)), answer)
-                for i, s, n, (answer, _) in zip(where, batch, lengths, said, strict=True)
+                for i, s, n, (answer, _) in zip(where, batch, lengths, known, strict=True)
             ]
             writer.write(shard, pa.concat_tables([rows(listed, captured, layers)]))
         return run.trace()
 
 
-def domains_of(found, order=None):
-    return Domains.of([s["domain"] for s in found], order or list(dict.fromkeys(s["domain"] for s in found)))
+def domains_of(dataset, order=None):
+    return Domains.of([s["domain"] for s in dataset], order or list(dict.fromkeys(s["domain"] for s in dataset)))
 
 
-def describe(found, name="planted", domain_map="file"):
-    """What a TaskSet would say of the samples."""
-    counts = Counter(s["domain"] for s in found)
+def describe(dataset, name="planted", domain_map="file"):
+    """The description that a TaskSet of the samples would give."""
+    counts = Counter(s["domain"] for s in dataset)
     return {
         "name": name,
         "domain_map": domain_map,
-        "questions": len(found),
+        "questions": len(dataset),
         "digest": "0" * 64,
         "domains": dict(counts),
         "subjects": dict.fromkeys(counts, 2),

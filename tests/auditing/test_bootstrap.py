@@ -22,7 +22,7 @@ from turnout.auditing.evidence.bootstrap import (
 
 
 @st.composite
-def clusters(draw):
+def random_clusters(draw):
     n_domains = draw(st.integers(1, 3))
     sizes = [draw(st.lists(st.integers(1, 4), min_size=1, max_size=13)) for _ in range(n_domains)]
     domain = [d for d, of_domain in enumerate(sizes) for size in of_domain for _ in range(size)]
@@ -31,19 +31,19 @@ def clusters(draw):
 
 
 @settings(deadline=None, max_examples=40)
-@given(clusters(), st.integers(0, 2**32 - 1))
-def test_a_resample_keeps_what_it_must(found, seed):
-    counts = resample(found, 7, np.random.default_rng(seed))
-    for d in range(found.n_domains):
-        groups = found.subjects(d)
-        drawn = counts[:, found.domain_S == d]
+@given(random_clusters(), st.integers(0, 2**32 - 1))
+def test_a_resample_keeps_the_sizes_of_domains_and_subjects(clusters, seed):
+    counts = resample(clusters, 7, np.random.default_rng(seed))
+    for d in range(clusters.n_domains):
+        groups = clusters.subjects(d)
+        drawn = counts[:, clusters.domain_S == d]
         if len(groups) < FEWEST_SUBJECTS:
-            assert found.level(d) == "samples"
+            assert clusters.level(d) == "samples"
             assert (drawn.sum(1) == sum(map(len, groups))).all()
         else:
-            assert found.level(d) == "subjects"
+            assert clusters.level(d) == "subjects"
             times = np.stack([counts[:, rows].sum(1) / len(rows) for rows in groups])
-            assert (times == times.round()).all(), "a subject came with more or fewer than all its samples"
+            assert (times == times.round()).all(), "a drawn subject has more or fewer samples than it had"
             assert (times.sum(0) == len(groups)).all()
 
 
@@ -51,23 +51,23 @@ def test_subjects_vary_together():
     """With subjects that differ and samples that do not, the spread is that of the subjects."""
     n_subjects, n_samples = 20, 30
     subject = np.repeat(np.arange(n_subjects), n_samples)
-    found = Clusters(np.zeros(n_subjects * n_samples, np.int64), subject, 1)
+    clusters = Clusters(np.zeros(n_subjects * n_samples, np.int64), subject, 1)
     value = torch.from_numpy(np.random.default_rng(0).standard_normal(n_subjects)[subject])[:, None]
-    means = resampled_means(value, resample(found, 4000, np.random.default_rng(1)), found)[:, 0, 0]
+    means = resampled_means(value, resample(clusters, 4000, np.random.default_rng(1)), clusters)[:, 0, 0]
     assert means.std().item() == pytest.approx(value.std(correction=0).item() / n_subjects**0.5, rel=0.05)
 
 
 def test_resampled_means_are_contributions_of_the_copies():
-    found = Clusters(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1]), 2)
+    clusters = Clusters(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1]), 2)
     values = torch.rand(5, 4, dtype=torch.float64)
-    counts = resample(found, 6, np.random.default_rng(0))
-    for row, means in zip(counts, resampled_means(values, counts, found), strict=True):
+    counts = resample(clusters, 6, np.random.default_rng(0))
+    for row, means in zip(counts, resampled_means(values, counts, clusters), strict=True):
         copies = np.repeat(np.arange(5), row)
-        plain = ops.contribution(values[copies], torch.from_numpy(found.domain_S[copies]), 2)
+        plain = ops.contribution(values[copies], torch.from_numpy(clusters.domain_S[copies]), 2)
         torch.testing.assert_close(means, plain)
 
 
-def test_debiased_interval_takes_the_bias_off_twice():
+def test_debiased_interval_subtracts_the_bias_twice():
     values = torch.linspace(0.3, 0.5, 1001)
     low, high = debiased_interval(0.35, values, 0.0, 1.0)
     assert (low, high) == pytest.approx((0.305 - 0.1, 0.495 - 0.1), abs=1e-3)
@@ -75,7 +75,7 @@ def test_debiased_interval_takes_the_bias_off_twice():
 
 
 @pytest.mark.parametrize("estimate", [0.1, 0.3, 0.4, 0.9])
-def test_debiased_interval_never_leaves_the_estimate_out(estimate):
+def test_debiased_interval_includes_the_estimate(estimate):
     low, high = debiased_interval(estimate, torch.linspace(0.3, 0.5, 1001), 0.0, 1.0)
     assert low <= estimate <= high
 
@@ -83,16 +83,16 @@ def test_debiased_interval_never_leaves_the_estimate_out(estimate):
 def test_stability_counts_resamples():
     many = torch.rand(50, 5, 12, dtype=torch.float64)
     candidate, member = stability(many, 4, 0.6)
-    found = [ops.committee(one, 4, 0.6) for one in many]
+    committees = [ops.committee(one, 4, 0.6) for one in many]
     for expert in range(12):
-        held = sum(expert in c.candidates.tolist() and not c.fallback for c in found)
+        held = sum(expert in c.candidates.tolist() and not c.fallback for c in committees)
         assert candidate[expert].item() == pytest.approx(held / 50)
-        held = sum(expert in c.members.tolist() and not c.fallback for c in found)
+        held = sum(expert in c.members.tolist() and not c.fallback for c in committees)
         assert member[expert].item() == pytest.approx(held / 50)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    """95 % intervals of each figure on planted traces: the share that holds the truth, over 120 draws."""
+def test_intervals_contain_the_truth_at_about_their_level():
+    """95 % intervals of each figure on planted traces: the share of 120 draws that contain the truth."""
     design = planted.Design(domains=4, subjects=15, samples=6, experts=16)
     rng = np.random.default_rng(0)
     structure = planted.noisy_members(0.3, design, rng)
@@ -106,9 +106,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     held = dict.fromkeys(figures, 0)
     for seed in range(120):
         scores = planted.draw(structure, design, rng)
-        found = design.clusters()
-        drawn = Resamples.draw(found, seed, 300)
-        own = ops.contribution(scores, torch.from_numpy(found.domain_S), found.n_domains)
+        clusters = design.clusters()
+        drawn = Resamples.draw(clusters, seed, 300)
+        own = ops.contribution(scores, torch.from_numpy(clusters.domain_S), clusters.n_domains)
         bounds = intervals(own, drawn.means(scores), design.top_k, members, "subjects")
         for name, value in figures.items():
             low, high = bounds[name]

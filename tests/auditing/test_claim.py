@@ -1,4 +1,4 @@
-"""The claim on planted truth: what it says at its boundaries, and how often it is wrong there."""
+"""The claim on planted truth: verdicts at its thresholds, and how often they are wrong."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ DRAWS = 200
 
 def verdicts(structure, draws=DRAWS, rotated=ROTATED, design=DESIGN):
     rng = np.random.default_rng(1)
-    found = [
+    claims = [
         claim(
             planted.draw(structure, design, rng),
             design.clusters(),
@@ -27,11 +27,11 @@ def verdicts(structure, draws=DRAWS, rotated=ROTATED, design=DESIGN):
         )
         for seed in range(draws)
     ]
-    return [one["verdict"] for one in found]
+    return [one["verdict"] for one in claims]
 
 
-def share(found, *names):
-    return sum(verdict in names for verdict in found) / len(found)
+def share(received, *names):
+    return sum(verdict in names for verdict in received) / len(received)
 
 
 CORE = ("core", "dominant committee")
@@ -57,16 +57,16 @@ def test_no_dominance_at_half():
 
 
 def test_core_but_no_dominance_just_under_half():
-    found = verdicts(planted.core_covering(0.47, DESIGN))
-    assert share(found, "dominant committee") == 0
-    assert share(found, "core") >= 0.95
+    received = verdicts(planted.core_covering(0.47, DESIGN))
+    assert share(received, "dominant committee") == 0
+    assert share(received, "core") >= 0.95
 
 
-def test_dominance_at_a_stated_distance_is_found():
+def test_dominance_at_a_stated_distance_is_detected():
     assert share(verdicts(planted.core_covering(0.57, DESIGN)), "dominant committee") >= 0.95
 
 
-def test_invariance_at_a_stated_distance_is_found():
+def test_invariance_at_a_stated_distance_is_detected():
     assert share(verdicts(planted.invariance_at(0.92, DESIGN)), *CORE) >= 0.95
 
 
@@ -78,13 +78,13 @@ def test_no_core_at_what_a_rotated_router_covers():
 
 
 def test_without_the_rotated_router_a_core_cannot_be_claimed():
-    found = verdicts(planted.core_covering(0.6, DESIGN), draws=5, rotated=None)
-    assert found == ["cannot tell"] * 5
+    received = verdicts(planted.core_covering(0.6, DESIGN), draws=5, rotated=None)
+    assert received == ["cannot tell"] * 5
     assert verdicts(planted.uniform(DESIGN), draws=5, rotated=None) == ["none"] * 5, "other parts decide already"
 
 
 def test_a_domain_with_one_sample_cannot_be_halved():
-    found = claim(
+    result = claim(
         torch.rand(7, 6, dtype=torch.float64),
         Clusters(np.array([0] * 6 + [1]), np.arange(7), 2),
         2,
@@ -92,11 +92,11 @@ def test_a_domain_with_one_sample_cannot_be_halved():
         rotated=None,
         seed=0,
     )
-    assert found["verdict"] == "cannot tell"
-    assert "too few" in found["reason"]
+    assert result["verdict"] == "cannot tell"
+    assert "too few" in result["reason"]
 
 
-def test_halves_part_each_subject():
+def test_halves_split_each_subject():
     clusters = DESIGN.clusters()
     first, second = halves(clusters, np.random.default_rng(0))
     assert sorted([*first, *second]) == list(range(len(clusters.domain_S)))
@@ -113,9 +113,9 @@ def test_candidates_recover_noisy_members_that_the_pareto_set_drops():
     hits = {"candidates": 0, "members": 0}
     for _ in range(100):
         scores = planted.draw(planted.noisy_members(0.1, design, rng), design, rng)
-        found = ops.committee(ops.contribution(scores, labels, design.domains), design.top_k)
-        hits["candidates"] += {0, 1, 2} <= set(found.candidates.tolist())
-        hits["members"] += {0, 1, 2} <= set(found.members.tolist())
+        committee = ops.committee(ops.contribution(scores, labels, design.domains), design.top_k)
+        hits["candidates"] += {0, 1, 2} <= set(committee.candidates.tolist())
+        hits["members"] += {0, 1, 2} <= set(committee.members.tolist())
     assert hits["candidates"] >= 95
     assert hits["members"] < 50
 

@@ -1,4 +1,4 @@
-"""The table of measures: every entry against plain loops, and a new entry that all of an audit takes up."""
+"""The table of measures: leading dimensions, undefined values, and a new entry in every part of an audit."""
 
 import json
 import math
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_draws_are_measured_as_each_alone(name):
+def test_leading_dimensions_equal_single_contributions(name):
     together = MEASURES[name].values(Routing(DRAWS, 3, MEMBERS))
     alone = [layer_measures(Routing(draw, 3, MEMBERS))[name] for draw in DRAWS]
     assert together.tolist() == pytest.approx(alone)
@@ -94,7 +94,7 @@ def entry(name, **changes):
 
 @pytest.fixture(scope="module")
 def runs(few_draws, tmp_path_factory):
-    """Two models on the same questions, audited with one more measure in the table."""
+    """Runs of two models on the same questions, audited with one more measure in the table."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MEASURES, "effective", entry("effective"))
@@ -110,10 +110,10 @@ def by_hand(contribution_DE):
 
 
 def test_a_new_measure_is_in_figures_intervals_and_nulls(runs):
-    found = Audit.load(runs[0])
-    jsonschema.validate(found.to_dict(), SCHEMA)
-    contribution = found.table("contribution")
-    for layer in found.layers:
+    audit = Audit.load(runs[0])
+    jsonschema.validate(audit.to_dict(), SCHEMA)
+    contribution = audit.table("contribution")
+    for layer in audit.layers:
         gate = contribution.filter(layer=layer["layer"])["gate"].to_torch().view(3, -1)
         assert layer["effective"] == pytest.approx(by_hand(gate))
         low, high = layer["intervals"]["effective"]
@@ -123,30 +123,30 @@ def test_a_new_measure_is_in_figures_intervals_and_nulls(runs):
         assert 1 <= nulls["rotated"]["effective"]["mean"] <= nulls["rotated"]["effective"]["q95"] <= layer["experts"]
         ceiling = nulls["domain_signal"]["effective_ceiling"]
         assert nulls["domain_signal"]["effective_ratio"] == pytest.approx(layer["effective"] / ceiling)
-    assert found.overall["effective"]["mean"] == pytest.approx(fmean(layer["effective"] for layer in found.layers))
-    assert found.frame()["effective"].to_list() == [layer["effective"] for layer in found.layers]
-    assert found.to_dict()["measures"][-1]["name"] == "effective"
+    assert audit.overall["effective"]["mean"] == pytest.approx(fmean(layer["effective"] for layer in audit.layers))
+    assert audit.frame()["effective"].to_list() == [layer["effective"] for layer in audit.layers]
+    assert audit.to_dict()["measures"][-1]["name"] == "effective"
 
 
 def test_a_new_measure_is_in_budgets(runs):
-    found = Audit.load(runs[0])
-    table = found.table("budgets")
-    assert table.filter(mode="recut", k=2)["effective"].to_list() == [layer["effective"] for layer in found.layers]
-    curves = found.to_dict()["budgets"]["curves"]
+    audit = Audit.load(runs[0])
+    table = audit.table("budgets")
+    assert table.filter(mode="recut", k=2)["effective"].to_list() == [layer["effective"] for layer in audit.layers]
+    curves = audit.to_dict()["budgets"]["curves"]
     for curve in curves:
         assert curve["effective"] == pytest.approx(table.filter(mode=curve["mode"], k=curve["k"])["effective"].mean())
 
 
 def test_a_new_measure_is_compared(runs):
-    found = compare(runs)
+    comparison = compare(runs)
     one, two = (Audit.load(path) for path in runs)
-    rows = found.frame().filter(measure="effective", run="1")
+    rows = comparison.frame().filter(measure="effective", run="1")
     assert rows["difference"].to_list() == pytest.approx(
         [there["effective"] - here["effective"] for here, there in zip(one.layers, two.layers, strict=True)]
     )
     assert (rows["low"] <= rows["difference"]).all()
     assert (rows["difference"] <= rows["high"]).all()
-    assert found.to_dict()["overall"][1]["differences"]["effective"]["interval"] is not None
+    assert comparison.to_dict()["overall"][1]["differences"]["effective"]["interval"] is not None
 
 
 def test_a_new_measure_is_in_the_export(runs, tmp_path):

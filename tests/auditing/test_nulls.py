@@ -30,7 +30,7 @@ def signal(structure, seed=0, n=99):
     return domain_signal(scores, scores, chosen(scores, 3), DESIGN.clusters(), 3, seed=seed, n=n)
 
 
-def test_mutual_information_is_scikit_learns():
+def test_mutual_information_equals_scikit_learn():
     domain, expert = torch.randint(0, 4, (500,)), torch.randint(0, 6, (500,))
     counts = torch.zeros(4, 6, dtype=torch.float64)
     counts.index_put_((domain, expert), torch.ones(500, dtype=torch.float64), accumulate=True)
@@ -38,11 +38,11 @@ def test_mutual_information_is_scikit_learns():
     assert ops.mutual_information(counts).item() == pytest.approx(nats / np.log(2), abs=1e-12)
 
 
-def test_domain_routing_is_found_and_its_absence_too():
-    found = signal(planted.domain_routing(DESIGN))
-    assert found["mutual_information"]["p"] == found["silhouette"]["p"] == 0.01
-    assert found["permuted"] == "subjects"
-    assert found["jaccard_ratio"] < 0.5
+def test_domain_routing_is_detected_and_its_absence_too():
+    result = signal(planted.domain_routing(DESIGN))
+    assert result["mutual_information"]["p"] == result["silhouette"]["p"] == 0.01
+    assert result["permuted"] == "subjects"
+    assert result["jaccard_ratio"] < 0.5
     p = [signal(planted.uniform(DESIGN), seed)["mutual_information"]["p"] for seed in range(60)]
     assert np.mean(np.array(p) <= 0.05) <= 0.15, "about 5 % of traces without signal"
     assert 0.3 < np.mean(p) < 0.7
@@ -78,7 +78,7 @@ def test_a_rotation_keeps_norms_and_angles(shape):
     assert (turned - router).abs().max() > 0.1
 
 
-def test_rotations_point_everywhere_alike():
+def test_rotations_are_uniform():
     """The mean of a row over many rotations is 0, and its covariance a multiple of the identity."""
     generator = torch.Generator().manual_seed(0)
     row = torch.stack([rotated(factor(torch.eye(2, 4)), 4, generator)[0] for _ in range(4000)])
@@ -86,7 +86,7 @@ def test_rotations_point_everywhere_alike():
     torch.testing.assert_close(row.T @ row / 4000, torch.eye(4) / 4, atol=0.02, rtol=0)
 
 
-def test_a_rotated_router_is_as_sharp_as_the_trained_one():
+def test_a_rotated_router_has_the_entropy_of_the_trained_one():
     torch.manual_seed(0)
     inputs, router = torch.randn(120, 16) + 1, torch.randn(12, 16)
     softmax = torch.nn.Softmax(-1)
@@ -110,6 +110,6 @@ def test_no_set_of_a_draw_covers_more_than_its_largest():
         covered = ops.coverage(drawn, torch.tensor(members))
         assert (covered <= largest[:, len(members) - 1] + 1e-12).all()
     assert quantile_by_size(largest)[-1] == pytest.approx(1)
-    found = summary(drawn, 2)
-    assert found["draws"] == 7
-    assert found["gini"]["mean"] == pytest.approx(ops.gini(drawn.mean(1)).mean().item())
+    result = summary(drawn, 2)
+    assert result["draws"] == 7
+    assert result["gini"]["mean"] == pytest.approx(ops.gini(drawn.mean(1)).mean().item())

@@ -1,4 +1,4 @@
-"""Tokens and atlas against plain loops over the same trace, on planted structure, and on none."""
+"""Token tables and atlas against plain loops, on traces with planted structure and without any."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ COMMITTEES = {0: [1, 4], 2: [0, 3], 5: [2, 3, 6]}
 
 
 class Array:
-    """What a CPU tensor is to a trace."""
+    """The part of a CPU tensor that a trace uses."""
 
     def __init__(self, values):
         self.values = np.asarray(values)
@@ -76,10 +76,10 @@ def write(path, made, layers=LAYERS, n_shards=2):
                 layers=[_captured(batch, layer) for layer in layers],
                 choice_logprobs=None,
             )
-            said = [
+            listed = [
                 Sample(i, f"q{i}", s["domain"], s["domain"], s["tokens"]) for i, s in zip(places, batch, strict=True)
             ]
-            writer.write(shard, rows(said, captured, layers))
+            writer.write(shard, rows(listed, captured, layers))
         return run.trace()
 
 
@@ -114,48 +114,48 @@ def tables(planted):
     return {name: frame(t) for name, t in token_tables(trace, domains_of(made), COMMITTEES, texts).items()}
 
 
-def test_every_column_has_its_meaning(tables, planted):
+def test_every_column_is_described(tables, planted):
     made, trace = planted
-    found = tables | {name: frame(t) for name, t in atlas_tables(trace, domains_of(made)).items()}
-    assert {name: table.columns for name, table in found.items()} == {name: list(COLUMNS[name]) for name in found}
+    every = tables | {name: frame(t) for name, t in atlas_tables(trace, domains_of(made)).items()}
+    assert {name: table.columns for name, table in every.items()} == {name: list(COLUMNS[name]) for name in every}
     assert set(COLUMNS) == set(TABLES)
 
 
 def selections(made, layer, members, domain=None):
     """type → [tokens, selections of members, of others], by loops."""
-    found = defaultdict(lambda: [0, 0, 0])
+    counts = defaultdict(lambda: [0, 0, 0])
     for sample in made:
         if domain is None or sample["domain"] == domain:
             for token, chosen in zip(sample["tokens"], sample["chosen"][layer], strict=True):
                 inside = sum(e in members for e in chosen)
-                found[token] = [a + b for a, b in zip(found[token], (1, inside, len(chosen) - inside), strict=True)]
-    return dict(found)
+                counts[token] = [a + b for a, b in zip(counts[token], (1, inside, len(chosen) - inside), strict=True)]
+    return dict(counts)
 
 
 def z_scores(one, two, prior):
     """type → (δ, z), Monroe et al. 2008."""
     total, n, m = sum(prior.values()), sum(one.values()), sum(two.values())
-    found = {}
+    scores = {}
     for v, a in prior.items():
         delta = math.log((one[v] + a) / (n + total - one[v] - a)) - math.log((two[v] + a) / (m + total - two[v] - a))
-        found[v] = delta, delta / math.sqrt(1 / (one[v] + a) + 1 / (two[v] + a))
-    return found
+        scores[v] = delta, delta / math.sqrt(1 / (one[v] + a) + 1 / (two[v] + a))
+    return scores
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda x: f"layer{x.layer}")
 @pytest.mark.parametrize("domain", NAMES)
 def test_bound_types_by_plain_loops(planted, tables, layer, domain):
-    found = selections(planted[0], layer.layer, COMMITTEES[layer.layer], domain)
-    one, two = ({v: row[side] for v, row in found.items()} for side in (1, 2))
-    both = {v: one[v] + two[v] for v in found}
+    counts = selections(planted[0], layer.layer, COMMITTEES[layer.layer], domain)
+    one, two = ({v: row[side] for v, row in counts.items()} for side in (1, 2))
+    both = {v: one[v] + two[v] for v in counts}
     z = z_scores(one, two, {v: len(both) * x / sum(both.values()) for v, x in both.items()})
-    tested = sorted(v for v in found if found[v][0] >= 5)
+    tested = sorted(v for v in counts if counts[v][0] >= 5)
     q = false_discovery_control([2 * norm.sf(abs(z[v][1])) for v in tested])
     table = tables["token_domains"].filter(layer=layer.layer, domain=domain)
     assert table["token"].to_list() == tested
     for row, adjusted in zip(table.iter_rows(named=True), q, strict=True):
         v = row["token"]
-        assert [row["count"], row["committee"], row["periphery"]] == found[v]
+        assert [row["count"], row["committee"], row["periphery"]] == counts[v]
         assert row["rate"] == pytest.approx(one[v] / both[v])
         assert row["share"] == pytest.approx(one[v] / sum(one.values()))
         assert row["base"] == pytest.approx(sum(one.values()) / sum(both.values()))
@@ -177,10 +177,10 @@ def test_planted_types_are_found_and_only_those_in_three_domains_are_invariant(t
     assert set(in_law["bound"]) == {"committee"}
 
 
-def test_layers_add_up_the_domains(planted, tables):
+def test_token_layers_sum_over_domains(planted, tables):
     for row in tables["token_layers"].iter_rows(named=True):
-        found = selections(planted[0], row["layer"], COMMITTEES[row["layer"]])
-        assert [row["count"], row["committee"], row["periphery"]] == found[row["token"]]
+        counts = selections(planted[0], row["layer"], COMMITTEES[row["layer"]])
+        assert [row["count"], row["committee"], row["periphery"]] == counts[row["token"]]
         bound = tables["token_domains"].filter(layer=row["layer"], token=row["token"])["bound"].to_list()
         assert (row["committee_domains"], row["periphery_domains"]) == tuple(
             bound.count(side) for side in ("committee", "periphery")
@@ -197,8 +197,8 @@ def test_types_and_classes(planted, tables):
     named = {0: "function", 1: "function", 2: "content", 3: "number", 4: "punctuation", 5: "space", 6: "piece"}
     assert dict(tokens.select("token", "class").rows()) == {v: named.get(v) for v in count}
     for row in tables["token_classes"].iter_rows(named=True):
-        found = selections(made, row["layer"], COMMITTEES[row["layer"]], row["domain"])
-        of_class = [found[v] for v, name in named.items() if name == row["class"] and v in found]
+        counts = selections(made, row["layer"], COMMITTEES[row["layer"]], row["domain"])
+        of_class = [counts[v] for v, name in named.items() if name == row["class"] and v in counts]
         assert [row["count"], row["committee"], row["periphery"]] == [sum(x) for x in zip(*of_class, strict=True)]
 
 
@@ -209,8 +209,8 @@ def test_without_texts_there_are_no_classes(planted):
     assert set(bare["tokens"]["text"].to_pylist()) == {None}
 
 
-def test_random_choices_bind_no_more_types_than_promised(tmp_path):
-    """Under no binding at all, runs in which any type is called bound are at most one in twenty, with some slack."""
+def test_false_discoveries_are_within_the_stated_rate(tmp_path):
+    """Without any binding, at most one run in twenty reports a bound type, with some slack."""
     rng = np.random.default_rng(5)
     false = 0
     for _ in range(200):
@@ -220,12 +220,12 @@ def test_random_choices_bind_no_more_types_than_promised(tmp_path):
     assert false <= 18  # 10 expected at most; 18 has probability below 1 %
 
 
-def test_one_type_alone_is_bound_to_nothing():
-    found = binding(np.array([40]), np.array([2]), np.array([True]))
-    assert (found.z[0], found.q[0], found.bound[0]) == (0.0, 1.0, 0)
+def test_a_single_type_is_not_bound():
+    result = binding(np.array([40]), np.array([2]), np.array([True]))
+    assert (result.z[0], result.q[0], result.bound[0]) == (0.0, 1.0, 0)
 
 
-def test_a_trace_without_token_ids_says_so(tmp_path):
+def test_a_trace_without_token_ids_is_refused(tmp_path):
     made = routed(n_samples=8, seen=-1)
     trace = write(tmp_path / "run", made)
     with pytest.raises(RunError, match="expected token ids, got a trace without them"):
@@ -235,7 +235,7 @@ def test_a_trace_without_token_ids_says_so(tmp_path):
     assert set(atlas["atlas"]["types"].to_pylist()) == {None}
 
 
-def test_the_same_bytes_however_the_trace_is_sharded(planted, tmp_path):
+def test_sharding_changes_no_table(planted, tmp_path):
     made, trace = planted
     again = write(tmp_path / "run", made, n_shards=5)
     for make in (lambda t: token_tables(t, domains_of(made), COMMITTEES), lambda t: atlas_tables(t, domains_of(made))):
@@ -250,31 +250,31 @@ def atlas(planted):
 
 def choosers(made, layer):
     """expert → [(token, domain)] of the tokens that chose it."""
-    found = defaultdict(list)
+    choices = defaultdict(list)
     for sample in made:
         for token, chosen in zip(sample["tokens"], sample["chosen"][layer], strict=True):
             for expert in chosen:
-                found[expert].append((token, sample["domain"]))
-    return found
+                choices[expert].append((token, sample["domain"]))
+    return choices
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda x: f"layer{x.layer}")
 def test_experts_domains_and_tokens_by_plain_loops(planted, atlas, layer):
     made, _ = planted
-    found, n_tokens = choosers(made, layer.layer), sum(len(s["tokens"]) for s in made)
+    chosen_by, n_tokens = choosers(made, layer.layer), sum(len(s["tokens"]) for s in made)
     in_domain = Counter(s["domain"] for s in made for _ in s["tokens"])
-    everything = Counter(token for rows_ in found.values() for token, _ in rows_)
+    everything = Counter(token for rows_ in chosen_by.values() for token, _ in rows_)
     prior = {v: len(everything) * n / everything.total() for v, n in everything.items()}
     for expert in range(layer.experts):
-        tokens = Counter(token for token, _ in found[expert])
+        tokens = Counter(token for token, _ in chosen_by[expert])
         row = atlas["atlas"].filter(layer=layer.layer, expert=expert).row(0, named=True)
-        assert (row["count"], row["types"]) == (len(found[expert]), len(tokens))
-        assert row["frequency"] == pytest.approx(len(found[expert]) / n_tokens)
+        assert (row["count"], row["types"]) == (len(chosen_by[expert]), len(tokens))
+        assert row["frequency"] == pytest.approx(len(chosen_by[expert]) / n_tokens)
         for domain in NAMES:
-            own = sum(d == domain for _, d in found[expert])
+            own = sum(d == domain for _, d in chosen_by[expert])
             row = atlas["atlas_domains"].filter(layer=layer.layer, expert=expert, domain=domain).row(0, named=True)
-            assert (row["count"], row["share"]) == (own, pytest.approx(own / len(found[expert])))
-            assert row["lift"] == pytest.approx(own / in_domain[domain] / (len(found[expert]) / n_tokens))
+            assert (row["count"], row["share"]) == (own, pytest.approx(own / len(chosen_by[expert])))
+            assert row["lift"] == pytest.approx(own / in_domain[domain] / (len(chosen_by[expert]) / n_tokens))
         z = z_scores(tokens, Counter({v: n - tokens[v] for v, n in everything.items()}), prior)
         top = atlas["atlas_tokens"].filter(layer=layer.layer, expert=expert)
         by_z = sorted((v for v in tokens if z[v][1] > 0), key=lambda v: (-round(z[v][1], 9), v))[:10]
@@ -358,7 +358,7 @@ def test_the_first_layer_has_no_earlier_partners_and_the_planted_one_leads(atlas
     assert (leading["partner_layer"], leading["partner"]) == (0, 1)
 
 
-def test_many_tokens_are_thinned_evenly(planted, monkeypatch):
+def test_partners_are_counted_over_a_limited_number_of_tokens(planted, monkeypatch):
     monkeypatch.setattr(partners, "MAX_TOKENS", 100)
     table = frame(partner_table(planted[1]))
     assert set(table["tokens"]) == {100}
@@ -393,7 +393,7 @@ def test_token_classes(text):
     assert token_class(text) == CLASSES[text]
 
 
-def test_the_published_list_is_there():
+def test_the_published_list_of_function_words():
     assert len(stop_words()) == 318
     assert {"the", "of", "is"} <= stop_words()
 
