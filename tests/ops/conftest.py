@@ -1,4 +1,4 @@
-"""The formulas with their annotations enforced: shapes and dtypes, of what goes in and of what comes out."""
+"""The formulas with their annotations enforced: shapes and dtypes of arguments and results."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The ERC loss' four formulas: published vectors, plain loops, gradients, dtypes and memory."""
+"""The ERC loss and its parts: published vectors, plain loops, gradients, dtypes and memory."""
 
 import json
 import math
@@ -30,9 +30,9 @@ def seeded(seed=0):
 def test_vectors(ops, case, dtype):
     router, gate = (torch.tensor(case[name], dtype=dtype) for name in ("router", "gate"))
     bound, norms = ops.noise_bound(router), ops.activation_norms(router, gate)
-    for found, expected in ((bound, case["noise_bound"]), (norms, case["norms"])):
-        assert found.dtype == dtype
-        torch.testing.assert_close(found, torch.tensor(expected, dtype=dtype), rtol=0, atol=TOLERANCE[dtype] * 10)
+    for result, expected in ((bound, case["noise_bound"]), (norms, case["norms"])):
+        assert result.dtype == dtype
+        torch.testing.assert_close(result, torch.tensor(expected, dtype=dtype), rtol=0, atol=TOLERANCE[dtype] * 10)
     for alpha, loss in case["loss"].items():
         assert float(ops.erc_loss(norms, float(alpha))) == pytest.approx(loss, abs=TOLERANCE[dtype] * 10)
 
@@ -54,18 +54,18 @@ def test_plain_loops(ops, seed):
     norms = [
         [math.hypot(*(sum(p[a] * w[a][b] for a in range(h)) for b in range(i))) for w in gate.tolist()] for p in by_hand
     ]
-    found = ops.activation_norms(moved, gate)
-    assert found.tolist() == [pytest.approx(row) for row in norms]
+    result = ops.activation_norms(moved, gate)
+    assert result.tolist() == [pytest.approx(row) for row in norms]
     for alpha in (0, 0.4, 1, 3):
         loss = 0.0
         for a in range(n):
             for b in range(n):
                 if a != b:
                     loss += max(norms[a][b] - alpha * norms[a][a], 0) + max(norms[b][a] - alpha * norms[a][a], 0)
-        assert float(ops.erc_loss(found, alpha)) == pytest.approx(loss / n**2)
+        assert float(ops.erc_loss(result, alpha)) == pytest.approx(loss / n**2)
 
 
-def test_gradients_are_those_of_finite_differences(ops):
+def test_gradients_equal_finite_differences(ops):
     router, gate = (x.requires_grad_() for x in draw(4, 5, 3))
     assert torch.autograd.gradcheck(ops.activation_norms, (router, gate))
     assert torch.autograd.gradcheck(lambda r, w: ops.erc_loss(ops.activation_norms(r, w), 0.7), (router, gate))
@@ -77,8 +77,8 @@ def test_gradients_are_those_of_finite_differences(ops):
         return ops.activation_norms(rows * (1 + noise_bound[:, None] * shift), gate)
 
     expected = torch.autograd.grad(with_constant_bound(router).sum(), router)[0]
-    found = torch.autograd.grad(ops.activation_norms(ops.proxies(router, seeded()), gate).sum(), router)[0]
-    torch.testing.assert_close(found, expected)
+    result = torch.autograd.grad(ops.activation_norms(ops.proxies(router, seeded()), gate).sum(), router)[0]
+    torch.testing.assert_close(result, expected)
 
 
 def test_gradients_of_one_input_alone_and_of_a_norm_of_zero(ops):
@@ -95,7 +95,7 @@ def test_gradients_of_one_input_alone_and_of_a_norm_of_zero(ops):
     assert bool((zero.grad == 0).all())
 
 
-def test_a_second_derivative_is_refused_rather_than_wrong(ops):
+def test_a_second_derivative_is_refused(ops):
     router, gate = (x.requires_grad_() for x in draw(3, 4, 2))
     (grad,) = torch.autograd.grad(ops.activation_norms(router, gate).square().sum(), router, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -103,7 +103,7 @@ def test_a_second_derivative_is_refused_rather_than_wrong(ops):
 
 
 def strided(gate, layout):
-    """The same gate as a view of a parameter as transformers keeps it; the parameter and the view."""
+    """The same gate as a view of a parameter in transformers' layout; the parameter and the view."""
     if layout == "plain":  # [E, 2I, H], the first I rows
         parameter = torch.cat([gate.mT, torch.randn_like(gate.mT)], dim=1).requires_grad_()
         return parameter, parameter[:, : gate.shape[2]].mT
@@ -116,10 +116,10 @@ def test_views_of_a_larger_parameter(ops, layout):
     router, gate = draw(4, 6, 3)
     gate.requires_grad_()
     parameter, view = strided(gate.detach(), layout)
-    found, expected = ops.activation_norms(router, view), ops.activation_norms(router, gate)
-    torch.testing.assert_close(found, expected)
-    weight = torch.rand_like(found)
-    (found * weight).sum().backward(), (expected * weight).sum().backward()
+    result, expected = ops.activation_norms(router, view), ops.activation_norms(router, gate)
+    torch.testing.assert_close(result, expected)
+    weight = torch.rand_like(result)
+    (result * weight).sum().backward(), (expected * weight).sum().backward()
     grad = parameter.grad[:, :3].mT if layout == "plain" else parameter.grad[:, :, ::2]
     torch.testing.assert_close(grad, gate.grad)
     assert float(parameter.grad.abs().sum()) == pytest.approx(float(gate.grad.abs().sum()))
@@ -131,9 +131,9 @@ def test_inside_a_larger_parameter_the_gradient_is_the_same(ops, layout, unit_ga
     router, gate = draw(4, 6, 3)
     parameter, _ = strided(gate, layout)
     view = (lambda w: w[:, :3].mT) if layout == "plain" else (lambda w: w[:, :, ::2])
-    found = ops.fused_activation_norms(router.requires_grad_(), parameter, view, unit_gates)
+    result = ops.fused_activation_norms(router.requires_grad_(), parameter, view, unit_gates)
     lengths = gate.flatten(1).norm(dim=1) if unit_gates else torch.ones(4, dtype=torch.float64)
-    torch.testing.assert_close(found, ops.activation_norms(router, gate) / lengths)
+    torch.testing.assert_close(result, ops.activation_norms(router, gate) / lengths)
     assert torch.autograd.gradcheck(
         lambda r, w: ops.fused_activation_norms(r, w, view, unit_gates), (router, parameter)
     )
@@ -150,7 +150,7 @@ def test_unit_gates_of_zeros(ops):
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward and backward"])
-def test_memory_stays_within_three_times_one_expert(backward):
+def test_memory_is_at_most_three_times_that_of_one_expert(backward):
     """Beyond inputs, output and gradients; N²·I numbers would be 64 times one expert's."""
     n, h, i = 64, 96, 256
     router, gate = (x.requires_grad_(backward) for x in draw(n, h, i, dtype=torch.float32))
@@ -180,9 +180,9 @@ def test_half_precision(ops, dtype):
     ops.erc_loss(norms, 1).backward()
     exact = [x.detach().double().requires_grad_() for x in (router, gate)]
     ops.erc_loss(ops.activation_norms(*exact), 1).backward()
-    for found, expected in zip((router, gate), exact, strict=True):
-        assert found.grad.dtype == dtype
-        assert float((found.grad - expected.grad).norm() / expected.grad.norm()) < 0.03
+    for result, expected in zip((router, gate), exact, strict=True):
+        assert result.grad.dtype == dtype
+        assert float((result.grad - expected.grad).norm() / expected.grad.norm()) < 0.03
 
 
 def test_autocast_does_not_round_the_products(ops):
@@ -190,10 +190,10 @@ def test_autocast_does_not_round_the_products(ops):
     expected = ops.activation_norms(router, gate)
     grads = torch.autograd.grad(expected.sum(), (router, gate))
     with torch.autocast("cpu", torch.bfloat16):
-        found = ops.erc_loss(norms := ops.activation_norms(ops.proxies(router, seeded()), gate), 1)
+        result = ops.erc_loss(norms := ops.activation_norms(ops.proxies(router, seeded()), gate), 1)
         plain_norms = ops.activation_norms(router, gate)
         again = torch.autograd.grad(plain_norms.sum(), (router, gate))
-    assert norms.dtype == found.dtype == torch.float32
+    assert norms.dtype == result.dtype == torch.float32
     assert torch.equal(plain_norms, expected)
     assert all(torch.equal(a, b) for a, b in zip(grads, again, strict=True))
 
@@ -213,7 +213,7 @@ def test_rows_of_zeros_duplicates_and_a_single_row(ops):
 
 
 def test_near_duplicates_keep_their_distance(ops):
-    """‖a‖² + ‖b‖² − 2ab would round these distances away in float32."""
+    """In ‖a‖² + ‖b‖² − 2ab these distances are lost to rounding in float32."""
     router = torch.ones(40, 64) + 1e-4 * torch.randn(40, 64, generator=seeded())
     exact = plain.noise_bound(router.double())
     assert ops.noise_bound(router).tolist() == pytest.approx(exact.tolist(), rel=1e-3)
@@ -241,13 +241,30 @@ def test_properties(case, alpha, random):
     assert float(plain.erc_loss(4 * norms, alpha)) == pytest.approx(4 * float(loss))
 
 
-def test_the_cost_is_what_the_paper_says():
+def test_the_cost_equals_the_papers():
     """Table of arXiv 2512.23447: 3e6 tokens a step, top-8; 64 experts on 32 devices, 256 on 64 with 8-way experts."""
     assert 100 * plain.erc_cost(64, 8, 3e6, dp=32, ep=1) == pytest.approx(0.18, abs=0.005)
     assert 100 * plain.erc_cost(256, 8, 3e6, dp=64, ep=8) == pytest.approx(0.72, abs=0.01)
     assert plain.erc_cost(64, 8, 4096) == pytest.approx(64**2 / (3 * 8 * 4096))
     with pytest.raises(ValueError, match="tokens: expected a number above 0, got 0"):
         plain.erc_cost(64, 8, 0)
+
+
+def test_gate_norms_are_a_column_of_m(ops):
+    router, gate = draw(5, 4, 3)
+    columns = [ops.gate_norms(router, w) for w in gate]
+    assert torch.equal(torch.stack(columns, dim=1), plain.activation_norms(router, gate))
+    x, w = router.tolist(), gate[2].tolist()
+    by_hand = [math.hypot(*(sum(row[h] * w[h][i] for h in range(4)) for i in range(3))) for row in x]
+    assert columns[2].tolist() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_gate_norms_dtype(ops, dtype):
+    inputs, gates = draw(5, 64, 8)
+    result = ops.gate_norms(inputs.to(dtype), gates[0].to(dtype))
+    assert result.dtype == (torch.float32 if dtype is torch.bfloat16 else dtype)
+    assert result.tolist() == pytest.approx(ops.gate_norms(inputs, gates[0]).tolist(), rel=0.02)
 
 
 REFUSED = {
@@ -257,6 +274,7 @@ REFUSED = {
         lambda: plain.activation_norms(torch.ones(3, 2), torch.ones(3, 4, 2)),
         r"gate_NHI: expected shape \[3, 2, 'I'\], a matrix for each proxy, got \[3, 4, 2\]",
     ),
+    "widths": (lambda: plain.gate_norms(torch.ones(2, 3), torch.ones(4, 5)), r"gate_HI: expected shape \[3, 'I'\]"),
     "not square": (lambda: plain.erc_loss(torch.ones(2, 3), 1), "norms_NN: expected as many rows as columns"),
     "alpha": (lambda: plain.erc_loss(torch.ones(2, 2), -1), "alpha: expected a finite number of at least 0, got -1"),
     "alpha NaN": (lambda: plain.erc_loss(torch.ones(2, 2), math.nan), "alpha: expected a finite number"),
@@ -268,50 +286,3 @@ def test_refused(name):
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_scale_free_norms_are_those_of_unit_rows_and_matrices(ops):
-    router, gate = (x.requires_grad_() for x in draw(4, 5, 3))
-    lengths = ops.matrix_lengths(gate)
-    assert lengths.tolist() == pytest.approx([float(w.detach().norm()) for w in gate])
-    assert torch.autograd.gradcheck(ops.matrix_lengths, (gate,))
-
-    def found(router, gate):
-        return ops.scale_free(ops.activation_norms(router, gate), router.norm(dim=1), ops.matrix_lengths(gate))
-
-    unit_router, unit_gate = (
-        router / router.norm(dim=1, keepdim=True),
-        gate / gate.flatten(1).norm(dim=1)[:, None, None],
-    )
-    torch.testing.assert_close(found(router, gate), ops.activation_norms(unit_router, unit_gate))
-    torch.testing.assert_close(found(7 * router, gate / 3), found(router, gate))
-    assert torch.autograd.gradcheck(found, (router, gate))
-    weight = torch.rand(4, 4, dtype=torch.float64)
-    (found(router, gate) * weight).sum().backward()
-    assert float((router.grad * router.detach()).sum()) == pytest.approx(0, abs=1e-12)  # no pull on lengths
-    assert float((gate.grad * gate.detach()).sum()) == pytest.approx(0, abs=1e-12)
-
-
-def test_scale_free_norms_of_zeros(ops):
-    router, gate = draw(3, 4, 2)
-    router[0], gate[2] = 0, 0
-    router.requires_grad_(), gate.requires_grad_()
-    norms = ops.scale_free(ops.activation_norms(router, gate), router.norm(dim=1), ops.matrix_lengths(gate))
-    assert norms[0].tolist() == norms[:, 2].tolist() == [0, 0, 0]
-    norms.sum().backward()
-    assert bool(router.grad.isfinite().all())
-    assert bool(gate.grad.isfinite().all())
-
-
-def test_router_orthogonality(ops):
-    router, _ = draw(5, 7, 1)
-    pairs = [(a, b) for a in range(5) for b in range(5) if a != b]
-    by_hand = sum(float(torch.cosine_similarity(router[a], router[b], dim=0)) ** 2 for a, b in pairs) / len(pairs)
-    assert float(ops.router_orthogonality(router)) == pytest.approx(by_hand)
-    assert float(ops.router_orthogonality(3 * torch.eye(4))) == 0
-    assert float(ops.router_orthogonality(torch.ones(3, 2))) == pytest.approx(1)
-    assert float(ops.router_orthogonality(router[:1])) == 0
-    assert torch.autograd.gradcheck(ops.router_orthogonality, (router.requires_grad_(),))
-    zero = torch.zeros(3, 2, requires_grad=True)
-    ops.router_orthogonality(zero).backward()
-    assert bool(zero.grad.isfinite().all())

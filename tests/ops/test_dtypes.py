@@ -1,4 +1,4 @@
-"""The input's dtype comes back; half precision is computed in float32."""
+"""Results have the input's dtype; half precision is computed in float32."""
 
 import pytest
 import torch
@@ -11,21 +11,21 @@ def test_every_formula_returns_its_dtype(ops, dtype):
     scores = torch.rand(12, 6, generator=torch.Generator().manual_seed(0)).softmax(-1).to(dtype)
     domain = torch.arange(12) % 3
     contribution = ops.contribution(scores, domain, 3)
-    found = ops.committee(contribution, 2)
-    coverage = ops.coverage(contribution, found.members)
+    result = ops.committee(contribution, 2)
+    coverage = ops.coverage(contribution, result.members)
     results = [
         contribution,
         ops.released(scores, domain, 3),
         ops.silhouette(scores, domain),
-        found.mean_rank,
-        found.rank_variance,
-        found.presence,
+        result.mean_rank,
+        result.rank_variance,
+        result.presence,
         ops.gini(contribution[0]),
         ops.gini_topk(contribution, 2),
         ops.lorenz(contribution[0]),
         ops.jaccard(contribution, 2),
         coverage,
-        ops.coverage_topk(contribution, found.members, 2),
+        ops.coverage_topk(contribution, result.members, 2),
         ops.influence_ratio(coverage, 2, 6),
     ]
     assert {result.dtype for result in results} == {dtype}
@@ -42,7 +42,7 @@ def test_half_precision_is_computed_in_float32(ops, dtype):
     assert torch.equal(ops.gini_topk(scores[:9], 2), ops.gini_topk(scores[:9].float(), 2).to(dtype))
 
 
-def test_inputs_stay_as_they_were(ops):
+def test_inputs_are_not_changed(ops):
     scores, domain = torch.rand(6, 4), torch.arange(6) % 2
     before = scores.clone()
     ops.contribution(scores, domain, 2), ops.released(scores, domain, 2), ops.silhouette(scores, domain)

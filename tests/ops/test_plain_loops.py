@@ -12,7 +12,7 @@ SEEDS = range(12)
 
 
 def draw(seed):
-    """A random case: scores [S, E] with rows of sum 1, domains with one sample at least, and k."""
+    """A random case: scores [S, E] with rows of sum 1, domains with at least one sample, and k."""
     rng = np.random.default_rng(seed)
     n_domains, n_experts = int(rng.integers(2, 7)), int(rng.integers(2, 12))
     n_samples = n_domains + int(rng.integers(1, 30))
@@ -83,12 +83,12 @@ def test_ranks_and_committee(ops, seed):
             if not any(o[0] <= point[e][0] and o[1] <= point[e][1] and o != point[e] for o in point.values())
         ]
         members.sort(key=lambda e: (point[e][0], e))
-        found = ops.committee(contribution, k, share)
-        assert (found.candidates.tolist(), found.fallback) == (candidates, not enough)
-        assert found.members.tolist() == members
-        assert found.mean_rank.tolist() == pytest.approx([fmean(by_expert[e]) for e in members])
-        assert found.rank_variance.tolist() == pytest.approx([pvariance(by_expert[e]) for e in members], abs=1e-12)
-        assert found.presence.tolist() == pytest.approx([present[e] / n_domains for e in members])
+        result = ops.committee(contribution, k, share)
+        assert (result.candidates.tolist(), result.fallback) == (candidates, not enough)
+        assert result.members.tolist() == members
+        assert result.mean_rank.tolist() == pytest.approx([fmean(by_expert[e]) for e in members])
+        assert result.rank_variance.tolist() == pytest.approx([pvariance(by_expert[e]) for e in members], abs=1e-12)
+        assert result.presence.tolist() == pytest.approx([present[e] / n_domains for e in members])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -117,8 +117,8 @@ def test_measures(ops, seed):
 def test_silhouette(ops, seed):
     scores, domain, *_ = draw(seed)
     rows, own = scores.tolist(), domain.tolist()
-    found = ops.silhouette(scores, domain)
-    assert found.numpy() == pytest.approx(
+    result = ops.silhouette(scores, domain)
+    assert result.numpy() == pytest.approx(
         silhouette_samples(scores.numpy(), domain.numpy(), metric="cosine"), abs=1e-12
     )
     for s, row in enumerate(rows):
@@ -126,11 +126,11 @@ def test_silhouette(ops, seed):
             d: [cosine_distance(row, rows[o]) for o in range(len(rows)) if own[o] == d and o != s] for d in set(own)
         }
         if not distance[own[s]]:
-            assert found[s] == 0
+            assert result[s] == 0
             continue
         a = fmean(distance[own[s]])
         b = min(fmean(values) for d, values in distance.items() if d != own[s])
-        assert float(found[s]) == pytest.approx((b - a) / max(a, b), abs=1e-12)
+        assert float(result[s]) == pytest.approx((b - a) / max(a, b), abs=1e-12)
 
 
 def test_silhouette_of_labels_with_gaps_and_of_any_integer_type(ops):
@@ -147,7 +147,7 @@ def test_silhouette_where_all_distances_are_zero(ops):
 
 
 def test_silhouette_keeps_small_distances(ops):
-    """Nearly uniform scores: 1 − cosine would lose them to rounding in float32."""
+    """Nearly uniform scores: in 1 − cosine they are lost to rounding in float32."""
     rng = np.random.default_rng(0)
     scores = 1 / 64 + 1e-5 * rng.standard_normal((40, 64)) + 1e-5 * np.repeat(rng.standard_normal((2, 64)), 20, axis=0)
     domain = torch.arange(2).repeat_interleave(20)
@@ -159,6 +159,6 @@ def test_silhouette_needs_no_matrix_of_all_pairs(ops):
     """60,000 samples: their distances would take 14 GB."""
     rng = np.random.default_rng(0)
     scores = torch.tensor(rng.dirichlet(np.ones(8), 60_000), dtype=torch.float32)
-    found = ops.silhouette(scores, torch.arange(60_000) % 3)
-    assert found.shape == (60_000,)
-    assert abs(float(found.mean())) < 0.01
+    result = ops.silhouette(scores, torch.arange(60_000) % 3)
+    assert result.shape == (60_000,)
+    assert abs(float(result.mean())) < 0.01

@@ -1,4 +1,4 @@
-"""What must hold of any contributions."""
+"""Properties that hold for any contributions."""
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -39,40 +39,40 @@ def test_permuting_experts_permutes_the_committee(case, random):
     contribution, k = case
     order = list(range(contribution.shape[1]))
     random.shuffle(order)
-    found, shuffled = ops.committee(contribution, k), ops.committee(contribution[:, order], k)
-    assert {order[e] for e in shuffled.members.tolist()} == set(found.members.tolist())
-    assert {order[e] for e in shuffled.candidates.tolist()} == set(found.candidates.tolist())
-    assert shuffled.mean_rank.tolist() == found.mean_rank.tolist()
+    result, shuffled = ops.committee(contribution, k), ops.committee(contribution[:, order], k)
+    assert {order[e] for e in shuffled.members.tolist()} == set(result.members.tolist())
+    assert {order[e] for e in shuffled.candidates.tolist()} == set(result.candidates.tolist())
+    assert shuffled.mean_rank.tolist() == result.mean_rank.tolist()
 
 
 @given(contributions(), st.integers(-20, 20))
 def test_scaling_contributions_changes_nothing(case, exponent):
     contribution, k = case
     scaled = contribution * 2.0**exponent  # a power of two: no rounding, so no new ties
-    found, other = ops.committee(contribution, k), ops.committee(scaled, k)
-    assert found.members.tolist() == other.members.tolist()
-    assert found.candidates.tolist() == other.candidates.tolist()
+    result, other = ops.committee(contribution, k), ops.committee(scaled, k)
+    assert result.members.tolist() == other.members.tolist()
+    assert result.candidates.tolist() == other.candidates.tolist()
     assert torch.equal(ops.jaccard(contribution, k), ops.jaccard(scaled, k))
     assert float(ops.gini(contribution.mean(0))) == pytest.approx(float(ops.gini(scaled.mean(0))), abs=1e-12)
     assert float(ops.gini_topk(contribution, k)) == pytest.approx(float(ops.gini_topk(scaled, k)), abs=1e-12)
-    covered = [ops.coverage(c, found.members) for c in (contribution, scaled)]
+    covered = [ops.coverage(c, result.members) for c in (contribution, scaled)]
     assert float(covered[0]) == pytest.approx(float(covered[1]), abs=1e-12)
 
 
 @given(contributions())
-def test_a_committee_is_never_empty_nor_dominated_and_comes_from_the_candidates(case):
+def test_a_committee_is_not_empty_not_dominated_and_within_the_candidates(case):
     contribution, k = case
-    found = ops.committee(contribution, k)
-    assert len(found.members) >= 1
-    assert set(found.members.tolist()) <= set(found.candidates.tolist())
+    result = ops.committee(contribution, k)
+    assert len(result.members) >= 1
+    assert set(result.members.tolist()) <= set(result.candidates.tolist())
     rank = ops.ranks(contribution, k).double()
     mean, variance = rank.mean(0), rank.var(0, correction=0)
-    for member in found.members.tolist():
-        for other in found.candidates.tolist():
+    for member in result.members.tolist():
+        for other in result.candidates.tolist():
             better_mean, better_variance = mean[other] < mean[member] - 1e-9, variance[other] < variance[member] - 1e-9
             no_worse = mean[other] <= mean[member] + 1e-9 and variance[other] <= variance[member] + 1e-9
             assert not (no_worse and (better_mean or better_variance))
-    order = list(zip(found.mean_rank.tolist(), found.members.tolist(), strict=True))
+    order = list(zip(result.mean_rank.tolist(), result.members.tolist(), strict=True))
     assert order == sorted(order)
 
 
@@ -93,14 +93,14 @@ def test_gini_and_lorenz(case):
 
 @given(contributions())
 def test_jaccard_is_symmetric_with_ones_on_the_diagonal(case):
-    found = ops.jaccard(*case)
-    assert torch.equal(found, found.T)
-    assert found.diagonal().tolist() == [1.0] * len(found)
-    assert bool(((found >= 0) & (found <= 1)).all())
+    result = ops.jaccard(*case)
+    assert torch.equal(result, result.T)
+    assert result.diagonal().tolist() == [1.0] * len(result)
+    assert bool(((result >= 0) & (result <= 1)).all())
 
 
 @given(contributions())
-def test_all_experts_together_hold_everything(case):
+def test_the_coverage_of_all_experts_is_one(case):
     contribution, k = case
     n_experts = contribution.shape[1]
     everyone = torch.arange(n_experts)
@@ -118,7 +118,7 @@ def test_equal_experts_have_no_inequality():
     assert float(ops.influence_ratio(ops.coverage(uniform, torch.tensor([1, 2])), 2, 10)) == pytest.approx(1)
 
 
-def test_one_expert_that_holds_everything():
+def test_one_expert_with_everything():
     x = torch.tensor([0.0, 0, 0, 5])
     assert float(ops.gini(x)) == 0.75
     assert ops.lorenz(x).tolist() == [0, 0, 0, 0, 1]
@@ -126,7 +126,7 @@ def test_one_expert_that_holds_everything():
 
 
 def test_needed_domains_are_counted_exactly():
-    """0.07 · 100 is 7.000000000000001 in floating point: seven domains of a hundred are enough all the same."""
+    """0.07 · 100 is 7.000000000000001 in floating point: seven domains of a hundred are enough."""
     contribution = torch.zeros(100, 3).double()
     contribution[:7, 0], contribution[7:, 1] = 1, 1
     assert ops.committee(contribution, 1, presence=0.07).candidates.tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""What does not fit is a ValueError of one line that names the argument, what was expected and what came."""
+"""An invalid argument is a ValueError of one line that names it, what was expected and what was received."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ CASES = {
     "member floats": (lambda: ops.coverage(X, torch.tensor([1.0])), "members: expected a 1-dimensional tensor"),
     "size": (lambda: ops.influence_ratio(torch.tensor(0.5), 0, 3), "size: expected 1 to 3"),
     "share": (lambda: ops.influence_ratio(torch.tensor(1.5), 1, 3), "coverage: expected a share"),
-    "one domain": (lambda: ops.silhouette(X, LABELS * 0), "domain_S: expected two domains at least, got one"),
+    "one domain": (lambda: ops.silhouette(X, LABELS * 0), "domain_S: expected at least two domains, got one"),
     "zeros": (lambda: ops.silhouette(X * torch.tensor([[1], [0]]), LABELS), "row 1 of zeros"),
 }
 

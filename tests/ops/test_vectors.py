@@ -1,4 +1,4 @@
-"""The published vectors: numbers that the formulas must give, however they are computed."""
+"""The published vectors: results of the formulas, in every dtype."""
 
 import json
 from pathlib import Path
@@ -16,18 +16,18 @@ def tensor(values, dtype=torch.float64):
     return torch.tensor(values, dtype=dtype)
 
 
-def assert_near(found, expected, dtype):
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.double(), tensor(expected), rtol=0, atol=TOLERANCE[dtype])
+def assert_near(result, expected, dtype):
+    assert result.dtype == dtype
+    torch.testing.assert_close(result.double(), tensor(expected), rtol=0, atol=TOLERANCE[dtype])
 
 
-def assert_committee(found, expected):
-    assert found.members.tolist() == expected["members"]
-    assert found.candidates.tolist() == expected["candidates"]
-    assert found.fallback is expected["fallback"]
+def assert_committee(result, expected):
+    assert result.members.tolist() == expected["members"]
+    assert result.candidates.tolist() == expected["candidates"]
+    assert result.fallback is expected["fallback"]
     for name in ("mean_rank", "rank_variance", "presence"):
-        assert getattr(found, name).tolist() == pytest.approx(expected[name], abs=1e-6)
-    assert found.members.dtype == found.candidates.dtype == torch.int64
+        assert getattr(result, name).tolist() == pytest.approx(expected[name], abs=1e-6)
+    assert result.members.dtype == result.candidates.dtype == torch.int64
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -39,15 +39,15 @@ def test_audit(ops, case, dtype):
     assert_near(contribution, case["contribution"], dtype)
     assert_near(ops.released(weight, domain, n_domains), case["released"], dtype)
     assert ops.ranks(contribution, k).tolist() == case["ranks"]
-    found = ops.committee(contribution, k)
-    assert_committee(found, case["committee"])
+    result = ops.committee(contribution, k)
+    assert_committee(result, case["committee"])
     assert_near(ops.gini(contribution.mean(0)), case["gini"], dtype)
     assert_near(ops.gini_topk(contribution, k), case["gini_topk"], dtype)
     assert_near(ops.jaccard(contribution, k), case["jaccard"], dtype)
-    assert_near(ops.coverage_topk(contribution, found.members, k), case["coverage_topk"], dtype)
-    coverage = ops.coverage(contribution, found.members)
+    assert_near(ops.coverage_topk(contribution, result.members, k), case["coverage_topk"], dtype)
+    coverage = ops.coverage(contribution, result.members)
     assert_near(coverage, case["coverage"], dtype)
-    ratio = ops.influence_ratio(coverage, len(found.members), contribution.shape[1])
+    ratio = ops.influence_ratio(coverage, len(result.members), contribution.shape[1])
     assert float(ratio) == pytest.approx(case["influence_ratio"], rel=TOLERANCE[dtype] * 10)
     assert_near(ops.silhouette(scores, domain), case["silhouette"], dtype)
 

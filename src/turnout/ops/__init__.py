@@ -1,10 +1,10 @@
-"""The papers' formulas, one function a file: tensors in, tensors out.
+"""The papers' formulas, one file a topic: tensors in, tensors out.
 
-Float32 and float64 keep their dtype; half precision is computed in float32 and returned as it came. Scalars are
-0-dimensional tensors; counts are Python ints. A tensor that does not fit (shape, NaN, k out of range, a domain without
-a sample) is a ValueError of one line. The four of the ERC loss and the manifold loss run at every step of a training:
-they check shapes, not values, and NaN in is NaN out. Shape suffixes: S samples, E routed experts, K chosen ones,
-D domains, M members; N rows of a router, H hidden size, I expert width; B samples of a batch, k neighbours.
+Float32 and float64 keep their dtype; half precision is computed in float32 and returned in the input's dtype. Scalars
+are 0-dimensional tensors; counts are Python ints. An invalid tensor (shape, NaN, k out of range, a domain without a
+sample) is a ValueError of one line. The formulas of the ERC loss and the manifold loss run in every training step: they
+check shapes, not values, and NaN in is NaN out. Shape suffixes: S samples, E routed experts, K chosen ones, D domains,
+M members; N rows of a router, H hidden size, I expert width; B samples of a batch, k neighbors.
 """
 
 from turnout.ops.answers import majority, pass_at_k
@@ -15,12 +15,8 @@ from turnout.ops.coupling import (
     erc_loss,
     fused_activation_norms,
     gate_norms,
-    matrix_lengths,
     noise_bound,
-    pairing_costs,
     proxies,
-    router_orthogonality,
-    scale_free,
 )
 from turnout.ops.inequality import (
     coverage,
@@ -32,6 +28,7 @@ from turnout.ops.inequality import (
     lorenz,
 )
 from turnout.ops.neighbours import kernel_regression, kernel_weights, manifold_loss, neighbours
+from turnout.ops.pairing import matrix_lengths, pairing_costs, router_orthogonality, scale_free
 from turnout.ops.significance import benjamini_hochberg, holm, joint_inclusion, log_odds, wilson
 from turnout.ops.similarity import (
     jaccard,

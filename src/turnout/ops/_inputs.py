@@ -1,4 +1,4 @@
-"""What the formulas accept, and one line for what they do not."""
+"""Checks of the formulas' arguments; an invalid one is a ValueError of one line."""
 
 from typing import NoReturn
 
@@ -9,19 +9,19 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def refuse(name: str, expected: str, received: object) -> NoReturn:
-    """Raise the ValueError of an argument that does not fit."""
+    """Raise the ValueError for an invalid argument."""
     raise ValueError(f"{name}: expected {expected}, got {received}")
 
 
 def wide(x: Tensor) -> Tensor:
-    """`x` in the dtype to compute in: float32 for half precision, else its own."""
+    """`x` in the dtype for computing: float32 for half precision, else its own."""
     return x.float() if x.dtype in _HALF else x
 
 
 def check_shape(name: str, x: Tensor, dims: str) -> None:
-    """Refuse what is no tensor of floats with `dims` ("S E" is two), none empty; its values are not looked at.
+    """Refuse anything but a tensor of floats with the dimensions `dims` ("S E" is two), none of size 0.
 
-    Dimensions that begin with "*R" may follow any number of others: the formula is computed for each of R at once.
+    Values are not checked. With `dims` that begin with "*R" any number of leading dimensions is accepted.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         refuse(name, "a tensor of floats", getattr(x, "dtype", type(x).__name__))
@@ -31,7 +31,7 @@ def check_shape(name: str, x: Tensor, dims: str) -> None:
 
 
 def check_floats(name: str, x: Tensor, dims: str) -> None:
-    """`check_shape`, and neither NaN nor infinity."""
+    """`check_shape`, and refuse NaN and infinity."""
     check_shape(name, x, dims)
     if not bool(torch.isfinite(x).all()):
         at = (~torch.isfinite(x)).nonzero()[0].tolist()
@@ -39,7 +39,7 @@ def check_floats(name: str, x: Tensor, dims: str) -> None:
 
 
 def check_amounts(name: str, x: Tensor, dims: str) -> None:
-    """`check_floats`, and nothing below zero."""
+    """`check_floats`, and refuse negative numbers."""
     check_floats(name, x, dims)
     if bool((x < 0).any()):
         refuse(name, "numbers of at least 0", x.min().item())
@@ -52,7 +52,7 @@ def check_k(k: int, n_experts: int) -> None:
 
 
 def check_labels(domain_S: Tensor, n_samples: int) -> None:
-    """Refuse labels that are no integers or not one for each sample."""
+    """Refuse labels that are not integers, or not one for each sample."""
     if not isinstance(domain_S, Tensor) or domain_S.is_floating_point() or domain_S.dtype == torch.bool:
         refuse("domain_S", "a tensor of integers", getattr(domain_S, "dtype", type(domain_S).__name__))
     if domain_S.shape != (n_samples,):
@@ -60,7 +60,7 @@ def check_labels(domain_S: Tensor, n_samples: int) -> None:
 
 
 def check_domains(domain_S: Tensor, n_samples: int, n_domains: int) -> None:
-    """`check_labels`, and labels 0…D−1, each with a sample."""
+    """`check_labels`, and refuse labels outside 0…D−1 and domains without a sample."""
     check_labels(domain_S, n_samples)
     if n_domains < 1 or int(domain_S.min()) < 0 or int(domain_S.max()) >= n_domains:
         received = f"{int(domain_S.min())} to {int(domain_S.max())}"

@@ -1,4 +1,4 @@
-"""Committees of experts, from each domain's contributions (CommitteeAudit, arXiv 2601.03425).
+"""Contributions of experts by domain, their ranks, and committees (CommitteeAudit, arXiv 2601.03425).
 
 Shapes: S samples, D domains, E routed experts, M members, *R any leading dimensions.
 """
@@ -18,8 +18,8 @@ def contribution(
 ) -> Float[Tensor, "{n_domains} E"]:
     """Expert Contribution Index: the mean of each expert's score over a domain's samples.
 
-    CommitteeAudit (arXiv 2601.03425), Eq. 2–4. With the full score vector p it is `gate`; with 0/1 choices `frequency`;
-    with applied weights, 0 where not chosen, `weight`.
+    CommitteeAudit (arXiv 2601.03425), Eq. 2–4. From the full score vector p it is `gate`, from 0/1 choices `frequency`,
+    from applied weights (0 where not chosen) `weight`.
 
     Args:
         scores_SE: one row a sample; p sums to 1 over experts, and so do the rows of the result.
@@ -32,11 +32,11 @@ def contribution(
     check_floats("scores_SE", scores_SE, "S E")
     check_domains(domain_S, len(scores_SE), n_domains)
     scores = wide(scores_SE)
-    # One sum a domain rather than index_add_, whose order, and so whose last bits, CUDA does not fix.
+    # One sum a domain, not index_add_: on CUDA its order, and so the last bits, are not deterministic.
     return torch.stack([scores[domain_S == d].mean(0) for d in range(n_domains)]).to(scores_SE.dtype)
 
 
-_EPSILON = 1e-6  # the released code's guard against an expert whose weight never varies
+_EPSILON = 1e-6  # in the released code, against division by zero where an expert's weight is constant
 
 
 def released(
@@ -45,7 +45,7 @@ def released(
     n_domains: int,
     frequency_SE: Float[Tensor, "S E"] | None = None,
 ) -> Float[Tensor, "{n_domains} E"]:
-    """Contribution as CommitteeAudit's released code computes it, which is not what the paper (Eq. 2–4) says.
+    """Contribution as in CommitteeAudit's released code, which differs from the paper's Eq. 2–4 (arXiv 2601.03425).
 
     An expert's applied weight is min–max scaled over a domain's samples, (x − min)/(max − min + 1e-6), averaged, and
     multiplied by the expert's frequency in that domain.
@@ -54,10 +54,10 @@ def released(
         weight_SE: applied weights, 0 where not chosen.
         domain_S: each sample's domain, 0…D−1; every domain has a sample.
         n_domains: D.
-        frequency_SE: how often the sample chose the expert, 0…1; left out, 1 where the weight is above 0.
+        frequency_SE: how often the sample chose the expert, 0…1; None: 1 where the weight is above 0.
 
     Returns:
-        [D, E]; 0 in a domain with one sample, for nothing varies there.
+        [D, E]; 0 in a domain with one sample, where nothing varies.
     """
     check_amounts("weight_SE", weight_SE, "S E")
     check_domains(domain_S, len(weight_SE), n_domains)
@@ -106,9 +106,7 @@ def ranks(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Int64[Tensor, "*R
 def membership(
     contribution_DE: Float[Tensor, "*R D E"], k: int, presence: float = 0.8
 ) -> tuple[Bool[Tensor, "*R E"], Bool[Tensor, "*R E"], Bool[Tensor, "*R"]]:
-    """Which experts are candidates and which are the committee, for any number of contributions at once.
-
-    The rule of `committee`, where it is written out.
+    """Candidates and committee members by the rule of `committee`, for any number of contributions at once.
 
     Returns:
         candidate […, E], member […, E] and fallback […].
@@ -119,20 +117,20 @@ def membership(
     n_domains = rank_DE.shape[-2]
     present_E = (rank_DE <= k).sum(-2)
     needed = math.ceil(round(presence * n_domains, 9))  # 0.07·100 is 7.000000000000001 in floats, and 7 domains suffice
-    most = present_E.amax(-1, keepdim=True)
-    candidate_E = present_E >= most.clamp(max=needed)
+    largest = present_E.amax(-1, keepdim=True)
+    candidate_E = present_E >= largest.clamp(max=needed)
     total_E, spread_E = rank_sums(rank_DE)
-    return candidate_E, candidate_E & ~_dominated(total_E, spread_E, candidate_E), most.squeeze(-1) < needed
+    return candidate_E, candidate_E & ~_dominated(total_E, spread_E, candidate_E), largest.squeeze(-1) < needed
 
 
 def rank_sums(rank_DE: Int64[Tensor, "*R D E"]) -> tuple[Int64[Tensor, "*R E"], Int64[Tensor, "*R E"]]:
-    """Σr and D·Σr² − (Σr)²: whole numbers in the place of mean and variance of rank, which compare exactly."""
+    """Σr and D·Σr² − (Σr)²: integers that order like mean and variance of the rank and compare exactly."""
     total_E = rank_DE.sum(-2)
     return total_E, rank_DE.shape[-2] * rank_DE.square().sum(-2) - total_E.square()
 
 
 def _dominated(total_E: Tensor, spread_E: Tensor, candidate_E: Tensor) -> Tensor:
-    """[…, E]: some candidate is no worse in both and better in one."""
+    """Whether another candidate is no worse in both and better in one, […, E]."""
     no_worse = (total_E[..., :, None] <= total_E[..., None, :]) & (spread_E[..., :, None] <= spread_E[..., None, :])
     same = (total_E[..., :, None] == total_E[..., None, :]) & (spread_E[..., :, None] == spread_E[..., None, :])
     return (no_worse & ~same & candidate_E[..., :, None]).any(-2)
@@ -140,7 +138,7 @@ def _dominated(total_E: Tensor, spread_E: Tensor, candidate_E: Tensor) -> Tensor
 
 @dataclass(frozen=True, eq=False)
 class Committee:
-    """A layer's committee: M members in order of mean rank, then index; all but `candidates` aligned with `members`."""
+    """A layer's committee: M members by mean rank, then index; all tensors but `candidates` align with `members`."""
 
     members: Tensor
     """int64 [M]: the Pareto set of mean rank and rank variance among the candidates."""
@@ -149,25 +147,28 @@ class Committee:
     rank_variance: Tensor
     """[M]: population variance over domains of the rank."""
     presence: Tensor
-    """[M]: share of domains whose first K hold the expert."""
+    """[M]: share of domains with the expert among the first K."""
     candidates: Tensor
     """int64 [C], by index: the experts present in enough domains."""
     fallback: bool
-    """No expert was present in enough domains, so that those of greatest presence are the candidates."""
+    """True if no expert was present in enough domains: the candidates are then those of greatest presence."""
 
 
 def committee(contribution_DE: Float[Tensor, "D E"], k: int, presence: float = 0.8) -> Committee:
-    """The small set of experts that rank high, and steadily so, whatever the domain.
+    """Committee: the experts with the best mean and variance of rank over domains, among those present in most domains.
 
-    CommitteeAudit (arXiv 2601.03425). Candidates are in the first k of at least ceil(presence·D) domains (the released
-    code's reading; the paper writes "> 0.8", the same at nine domains); the committee is their Pareto set of mean and
-    population variance of rank, both small. Exact duplicates both stay. If no expert is present enough, those of
-    greatest presence are the candidates and `fallback` is true (the released code's rule).
+    CommitteeAudit (arXiv 2601.03425). Candidates are in the first k of at least ceil(presence·D) domains (as in the
+    released code; the paper writes "> 0.8", the same at nine domains); the committee is their Pareto set of mean and
+    population variance of rank, both small. Exact duplicates both stay. If no expert is present in enough domains,
+    those of greatest presence are the candidates and `fallback` is true (the released code's rule).
 
     Args:
         contribution_DE: contribution by domain and expert.
         k: experts chosen for a token, the model's own K.
-        presence: least share of domains, above 0 and at most 1.
+        presence: smallest share of domains, above 0 and at most 1.
+
+    Raises:
+        ValueError: k or presence out of range, NaN, infinity.
     """
     candidate_E, member_E, fallback = membership(contribution_DE, k, presence)
     rank_DE = ranks(contribution_DE, k)

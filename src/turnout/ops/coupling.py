@@ -1,4 +1,4 @@
-"""The expert-router coupling (ERC) loss and its parts (arXiv 2512.23447).
+"""The expert–router coupling (ERC) loss and its parts (arXiv 2512.23447).
 
 Shapes: N rows of a router (routed experts), H hidden size, I expert width, T tokens.
 """
@@ -17,11 +17,10 @@ from turnout.ops._inputs import check_shape, refuse, wide
 
 @torch.no_grad()
 def noise_bound(router_NH: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
-    """How far each router row may be scaled, coordinate by coordinate, and stay nearest to itself.
+    """Bound on relative noise with which each router row stays nearest to itself.
 
-    ε_i = min over j ≠ i of ‖R[i] − R[j]‖ / (2·‖R[i]‖): the ERC loss' bound (arXiv 2512.23447). No gradient flows
-    through it. Where nothing can be moved it is 0 (ours): a row of zeros, a row that occurs twice, and a single row,
-    which has no neighbour.
+    ε_i = min over j ≠ i of ‖R[i] − R[j]‖ / (2·‖R[i]‖): the ERC loss' bound (arXiv 2512.23447). Without gradient. It is
+    0 (ours) for a row of zeros, a row that occurs twice, and a single row, which has no neighbor.
 
     Args:
         router_NH: R, one row an expert.
@@ -30,7 +29,7 @@ def noise_bound(router_NH: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
     rows_NH = wide(router_NH)
     if len(rows_NH) == 1:
         return torch.zeros_like(router_NH[:, 0])
-    # Differences, not products: those would lose the distance of rows that are nearly the same to rounding.
+    # Differences, not products: in products the distance of nearly equal rows is lost to rounding.
     distance_NN = torch.cdist(rows_NH, rows_NH, compute_mode="donot_use_mm_for_euclid_dist")
     nearest_N = distance_NN.fill_diagonal_(torch.inf).amin(1)
     length_N = torch.linalg.vector_norm(rows_NH, dim=1)
@@ -38,14 +37,14 @@ def noise_bound(router_NH: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
 
 
 def proxies(router_NH: Float[Tensor, "N H"], generator: torch.Generator) -> Float[Tensor, "N H"]:
-    """A token that stands for each expert: its router row with noise, R̃[i] = R[i] ⊙ δ_i, δ ~ U(1 − ε_i, 1 + ε_i).
+    """Proxy token of each expert: its router row with noise, R̃[i] = R[i] ⊙ δ_i, δ_i ~ U(1 − ε_i, 1 + ε_i).
 
-    The ERC loss' proxies (arXiv 2512.23447), ε being `noise_bound`. Differentiable in R through the product; δ is a
+    The ERC loss' proxies (arXiv 2512.23447), with ε from `noise_bound`. Differentiable in R through the product; δ is
     constant.
 
     Args:
         router_NH: R, one row an expert.
-        generator: draws δ, N·H numbers, on its own device: the same seed gives the same noise on any device.
+        generator: source of δ, N·H numbers drawn on its own device: the same seed gives the same noise on any device.
     """
     check_shape("router_NH", router_NH, "N H")
     rows_NH = wide(router_NH)
@@ -56,10 +55,10 @@ def proxies(router_NH: Float[Tensor, "N H"], generator: torch.Generator) -> Floa
 
 
 def gate_norms(inputs_TH: Float[Tensor, "T H"], gate_HI: Float[Tensor, "H I"]) -> Float[Tensor, "T"]:
-    """‖x W_g‖₂ of each input x: how strongly one expert's gate answers it, before the activation.
+    """‖x W_g‖₂ of each input x: the norm of one expert's gate activations, before the activation function.
 
-    With the router's rows as inputs this is the expert's column of M (arXiv 2512.23447, step 2), as `activation_norms`
-    gives it for all experts. The product is in the gate's dtype; squares are summed in at least float32.
+    With the router's rows as inputs it is the expert's column of M (arXiv 2512.23447, step 2), which `activation_norms`
+    computes for all experts. The product is in the gate's dtype; squares are summed in at least float32.
 
     Returns:
         [T], float64 where `gate_HI` is, else float32.
@@ -73,7 +72,7 @@ def gate_norms(inputs_TH: Float[Tensor, "T H"], gate_HI: Float[Tensor, "H I"]) -
 
 
 def product_norms(inputs_TH: Tensor, gate_HI: Tensor) -> Tensor:
-    """`gate_norms` of tensors of one dtype, unchecked: what each step of a training computes for each expert."""
+    """`gate_norms` of tensors of one dtype, without checks, for every training step."""
     return torch.linalg.vector_norm(inputs_TH @ gate_HI, dim=1, dtype=wide(gate_HI[:0]).dtype)
 
 
@@ -81,15 +80,16 @@ _View = Callable[[Tensor], Tensor]
 
 
 def activation_norms(proxies_NH: Float[Tensor, "N H"], gate_NHI: Float[Tensor, "N H I"]) -> Float[Tensor, "N N"]:
-    """M[i, j] = ‖R̃[i] W_g^j‖₂: how strongly expert j's gate answers proxy i; row = proxy, column = expert.
+    """M[i, j] = ‖R̃[i] W_g^j‖₂: norm of expert j's gate activations for proxy i; row = proxy, column = expert.
 
-    Step 2 of the ERC loss (arXiv 2512.23447): before the activation, without a norm on the input. Differentiable once,
-    in both. Neither forward nor backward holds N²·I numbers: one expert's [N, I] at a time, computed again in backward.
-    Products are in the weights' dtype, also under autocast; squares are summed in at least float32.
+    Step 2 of the ERC loss (arXiv 2512.23447): before the activation function, without a norm on the input.
+    Differentiable once, in both. Neither forward nor backward allocates N²·I numbers: one expert's [N, I] at a time,
+    recomputed in backward. Products are in the weights' dtype, also under autocast; squares are summed in at least
+    float32.
 
     Args:
         proxies_NH: R̃, one row an expert.
-        gate_NHI: each expert's gate matrix [H, I], strided as it likes: views of a larger parameter are not copied.
+        gate_NHI: each expert's gate matrix [H, I], of any strides: views of a larger parameter are not copied.
 
     Returns:
         [N, N], float64 where `gate_NHI` is, else float32. The gradient of a norm of 0 is 0.
@@ -104,18 +104,18 @@ def fused_activation_norms(
     unit_gates: bool = False,
     rest_in: Callable[[Float[Tensor, "..."]], Float[Tensor, "..."]] | None = None,
 ) -> Float[Tensor, "N N"]:
-    """`activation_norms` of the gate matrices inside a larger parameter.
+    """`activation_norms` of the gate matrices inside a larger parameter, without a copy of their gradient.
 
-    The same numbers; but backward writes the gradient straight into one of the parameter's shape, where autograd's
-    gradient of a slice would make the slice's own first and then copy it.
+    The same numbers. Backward writes the gradient into a tensor of the parameter's shape, where autograd would allocate
+    the slice's gradient first and then copy it.
 
     Args:
         proxies_NH: R̃, one row an expert.
         fused: the parameter.
-        gate_in: the view [N, H, I] of such a parameter, or of its gradient, that is the gate matrices.
-        unit_gates: M[i, j] / ‖W_g^j‖_F, which `scale_free` divides by as well; 0 where that length is 0.
-        rest_in: the view of all that `gate_in` leaves out, whose gradient is 0. Without it everything is set to 0 and
-            the gates' part written over: the same, and slower.
+        gate_in: returns the view [N, H, I] of the gate matrices in the parameter or in its gradient.
+        unit_gates: M[i, j] / ‖W_g^j‖_F, as `scale_free` divides too; 0 where that norm is 0.
+        rest_in: returns the view of everything outside `gate_in`, whose gradient is 0. None: all of it is set to 0 and
+            the gates' part overwritten, which is slower.
     """
     check_shape("proxies_NH", proxies_NH, "N H")
     gate_NHI = gate_in(fused.detach())
@@ -151,12 +151,12 @@ class _ActivationNorms(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_NN: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        """d‖a‖ = a·da / ‖a‖, with a = R̃[i] W_g^j computed again; and d(‖a‖/l) = d‖a‖/l − (‖a‖/l)·W·dW/l²."""
+        """d‖a‖ = a·da / ‖a‖, with a = R̃[i] W_g^j recomputed; and d(‖a‖/l) = d‖a‖/l − (‖a‖/l)·W·dW/l²."""
         proxies_NH, fused, norms_NN, lengths_N = ctx.saved_tensors
         to_proxies, to_fused, *_ = ctx.needs_input_grad
         scale_NN = (grad_NN / (norms_NN * lengths_N**2)).where(norms_NN != 0, 0).to(fused.dtype)
         pull_N = -((grad_NN * norms_NN).sum(0) / lengths_N**2).to(fused.dtype)
-        # The sum over experts is kept wide: N products of half precision would round N times.
+        # The sum over experts is in at least float32: N products of half precision would be rounded N times.
         grad_NH = torch.zeros_like(proxies_NH, dtype=norms_NN.dtype) if to_proxies else None
         grad_fused = _zero_outside(fused, ctx.gate_in, ctx.rest_in) if to_fused else None
         grad_NHI = None if grad_fused is None else ctx.gate_in(grad_fused)
@@ -173,7 +173,7 @@ class _ActivationNorms(torch.autograd.Function):
 
 
 def _zero_outside(fused: Tensor, gate_in: _View, rest_in: _View | None) -> Tensor:
-    """A gradient for `fused`: 0 wherever the gates are not; where they are, something that is written over."""
+    """A gradient for `fused`: 0 outside the gates, uninitialized inside."""
     grad = torch.empty_like(fused)
     if rest_in is not None:
         rest_in(grad).zero_()
@@ -191,14 +191,14 @@ def _add_product(sum_NH: Tensor, inner_NI: Tensor, gate_IH: Tensor) -> None:
 
 
 def erc_loss(norms_NN: Float[Tensor, "N N"], alpha: float | int) -> Float[Tensor, ""]:
-    """Expert–router coupling: how far answers to the wrong proxy, or of the wrong expert, exceed α times the own one.
+    """ERC loss: by how much the norms of other proxies, or of other experts, exceed α times each pair's own norm.
 
     L = (1/N²) Σ_i Σ_{j≠i} [max(M[i,j] − α·M[i,i], 0) + max(M[j,i] − α·M[i,i], 0)] (arXiv 2512.23447). 0 where every
     diagonal of αM is the largest of its row and column; 0 for N = 1.
 
     Args:
         norms_NN: M, row = proxy, column = expert.
-        alpha: α, at least 0; below 1 asks for a margin, above 1 allows one.
+        alpha: α, at least 0; below 1 requires a margin, above 1 allows one.
     """
     check_shape("norms_NN", norms_NN, "N N")
     if norms_NN.shape[0] != norms_NN.shape[1]:
@@ -212,104 +212,12 @@ def erc_loss(norms_NN: Float[Tensor, "N N"], alpha: float | int) -> Float[Tensor
     return (excess_NN.masked_fill(diagonal_NN, 0).sum() / len(norms) ** 2).to(norms_NN.dtype)
 
 
-def pairing_costs(norms_NN: Float[Tensor, "N N"], alpha: float | int) -> Float[Tensor, "N N"]:
-    """C[i, j]: what proxy i would add to the ERC loss if expert j were its own.
-
-    C[i, j] = (1/N²)·[Σ_{m≠j} max(M[i,m] − α·M[i,j], 0) + Σ_{m≠i} max(M[m,j] − α·M[i,j], 0)]. For a pairing π of
-    proxies with experts the loss is Σ_i C[i, π(i)]: the trace is `erc_loss`, and N times the mean of C is what a
-    random pairing costs on average.
-
-    Args:
-        norms_NN: M, row = proxy, column = expert.
-        alpha: α, at least 0.
-    """
-    check_shape("norms_NN", norms_NN, "N N")
-    if norms_NN.shape[0] != norms_NN.shape[1]:
-        refuse("norms_NN", "as many rows as columns", list(norms_NN.shape))
-    if not (math.isfinite(alpha) and alpha >= 0):
-        refuse("alpha", "a finite number of at least 0", alpha)
-    norms = wide(norms_NN)
-    allowed_NN = alpha * norms
-    own_NN = (norms - allowed_NN).relu()  # a pair's own term, in neither sum
-    in_row = torch.stack([(norms - own_N[:, None]).relu().sum(1) for own_N in allowed_NN.T], dim=1)
-    in_column = torch.stack([(norms - own_N[None, :]).relu().sum(0) for own_N in allowed_NN], dim=0)
-    return ((in_row + in_column - 2 * own_NN) / len(norms) ** 2).to(norms_NN.dtype)
-
-
-def scale_free(
-    norms_NN: Float[Tensor, "N N"], row_lengths_N: Float[Tensor, "N"], gate_lengths_N: Float[Tensor, "N"]
-) -> Float[Tensor, "N N"]:
-    """M[i, j] / (‖R[i]‖·‖W_g^j‖): what `activation_norms` gives for rows and matrices of length 1 (ours).
-
-    The ERC loss falls if everything merely shrinks; on this M it does not. 0 where a length is 0.
-
-    Args:
-        norms_NN: M, row = proxy, column = expert.
-        row_lengths_N: ‖R[i]‖ of the clean rows.
-        gate_lengths_N: ‖W_g^j‖, as `matrix_lengths` gives it.
-    """
-    check_shape("norms_NN", norms_NN, "N N")
-    for name, lengths_N in (("row_lengths_N", row_lengths_N), ("gate_lengths_N", gate_lengths_N)):
-        check_shape(name, lengths_N, "N")
-        if len(lengths_N) != len(norms_NN):
-            refuse(name, f"shape [{len(norms_NN)}]", list(lengths_N.shape))
-    scale_NN = wide(row_lengths_N)[:, None] * wide(gate_lengths_N)[None, :]
-    # A length of 0 is replaced before the division, so that no gradient meets 0/0.
-    inside_NN = scale_NN != 0
-    return (wide(norms_NN) / scale_NN.where(inside_NN, 1)).where(inside_NN, 0).to(norms_NN.dtype)
-
-
-def matrix_lengths(gate_NHI: Float[Tensor, "N H I"]) -> Float[Tensor, "N"]:
-    """‖W_g^j‖_F, the square root of the sum of squares of each matrix; differentiable once, without copies.
-
-    Returns:
-        [N], float64 where `gate_NHI` is, else float32. The gradient of a length of 0 is 0.
-    """
-    check_shape("gate_NHI", gate_NHI, "N H I")
-    return _MatrixLengths.apply(gate_NHI)
-
-
-class _MatrixLengths(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate_NHI: Tensor) -> Tensor:
-        dtype = wide(gate_NHI[:0]).dtype
-        lengths_N = torch.stack([torch.linalg.vector_norm(gate_HI, dtype=dtype) for gate_HI in gate_NHI])
-        ctx.save_for_backward(gate_NHI, lengths_N)
-        return lengths_N
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_N: Tensor) -> Tensor:
-        gate_NHI, lengths_N = ctx.saved_tensors
-        scale_N = (grad_N / lengths_N).where(lengths_N != 0, 0).to(gate_NHI.dtype)
-        return gate_NHI * scale_N[:, None, None]
-
-
-def router_orthogonality(router_NH: Float[Tensor, "N H"]) -> Float[Tensor, ""]:
-    """Mean over pairs of router rows of their squared cosine: ‖R̂R̂ᵀ − I‖², off the diagonal; R̂ has rows of length 1.
-
-    A baseline for the ERC loss: it parts the rows as well, and knows nothing of the experts. 0 for rows at right
-    angles, 1 for parallel ones, 0 for a single row; a row of zeros is at right angles to all others.
-
-    Args:
-        router_NH: R, one row an expert.
-    """
-    check_shape("router_NH", router_NH, "N H")
-    rows_NH = wide(router_NH)
-    unit_NH = torch.nn.functional.normalize(rows_NH, dim=1, eps=torch.finfo(rows_NH.dtype).tiny)
-    with torch.autocast(rows_NH.device.type, enabled=False):
-        cosine_NN = unit_NH @ unit_NH.T
-    diagonal_NN = torch.eye(len(rows_NH), dtype=torch.bool, device=rows_NH.device)
-    pairs = max(len(rows_NH) * (len(rows_NH) - 1), 1)
-    return (cosine_NN.masked_fill(diagonal_NN, 0).square().sum() / pairs).to(router_NH.dtype)
-
-
 def erc_cost(n: int, k: int, tokens: float, dp: int = 1, ep: int = 1) -> float:
-    """What the ERC loss costs a training step, as a share of what the MoE layers' products cost.
+    """Cost of the ERC loss in a training step, as a share of the cost of the MoE layers' products.
 
     (N · (N/ep) / 3) / (K · T/dp), arXiv 2512.23447: M is N² products of a row with a gate matrix, 2·N²·I·H FLOPs, as
-    much as N²/(3·K) tokens cost at 6·K·I·H each. The share is the same forward and backward if backward is twice the
-    forward in both; where M's products are computed again in backward (`activation_norms`), M's share is 4/3 of it.
+    much as N²/(3·K) tokens at 6·K·I·H each. The share is the same forward and backward if backward costs twice the
+    forward in both; where M's products are recomputed in backward (`activation_norms`), the share is 4/3 of it.
 
     >>> round(100 * erc_cost(64, 8, 3e6, dp=32), 2)
     0.18
@@ -318,8 +226,8 @@ def erc_cost(n: int, k: int, tokens: float, dp: int = 1, ep: int = 1) -> float:
         n: N, experts of a layer.
         k: K, experts chosen a token.
         tokens: T, tokens of a step, over all devices.
-        dp: data-parallel devices, which share the tokens.
-        ep: expert-parallel devices, which share the experts.
+        dp: data-parallel devices, which divide the tokens.
+        ep: expert-parallel devices, which divide the experts.
     """
     for name, value in (("n", n), ("k", k), ("tokens", tokens), ("dp", dp), ("ep", ep)):
         if not value > 0:

@@ -1,4 +1,4 @@
-"""How unequally experts share the routing: Gini, Lorenz curve, coverage, influence ratio.
+"""Inequality of the routing over experts: Gini coefficient, Lorenz curve, coverage, influence ratio.
 
 Shapes: D domains, E routed experts, M members, *R any leading dimensions.
 """
@@ -14,7 +14,7 @@ from turnout.ops.committee import ranks
 def gini(x_E: Float[Tensor, "*R E"]) -> Float[Tensor, "*R"]:
     """Gini coefficient, ΣᵢΣⱼ|xᵢ − xⱼ| / (2·E·Σx): 0 where all are equal, 1 − 1/E where one has everything.
 
-    CommitteeAudit (arXiv 2601.03425) takes it of the mean contribution over domains.
+    In CommitteeAudit (arXiv 2601.03425) x is the mean contribution over domains.
 
     Args:
         x_E: amounts of at least 0 with a sum above 0.
@@ -26,7 +26,7 @@ def gini(x_E: Float[Tensor, "*R E"]) -> Float[Tensor, "*R"]:
     sorted_E = wide(x_E).sort().values
     n_experts = x_E.shape[-1]
     below = torch.arange(1, n_experts, device=x_E.device, dtype=sorted_E.dtype)
-    # A gap parts `below` poorer from E − `below` richer: no cancellation, and exactly 0 if all are equal.
+    # A gap lies between `below` poorer and E − `below` richer: no cancellation, and exactly 0 if all are equal.
     pairs = (sorted_E.diff() * below * (n_experts - below)).sum(-1)
     return (pairs / (n_experts * total)).to(x_E.dtype)
 
@@ -34,7 +34,7 @@ def gini(x_E: Float[Tensor, "*R E"]) -> Float[Tensor, "*R"]:
 def gini_topk(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tensor, "*R"]:
     """Mean over domains of the Gini coefficient of the domain's contributions with all but its k largest set to 0.
 
-    What CommitteeAudit (arXiv 2601.03425) tabulates. At least 1 − k/E for any router, so read it beside that floor.
+    The value in CommitteeAudit's tables (arXiv 2601.03425). Its floor for any router is 1 − k/E.
     """
     check_amounts("contribution_DE", contribution_DE, "*R D E")
     kept_DE = wide(contribution_DE).where(ranks(contribution_DE, k) <= k, 0)
@@ -45,7 +45,7 @@ def gini_topk(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tensor,
 
 
 def lorenz(x_E: Float[Tensor, "E"]) -> Float[Tensor, "E+1"]:
-    """Lorenz curve: share of the whole that the poorest 0, 1, …, E experts hold; from 0 to 1, convex.
+    """Lorenz curve: share of the total of the poorest 0, 1, …, E experts; from 0 to 1, convex.
 
     Args:
         x_E: amounts of at least 0 with a sum above 0.
@@ -54,19 +54,19 @@ def lorenz(x_E: Float[Tensor, "E"]) -> Float[Tensor, "E+1"]:
         [E + 1]; the Gini coefficient is 1 − 2 × the area beneath.
     """
     check_amounts("x_E", x_E, "E")
-    held_E = wide(x_E).sort().values.cumsum(0)
-    if not bool(held_E[-1] > 0):
+    cumulative_E = wide(x_E).sort().values.cumsum(0)
+    if not bool(cumulative_E[-1] > 0):
         refuse("x_E", "a sum above 0", 0)
-    curve = held_E.new_zeros(len(x_E) + 1)
-    curve[1:] = held_E / held_E[-1]
+    curve = cumulative_E.new_zeros(len(x_E) + 1)
+    curve[1:] = cumulative_E / cumulative_E[-1]
     return curve.to(x_E.dtype)
 
 
 def coverage(contribution_DE: Float[Tensor, "*R D E"], members: Integer[Tensor, "M"]) -> Float[Tensor, "*R"]:
-    """Share of the mean contribution over domains that `members` hold, of what *all* experts hold.
+    """Share of `members` in the mean contribution over domains of *all* experts.
 
-    CommitteeAudit (arXiv 2601.03425) defines it so, and tabulates `coverage_topk`. |C|/E for a router that treats all
-    experts alike.
+    CommitteeAudit's definition (arXiv 2601.03425); its tables contain `coverage_topk`. |C|/E for a router with equal
+    contributions.
     """
     check_amounts("contribution_DE", contribution_DE, "*R D E")
     check_members(members, contribution_DE.shape[-1])
@@ -80,9 +80,9 @@ def coverage(contribution_DE: Float[Tensor, "*R D E"], members: Integer[Tensor, 
 def coverage_topk(
     contribution_DE: Float[Tensor, "*R D E"], members: Integer[Tensor, "M"], k: int
 ) -> Float[Tensor, "*R"]:
-    """Coverage as CommitteeAudit (arXiv 2601.03425) tabulates it: of what each domain's first k hold, not of all.
+    """Coverage as in CommitteeAudit's tables (arXiv 2601.03425): a share of each domain's first k, not of all experts.
 
-    A member counts as 0 in domains whose first k it misses. About |C|/k for any router, so read it beside that floor.
+    A member counts as 0 in domains where it is not among the first k. Its floor for any router is about |C|/k.
     """
     check_k(k, contribution_DE.shape[-1])
     return coverage(contribution_DE.where(ranks(contribution_DE, k) <= k, 0), members)
@@ -98,8 +98,8 @@ def largest_coverage(contribution_DE: Float[Tensor, "*R D E"]) -> Float[Tensor, 
     total = mean_E.sum(-1, keepdim=True)
     if not bool((total > 0).all()):
         refuse("contribution_DE", "a sum above 0", 0)
-    held_E = mean_E.sort(dim=-1, descending=True).values.cumsum(-1)
-    return (held_E / total).clamp(max=1).to(contribution_DE.dtype)
+    cumulative_E = mean_E.sort(dim=-1, descending=True).values.cumsum(-1)
+    return (cumulative_E / total).clamp(max=1).to(contribution_DE.dtype)
 
 
 def influence_ratio(coverage: Float[Tensor, "*R"] | float, size: int, n_experts: int) -> Float[Tensor, "*R"]:
@@ -124,5 +124,5 @@ def influence_ratio(coverage: Float[Tensor, "*R"] | float, size: int, n_experts:
         refuse("size", f"1 to {n_experts}, the number of experts", size)
     if size == n_experts:
         return torch.full_like(share, torch.nan)
-    held = wide(share)
-    return ((held / size) / ((1 - held) / (n_experts - size))).to(share.dtype)
+    exact = wide(share)
+    return ((exact / size) / ((1 - exact) / (n_experts - size))).to(share.dtype)

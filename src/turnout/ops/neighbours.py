@@ -11,8 +11,8 @@ from torch import Tensor
 from turnout.ops._inputs import check_floats, check_shape, refuse, wide
 
 _BLOCK_N, _BLOCK_R = 1024, 8192  # 32 MB of float32 products
-_SPARE = 12  # candidates beyond k: rounding may swap near ones, and their exact distances decide
-_MOST_GATHERED = 1 << 22  # numbers of candidates' rows held at once
+_SPARE = 12  # candidates beyond k: rounding may swap near ones, exact distances then decide
+_MAX_GATHERED = 1 << 22  # numbers of candidates' rows in memory at once
 
 
 @torch.no_grad()
@@ -26,30 +26,30 @@ def neighbours(
 ) -> tuple[Integer[Tensor, "N {k}"], Float[Tensor, "N {k}"]]:
     """The k nearest references of each query, and their weights W (RoMA, arXiv 2511.07419).
 
-    sim = exp(−‖q − r‖² / 2σ²); W = sim over the sum of the query's sims. Exact: distances of all candidates are taken
-    from differences, in float64; no N×R matrix is held. No gradient.
+    sim = exp(−‖q − r‖² / 2σ²); W = sim over the sum of the query's sims. Exact: distances of all candidates come from
+    differences, in float64; no N×R matrix is allocated. No gradient.
 
     Args:
         queries_NX: one row a query.
         references_RX: one row a reference.
-        k: how many neighbours a query gets at most.
+        k: largest number of neighbors of a query.
         sigma: the kernel's width, above 0, in the units of the distances.
         min_similarity: leave out references of a lower sim (the ε-ball); None leaves out none.
-        exclude_N: a reference that a query must not get (itself), −1 for none.
+        exclude_N: for each query a reference to leave out (itself), −1 for none.
 
     Returns:
-        index [N, k], int64, nearest first, ties by index; weights [N, k], summing to 1. A neighbour that is missing has
-        index −1 and weight 0; a query without any has weights of 0.
+        index [N, k], int64, nearest first, ties by index; weights [N, k], summing to 1. A missing neighbor has index −1
+        and weight 0; a query without neighbors has weights of 0.
     """
     _check(queries_NX, references_RX, k, sigma, min_similarity, exclude_N)
     queries, references = wide(queries_NX), wide(references_RX).to(wide(queries_NX).dtype)
     exclude = torch.full((len(queries),), -1) if exclude_N is None else exclude_N.long()
     exclude = exclude.to(queries.device)
-    found = [
+    blocks = [
         _block(queries[at : at + _BLOCK_N], references, exclude[at : at + _BLOCK_N], k)
         for at in range(0, len(queries), _BLOCK_N)
     ]
-    index_Nk, distance_Nk = (torch.cat(parts) for parts in zip(*found, strict=True))
+    index_Nk, distance_Nk = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     logit_Nk = -distance_Nk / (2 * sigma**2)
     missing_Nk = index_Nk < 0
     if min_similarity is not None:
@@ -59,23 +59,23 @@ def neighbours(
 
 
 def _block(queries_nX: Tensor, references_RX: Tensor, exclude_n: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Index [n, k] and squared distance [n, k] (float64) of a block of queries; −1 and ∞ where there are fewer."""
+    """Index [n, k] and squared distance [n, k] (float64) of a block of queries; −1 and ∞ for missing neighbors."""
     score_nC, index_nC = _candidates(queries_nX, references_RX, exclude_n, k + _SPARE)
     distance_nC = _squared_distances(queries_nX, references_RX, index_nC, score_nC > -torch.inf)
     index_nk, distance_nk = _first(index_nC, distance_nC, k)
-    for row in _unsure(queries_nX, references_RX, score_nC, distance_nk).nonzero().flatten().tolist():
+    for row in _uncertain(queries_nX, references_RX, score_nC, distance_nk).nonzero().flatten().tolist():
         index_nk[row], distance_nk[row] = _search(queries_nX[row], references_RX, int(exclude_n[row]), k)
     return index_nk.masked_fill(distance_nk == torch.inf, -1), distance_nk
 
 
 def _candidates(queries_nX: Tensor, references_RX: Tensor, exclude_n: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The `n` references of the largest q·r − ½‖r‖² as computed, [n, C] and their indices; −∞ fills short rows."""
+    """The `n` references with the largest computed q·r − ½‖r‖², [n, C], and their indices; −∞ fills short rows."""
     best = queries_nX.new_full((len(queries_nX), n), -torch.inf)
     index = torch.zeros(best.shape, dtype=torch.int64, device=best.device)
-    held = queries_nX.new_empty(len(queries_nX) * min(_BLOCK_R, len(references_RX)))  # made anew it would cost a third
+    buffer = queries_nX.new_empty(len(queries_nX) * min(_BLOCK_R, len(references_RX)))  # reused: a third faster
     for at in range(0, len(references_RX), _BLOCK_R):
         block_rX = references_RX[at : at + _BLOCK_R]
-        score_nr = held[: len(queries_nX) * len(block_rX)].view(len(queries_nX), len(block_rX))
+        score_nr = buffer[: len(queries_nX) * len(block_rX)].view(len(queries_nX), len(block_rX))
         torch.addmm(block_rX.square().sum(1) / -2, queries_nX, block_rX.T, out=score_nr)
         inside = ((exclude_n >= at) & (exclude_n < at + len(block_rX))).nonzero().flatten()
         score_nr[inside, exclude_n[inside] - at] = -torch.inf
@@ -87,7 +87,7 @@ def _candidates(queries_nX: Tensor, references_RX: Tensor, exclude_n: Tensor, n:
 
 def _squared_distances(queries_nX: Tensor, references_RX: Tensor, index_nC: Tensor, real_nC: Tensor) -> Tensor:
     """‖q − r‖² [n, C] in float64, ∞ where there is no candidate."""
-    rows = max(1, _MOST_GATHERED // (index_nC.shape[1] * queries_nX.shape[1]))
+    rows = max(1, _MAX_GATHERED // (index_nC.shape[1] * queries_nX.shape[1]))
     parts = [
         (references_RX[index].to(_exact(queries_nX)) - query.unsqueeze(1)).square().sum(2)
         for query, index in zip(queries_nX.split(rows), index_nC.split(rows), strict=True)
@@ -102,37 +102,37 @@ def _first(index_nC: Tensor, distance_nC: Tensor, k: int) -> tuple[Tensor, Tenso
     return index_nC.gather(1, nearest)[:, :k].contiguous(), distance_nC[:, :k].contiguous()
 
 
-def _unsure(queries_nX: Tensor, references_RX: Tensor, score_nC: Tensor, distance_nk: Tensor) -> Tensor:
-    """[n]: whether rounding, or many equals, may have kept a reference out of the candidates that belongs to the k."""
+def _uncertain(queries_nX: Tensor, references_RX: Tensor, score_nC: Tensor, distance_nk: Tensor) -> Tensor:
+    """[n]: whether one of the k may be missing from the candidates, by rounding or among many equal distances."""
     worst_n = score_nC[:, -1].to(distance_nk.dtype)
     bound_n = queries_nX.to(distance_nk.dtype).square().sum(1) - 2 * worst_n
-    return (worst_n > -torch.inf) & (bound_n - _slack(queries_nX, references_RX) <= distance_nk[:, -1])
+    return (worst_n > -torch.inf) & (bound_n - _rounding_bound(queries_nX, references_RX) <= distance_nk[:, -1])
 
 
-def _slack(queries_nX: Tensor, references_RX: Tensor) -> Tensor:
-    """[n]: by how much ‖q‖² − 2·(q·r − ½‖r‖²), as computed, may miss ‖q − r‖²: a bound on the rounding of products."""
+def _rounding_bound(queries_nX: Tensor, references_RX: Tensor) -> Tensor:
+    """[n]: bound on the rounding error of the computed ‖q‖² − 2·(q·r − ½‖r‖²) as ‖q − r‖²."""
     longest = torch.linalg.vector_norm(references_RX, dim=1).amax()
     product_n = (torch.linalg.vector_norm(queries_nX, dim=1) + longest) * longest
     return 4 * (queries_nX.shape[1] + 4) * torch.finfo(queries_nX.dtype).eps * product_n.to(_exact(queries_nX))
 
 
 def _search(query_X: Tensor, references_RX: Tensor, exclude: int, k: int) -> tuple[Tensor, Tensor]:
-    """Index [k] and squared distance [k] of one query, with every reference that comes near the k-th a candidate."""
+    """Index [k] and squared distance [k] of one query; candidates are all references within rounding of the k-th."""
     score_R = references_RX @ query_X - references_RX.square().sum(1) / 2
     if exclude >= 0:
         score_R[exclude] = -torch.inf
-    least = score_R.topk(k).values[-1].to(_exact(query_X)) - _slack(query_X.unsqueeze(0), references_RX)[0]
-    index_1C = (score_R >= least).nonzero().flatten().unsqueeze(0)
+    lowest = score_R.topk(k).values[-1].to(_exact(query_X)) - _rounding_bound(query_X.unsqueeze(0), references_RX)[0]
+    index_1C = (score_R >= lowest).nonzero().flatten().unsqueeze(0)
     distances = [
         _squared_distances(query_X.unsqueeze(0), references_RX, part, torch.ones_like(part, dtype=torch.bool))
-        for part in index_1C.split(max(1, _MOST_GATHERED // len(query_X)), 1)
+        for part in index_1C.split(max(1, _MAX_GATHERED // len(query_X)), 1)
     ]
     index, distance = _first(index_1C, torch.cat(distances, 1), k)
     return index[0], distance[0]
 
 
 def _exact(x: Tensor) -> torch.dtype:
-    """The dtype of exact distances: Apple's GPUs have no float64."""
+    """The dtype of exact distances: float64, but float32 on Apple's GPUs, which lack it."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
@@ -169,16 +169,16 @@ def kernel_weights(
     sigma: float,
     missing_Nk: Bool[Tensor, "N k"] | None = None,
 ) -> Float[Tensor, "N k"]:
-    """Gaussian kernel weights K_j / ΣK of each query's neighbours, K = exp(−‖q − x_j‖² / 2σ²).
+    """Gaussian kernel weights K_j / ΣK of each query's neighbors, K = exp(−‖q − x_j‖² / 2σ²).
 
-    C3PO (arXiv 2504.07964) names the kernel and gives no width. A missing neighbour has weight 0; a query without any
-    has weights of 0. Neighbours so far away that every K is 0 in floating point still get their shares.
+    The kernel of C3PO (arXiv 2504.07964), which states no width. A missing neighbor has weight 0; a query without
+    neighbors has weights of 0. Distant neighbors, for which every K underflows to 0, still get their shares.
 
     Args:
         queries_NX: one row a query.
-        neighbours_NkX: the neighbours of each query.
+        neighbours_NkX: the neighbors of each query.
         sigma: the kernel's width, above 0, in the units of the distances.
-        missing_Nk: True where there is no such neighbour; None: all are there.
+        missing_Nk: True where a neighbor is missing; None: none is.
     """
     check_floats("queries_NX", queries_NX, "N X")
     check_floats("neighbours_NkX", neighbours_NkX, "N k X")
@@ -207,14 +207,14 @@ def kernel_regression(
     """Σ_j K_j·v_j / ΣK of each query, K the Gaussian kernel of width σ (Nadaraya and Watson).
 
     C3PO's kernel regression (arXiv 2504.07964) with embeddings as queries and routing as values; its mode finding, a
-    step of mean shift, with routing as both. A query without neighbours gets 0.
+    step of mean shift, with routing as both. The result of a query without neighbors is 0.
 
     Args:
         queries_NX: one row a query.
-        neighbours_NkX: the neighbours of each query, where the kernel is taken.
-        values_NkF: what is averaged.
+        neighbours_NkX: the neighbors of each query, the arguments of the kernel.
+        values_NkF: the neighbors' values, which are averaged.
         sigma: the kernel's width, above 0, in the units of the distances.
-        missing_Nk: True where there is no such neighbour; None: all are there.
+        missing_Nk: True where a neighbor is missing; None: none is.
     """
     check_floats("values_NkF", values_NkF, "N k F")
     if values_NkF.shape[:2] != neighbours_NkX.shape[:2]:
@@ -226,15 +226,15 @@ def kernel_regression(
 def manifold_loss(
     routing_BF: Float[Tensor, "B F"], neighbours_BkF: Float[Tensor, "B k F"], weight_Bk: Float[Tensor, "B k"]
 ) -> Float[Tensor, ""]:
-    """How far each sample's routing lies from its neighbours': mean over B of Σ_j W[i,j]·‖r_i − r_j‖².
+    """Manifold loss: Σ_j W[i,j]·‖r_i − r_j‖² between a sample's routing and its neighbors', mean over B.
 
-    RoMA (arXiv 2511.07419). Differentiable in all three. A missing neighbour has weight 0 and adds nothing; a sample
-    without any adds 0 and is counted in the mean.
+    RoMA (arXiv 2511.07419). Differentiable in all three. A missing neighbor has weight 0 and adds nothing; a sample
+    without neighbors adds 0 and counts in the mean.
 
     Args:
         routing_BF: r_i, the scores of a sample's layers, concatenated.
-        neighbours_BkF: r_j of each sample's neighbours.
-        weight_Bk: W, at least 0; a row sums to 1, or to 0 without neighbours.
+        neighbours_BkF: r_j of each sample's neighbors.
+        weight_Bk: W, at least 0; a row sums to 1, or to 0 without neighbors.
 
     Returns:
         A scalar.

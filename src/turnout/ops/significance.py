@@ -13,17 +13,17 @@ _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of the share `correct` of `n`, inside 0…1 (E. B. Wilson, 1927)."""
+    """Wilson's 95 % interval of the share `correct` / `n`, within 0…1 (E. B. Wilson, 1927)."""
     share, z2 = correct / n, _Z**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # at 0 and n up to rounding
+    return max(0.0, min(share, center - half)), min(1.0, max(share, center + half))  # exact at 0 and n
 
 
 def holm(p_N: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """p-values adjusted for the chance of any false rejection: reject those at most α, and it is at most α.
+    """Holm's adjusted p-values: rejecting those of at most α keeps the chance of any false rejection at most α.
 
-    Holm 1979: with p sorted, q(i) = max over j ≤ i of (N − j + 1)·p(j), at most 1; whatever the tests' dependence.
+    Holm 1979: with p sorted, q(i) = max over j ≤ i of (N − j + 1)·p(j), at most 1; under any dependence of the tests.
 
     Args:
         p_N: p-values of N tests.
@@ -39,7 +39,7 @@ def holm(p_N: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
 
 
 def benjamini_hochberg(p_N: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """p-values adjusted for the false discovery rate: reject those at most α, and a share of at most α is false.
+    """Benjamini–Hochberg adjusted p-values: rejecting those of at most α keeps the false discovery rate at most α.
 
     Benjamini & Hochberg 1995: with p sorted, q(i) = min over j ≥ i of N·p(j)/j, at most 1.
 
@@ -66,19 +66,19 @@ class LogOdds(NamedTuple):
 def log_odds(
     counts_V: Float[Tensor, "*R V"], others_V: Float[Tensor, "*R V"], prior_V: Float[Tensor, "*R V"]
 ) -> LogOdds:
-    """Which types one corpus uses more than another: log-odds ratio with an informative Dirichlet prior.
+    """Log-odds ratio of types between two corpora, with an informative Dirichlet prior, and its z-score.
 
     Monroe, Colaresi & Quinn 2008 ("Fightin' Words", Political Analysis 16), section 3.5. With y, y′ a type's counts in
     the two corpora, n, n′ their sums, α the type's prior pseudo-count and α₀ the prior's sum:
 
         δ = ln (y + α)/(n + α₀ − y − α) − ln (y′ + α)/(n′ + α₀ − y′ − α),   z = δ / √(1/(y + α) + 1/(y′ + α))
 
-    The prior draws rare types towards δ = 0. z takes counts as independent draws.
+    The prior shrinks rare types towards δ = 0. z assumes that counts are independent draws.
 
     Args:
-        counts_V: how often the first corpus has each of V ≥ 2 types.
-        others_V: the same of the second corpus.
-        prior_V: pseudo-counts, above 0: how much is believed beforehand, in the proportion of the types at large.
+        counts_V: counts of each of V ≥ 2 types in the first corpus.
+        others_V: the same in the second corpus.
+        prior_V: pseudo-counts, above 0, in the proportion of the types overall; their sum is the weight of the prior.
 
     Returns:
         `log_odds` and `z`, [V] each; positive where the first corpus has more.
@@ -96,9 +96,9 @@ def log_odds(
     return LogOdds(delta_V.to(counts_V.dtype), z_V.to(counts_V.dtype))
 
 
-def _log_odds(held_V: Tensor) -> Tensor:
-    rest_V = held_V.sum(-1, keepdim=True) - held_V
-    return torch.log(held_V) - torch.log(rest_V)
+def _log_odds(counts_V: Tensor) -> Tensor:
+    rest_V = counts_V.sum(-1, keepdim=True) - counts_V
+    return torch.log(counts_V) - torch.log(rest_V)
 
 
 _STEPS = 100
@@ -106,11 +106,11 @@ _TOLERANCE = 1e-9  # largest error of a fitted share
 
 
 def joint_inclusion(share_E: Float[Tensor, "E"], k: int) -> Float[Tensor, "E E"]:
-    """How often two experts of a layer would be chosen together, if choices were independent but for being K.
+    """Expected share of tokens that choose two experts together, under independent choices of exactly K.
 
-    A token chooses exactly K experts, so the product of two experts' shares is not chance: it adds up to K·r_a − r_a² a
-    row, where K − 1 partners a token is (K − 1)·r_a. Chance here is the maximum-entropy choice of K experts with these
-    shares, conditional Poisson sampling (Chen, Dempster & Liu 1994; Hájek 1964):
+    A token chooses exactly K experts, so the product of two experts' shares is not the chance level: a row of products
+    sums to K·r_a − r_a², and K − 1 partners per token make (K − 1)·r_a. Here the chance level is the maximum-entropy
+    choice of K experts with these shares, conditional Poisson sampling (Chen, Dempster & Liu 1994; Hájek 1964):
 
         P(S) ∝ Π_{e∈S} w_e for sets S of K,   w fitted such that P(e ∈ S) = r_e
 
@@ -127,7 +127,7 @@ def joint_inclusion(share_E: Float[Tensor, "E"], k: int) -> Float[Tensor, "E E"]
         refuse("share_E", f"shares from 0 to 1 that sum to k = {k}", f"{share.max().item()} at most, sum {share.sum()}")
     certain, never = share >= 1 - 1e-12, share <= 1e-12
     free = ~(certain | never)
-    joint_EE = share[:, None] * share[None, :]  # exact for the certain and the never chosen
+    joint_EE = share[:, None] * share[None, :]  # exact for experts that are always or never chosen
     if bool(free.any()):
         rows = free.nonzero()[:, 0]
         joint_EE[rows[:, None], rows[None, :]] = _fitted(share[free], k - int(certain.sum()))
@@ -136,30 +136,30 @@ def joint_inclusion(share_E: Float[Tensor, "E"], k: int) -> Float[Tensor, "E E"]
 
 
 def _fitted(share_E: Tensor, k: int) -> Tensor:
-    """[E, E] for shares strictly between 0 and 1, by Newton's method on the (convex) likelihood of ln w."""
+    """[E, E] for shares strictly between 0 and 1, by Newton's method on the convex likelihood in ln w."""
     theta_E = torch.logit(share_E)
     joint_EE = _joint(theta_E, k)
-    error = _worst(joint_EE, share_E)
+    error = _max_error(joint_EE, share_E)
     for _ in range(_STEPS):
         if error <= _TOLERANCE:
             break
         fitted_E = joint_EE.diagonal()
-        covariance_EE = joint_EE - torch.outer(fitted_E, fitted_E) + 1 / len(share_E)  # + 1/E: a common shift is free
+        covariance_EE = joint_EE - torch.outer(fitted_E, fitted_E) + 1 / len(share_E)  # 1/E: θ is defined up to a shift
         step_E = torch.linalg.solve(covariance_EE, share_E - fitted_E)
         scale = 1.0
         while scale > 1e-6:
             trial_E = theta_E + scale * step_E
             trial_EE = _joint(trial_E - trial_E.mean(), k)
-            if _worst(trial_EE, share_E) < error:
+            if _max_error(trial_EE, share_E) < error:
                 break
             scale /= 2
         else:
             break
-        theta_E, joint_EE, error = trial_E - trial_E.mean(), trial_EE, _worst(trial_EE, share_E)
+        theta_E, joint_EE, error = trial_E - trial_E.mean(), trial_EE, _max_error(trial_EE, share_E)
     return joint_EE
 
 
-def _worst(joint_EE: Tensor, share_E: Tensor) -> float:
+def _max_error(joint_EE: Tensor, share_E: Tensor) -> float:
     """The largest error of a fitted share; infinite for numbers that overflowed."""
     error = (joint_EE.diagonal() - share_E).abs().max().item()
     return error if error == error else float("inf")
@@ -193,9 +193,9 @@ def _polynomials(w_RE: Tensor, k: int) -> Tensor:
     rows, n = w_RE.shape
     e_RK = torch.zeros(rows, k + 1, dtype=w_RE.dtype, device=w_RE.device)
     e_RK[:, 0] = 1
-    found = [e_RK]
+    columns = [e_RK]
     for column in range(n):
         e_RK = e_RK.clone()
-        e_RK[:, 1:] += found[-1][:, :-1] * w_RE[:, column, None]
-        found.append(e_RK)
-    return torch.stack(found)
+        e_RK[:, 1:] += columns[-1][:, :-1] * w_RE[:, column, None]
+        columns.append(e_RK)
+    return torch.stack(columns)

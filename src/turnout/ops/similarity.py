@@ -1,4 +1,4 @@
-"""How alike two sets, samples or representations are.
+"""Similarity of expert sets, samples and representations: Jaccard, mutual information, silhouette, CKA, overlap, ranks.
 
 Shapes: S samples, D domains, E routed experts, *R any leading dimensions.
 """
@@ -15,7 +15,7 @@ from turnout.ops.neighbours import neighbours
 
 
 def jaccard(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tensor, "*R D D"]:
-    """Jaccard similarity of each two domains' first k experts: shared ones over all that either holds; diagonal 1.
+    """Jaccard similarity of each two domains' first k experts: intersection over union; diagonal 1.
 
     CommitteeAudit (arXiv 2601.03425).
     """
@@ -40,7 +40,7 @@ def jaccard_mean(contribution_DE: Float[Tensor, "*R D E"], k: int) -> Float[Tens
 def mutual_information(counts_DE: Float[Tensor, "*R D E"]) -> Float[Tensor, "*R"]:
     """Mutual information in bits between a sample's domain and a chosen expert: Σ p(d,e)·log₂ p(d,e) / (p(d)·p(e)).
 
-    0 where every domain chooses alike. From finite counts it is biased upwards: read it beside its permutations.
+    0 where every domain chooses alike. From finite counts it is biased upwards: compare it with permutations.
 
     Args:
         counts_DE: how often each domain's samples chose each expert, or any amounts in that proportion.
@@ -51,9 +51,9 @@ def mutual_information(counts_DE: Float[Tensor, "*R D E"]) -> Float[Tensor, "*R"
     if not bool((total > 0).all()):
         refuse("counts_DE", "a sum above 0", 0)
     joint_DE = counts / total
-    apart_DE = joint_DE.sum(-1, keepdim=True) * joint_DE.sum(-2, keepdim=True)
+    independent_DE = joint_DE.sum(-1, keepdim=True) * joint_DE.sum(-2, keepdim=True)
     seen = joint_DE > 0
-    ratio_DE = joint_DE.where(seen, 1) / apart_DE.where(seen, 1)
+    ratio_DE = joint_DE.where(seen, 1) / independent_DE.where(seen, 1)
     return (joint_DE * ratio_DE.log2()).sum((-2, -1)).to(counts_DE.dtype)
 
 
@@ -64,8 +64,8 @@ def silhouette(scores_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"]) 
     specificity (CommitteeAudit, arXiv 2601.03425) is the mean over its samples. Linear in the number of samples.
 
     Args:
-        scores_SE: one row a sample, none of length 0.
-        domain_S: each sample's domain, any integers; two domains at least.
+        scores_SE: one row a sample, none all zeros.
+        domain_S: each sample's domain, any integers; at least two domains.
 
     Returns:
         [S], −1…1; 0 for a domain's only sample and where all distances are 0.
@@ -79,12 +79,12 @@ def silhouette(scores_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"]) 
 def labelled_silhouette(
     scores_SE: Float[Tensor, "S E"], labels_PS: Integer[Tensor, "P S"], n_domains: int
 ) -> Float[Tensor, "P S"]:
-    """`silhouette` of the same samples under each of P labellings by domains 0…D−1, none of them empty."""
+    """`silhouette` of the same samples under each of P labelings by domains 0…D−1, none empty."""
     check_floats("scores_SE", scores_SE, "S E")
     for label_S in labels_PS:
         check_domains(label_S, len(scores_SE), n_domains)
     if n_domains < 2:
-        refuse("domain_S", "two domains at least", "one")
+        refuse("domain_S", "at least two domains", "one")
     unit_SE = _unit(wide(scores_SE))
     member_PDS = torch.nn.functional.one_hot(labels_PS, n_domains).mT.to(unit_SE.dtype)
     size_PD = member_PDS.sum(2)
@@ -101,21 +101,21 @@ def labelled_silhouette(
 def mean_silhouette(
     scores_SE: Float[Tensor, "S E"], domain_S: Integer[Tensor, "S"], n_domains: int, counts_RS: Float[Tensor, "R S"]
 ) -> Float[Tensor, "R D"]:
-    """Mean silhouette of each domain in each of R resamples that hold sample s `counts_RS[r, s]` times.
+    """Mean silhouette of each domain in each of R resamples, in which sample s occurs `counts_RS[r, s]` times.
 
-    A sample's own copies are left out of its a (ours): they are no neighbours. With counts of 1 the mean over a domain
-    of `silhouette`.
+    A sample's own copies are left out of its a (ours): they are not neighbors. With counts of 1 it is the mean of
+    `silhouette` over a domain.
 
     Args:
-        scores_SE: one row a sample, none of length 0.
-        domain_S: 0…D−1, two domains at least.
+        scores_SE: one row a sample, none all zeros.
+        domain_S: 0…D−1, at least two domains.
         n_domains: D.
-        counts_RS: whole numbers of at least 0; each domain must keep a sample in each resample.
+        counts_RS: integers of at least 0; each domain needs a sample in each resample.
     """
     check_floats("scores_SE", scores_SE, "S E")
     check_domains(domain_S, len(scores_SE), n_domains)
     if n_domains < 2:
-        refuse("n_domains", "two at least", n_domains)
+        refuse("n_domains", "at least two", n_domains)
     unit_SE = _unit(wide(scores_SE))
     columns = [
         (of_rows * counts_RS[:, rows]).sum(1) / counts_RS[:, rows].sum(1)
@@ -125,19 +125,19 @@ def mean_silhouette(
 
 
 def _unit(scores_SE: Tensor) -> Tensor:
-    """Rows at length 1, seen from their common mean: that is nearer to all of them, so that little cancels."""
+    """Rows scaled to norm 1, minus their common mean: differences of nearby vectors then lose little to rounding."""
     length_S1 = torch.linalg.vector_norm(scores_SE, dim=1, keepdim=True)
     if not bool((length_S1 > 0).all()):
-        refuse("scores_SE", "rows of a length above 0", f"row {int((length_S1 == 0).nonzero()[0, 0])} of zeros")
+        refuse("scores_SE", "rows of a norm above 0", f"row {int((length_S1 == 0).nonzero()[0, 0])} of zeros")
     unit_SE = scores_SE / length_S1
     return unit_SE - unit_SE.mean(0)
 
 
 def _blocks(unit_SE: Tensor, label_S: Tensor, n_domains: int, counts_RS: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """A domain at a time: its sample numbers [n] and their silhouettes in each resample [R, n].
+    """For each domain its sample numbers [n] and their silhouettes in each resample [R, n].
 
-    The cosine distance of unit vectors is ½‖u − v‖². Its mean over a domain is ½‖u‖² + ½·mean‖v‖² − u·mean v, wherever
-    the origin lies: a domain's mean vector and mean square are all that is needed, no S×S matrix.
+    The cosine distance of unit vectors is ½‖u − v‖². Its mean over a domain is ½‖u‖² + ½·mean‖v‖² − u·mean v, for any
+    origin: a domain's mean vector and mean square are enough, without an S×S matrix.
     """
     half_S = unit_SE.square().sum(1) / 2
     rows_of = [(label_S == d).nonzero().flatten() for d in range(n_domains)]
@@ -161,26 +161,26 @@ def _distance(unit_nE: Tensor, half_n: Tensor, mean_RE: Tensor, half_R: Tensor) 
     """[…, n]: mean cosine distance from each of n samples to a domain's samples, itself included."""
     scale_Rn = half_R[..., None] + half_n
     distance_Rn = scale_Rn - mean_RE @ unit_nE.T
-    # What rounding leaves of a difference of equals is no distance; nor what it left of the unit vectors themselves.
+    # Differences within rounding, of the distance or of the unit vectors themselves, count as distance 0.
     eps = torch.finfo(unit_nE.dtype).eps
     return distance_Rn.where(distance_Rn > (64 * eps * scale_Rn).clamp(min=(16 * eps) ** 2), 0)
 
 
 def _values(own_Rn: Tensor, nearest_Rn: Tensor, size_R1: Tensor, counts_Rn: Tensor) -> Tensor:
-    """[R, n] silhouettes; the mean to one's own domain counted oneself, at distance 0."""
+    """[R, n] silhouettes; `own_Rn` is a mean that includes the sample itself, at distance 0."""
     others_Rn = size_R1 - counts_Rn.clamp(min=1)
     a_Rn = own_Rn * size_R1 / others_Rn.clamp(min=1)
-    widest_Rn = torch.maximum(a_Rn, nearest_Rn)
-    defined_Rn = (others_Rn > 0) & (widest_Rn > 0)
-    return torch.where(defined_Rn, (nearest_Rn - a_Rn) / widest_Rn.where(defined_Rn, 1), 0)
+    larger_Rn = torch.maximum(a_Rn, nearest_Rn)
+    defined_Rn = (others_Rn > 0) & (larger_Rn > 0)
+    return torch.where(defined_Rn, (nearest_Rn - a_Rn) / larger_Rn.where(defined_Rn, 1), 0)
 
 
 def linear_cka(x_SX: Float[Tensor, "S X"], y_SY: Float[Tensor, "S Y"]) -> Float[Tensor, ""]:
-    """How alike two representations of the same samples are: ‖YᵀX‖² / (‖XᵀX‖·‖YᵀY‖), columns centred, Frobenius norms.
+    """Linear centered kernel alignment: ‖YᵀX‖² / (‖XᵀX‖·‖YᵀY‖), columns centered, Frobenius norms.
 
-    Linear centred kernel alignment (Kornblith et al., arXiv 1905.00414, eq. 3 and 4). No S×S matrix is held. It does
-    not change under rotation, shift or a common factor of either side. With few samples for their coordinates it is
-    above 0 for unrelated ones: hold it against permutations of one side.
+    Kornblith et al., arXiv 1905.00414, eq. 3 and 4. No S×S matrix is allocated. Invariant under rotation, shift and a
+    common factor of either side. With few samples relative to the coordinates it is above 0 for unrelated
+    representations: compare it with permutations of one side.
 
     Args:
         x_SX: one row a sample.
@@ -193,13 +193,13 @@ def linear_cka(x_SX: Float[Tensor, "S X"], y_SY: Float[Tensor, "S Y"]) -> Float[
     check_floats("y_SY", y_SY, "S Y")
     if len(x_SX) != len(y_SY):
         refuse("y_SY", f"{len(x_SX)} rows, as x_SX has", len(y_SY))
-    x, y = _centred(x_SX), _centred(y_SY)
+    x, y = _centered(x_SX), _centered(y_SY)
     across, of_x, of_y = (torch.linalg.matrix_norm(a.T @ b) for a, b in ((y, x), (x, x), (y, y)))
     return (across.square() / (of_x * of_y)).clamp(max=1.0).to(x_SX.dtype)
 
 
-def _centred(x_SX: Tensor) -> Tensor:
-    """Columns of mean 0, the whole of length 1, so that squares stay in range; NaN if all rows are equal."""
+def _centered(x_SX: Tensor) -> Tensor:
+    """Columns of mean 0, scaled to a Frobenius norm of 1, so that squares stay in range; NaN if all rows are equal."""
     x_SX = wide(x_SX)
     x_SX = x_SX - x_SX[0]
     x_SX = x_SX - x_SX.mean(0)
@@ -207,7 +207,7 @@ def _centred(x_SX: Tensor) -> Tensor:
 
 
 def neighbour_overlap(x_SX: Float[Tensor, "S X"], y_SY: Float[Tensor, "S Y"], k: int) -> Float[Tensor, "S"]:
-    """Share of each sample's k nearest other samples in one representation that are among its k in the other.
+    """Share of each sample's k nearest other samples in one representation that are also its k nearest in the other.
 
     Euclidean distances, ties by index; exact (see `neighbours`). Unrelated representations share k/(S−1) on average.
 
@@ -222,7 +222,7 @@ def neighbour_overlap(x_SX: Float[Tensor, "S X"], y_SY: Float[Tensor, "S Y"], k:
     if len(x_SX) != len(y_SY):
         refuse("y_SY", f"{len(x_SX)} rows, as x_SX has", len(y_SY))
     if not 1 <= k < len(x_SX):
-        refuse("k", f"1 to {len(x_SX) - 1}, one less than there are samples", k)
+        refuse("k", f"1 to {len(x_SX) - 1}, one less than the number of samples", k)
     itself = arange(len(x_SX))
     ours_Sk, theirs_Sk = (neighbours(of, of, k, sigma=1.0, exclude_N=itself)[0] for of in (x_SX, y_SY))
     return (ours_Sk[:, :, None] == theirs_Sk[:, None, :]).any(2).to(x_SX.dtype).mean(1)
@@ -231,18 +231,18 @@ def neighbour_overlap(x_SX: Float[Tensor, "S X"], y_SY: Float[Tensor, "S Y"], k:
 def rank_correlation(x_TN: Float[Tensor, "T N"], y_TN: Float[Tensor, "T N"]) -> Float[Tensor, "T"]:
     """Spearman's rank correlation of each row of x with the same row of y; equal values share their mean rank.
 
-    0 where a row has one value only: its ranks say nothing (ours).
+    0 where all values of a row are equal (ours).
     """
     check_floats("x_TN", x_TN, "T N")
     check_floats("y_TN", y_TN, "T N")
     if x_TN.shape != y_TN.shape:
         refuse("y_TN", f"shape {list(x_TN.shape)}, as x_TN", list(y_TN.shape))
-    x, y = (_centred_ranks(wide(values)) for values in (x_TN, y_TN))
+    x, y = (_centered_ranks(wide(values)) for values in (x_TN, y_TN))
     length_T = x.norm(dim=1) * y.norm(dim=1)
     return ((x * y).sum(1) / length_T).where(length_T > 0, 0).to(x_TN.dtype)
 
 
-def _centred_ranks(values_TN: Tensor) -> Tensor:
+def _centered_ranks(values_TN: Tensor) -> Tensor:
     sorted_TN = values_TN.sort(dim=1).values.contiguous()
     values_TN = values_TN.contiguous()
     below = torch.searchsorted(sorted_TN, values_TN)

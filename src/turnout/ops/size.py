@@ -1,4 +1,4 @@
-"""Sizes of a MoE: parameters, FLOPs, memory, and the number of experts for a tokens-per-parameter target."""
+"""Size of a MoE: parameters, FLOPs, memory, and the number of experts for a tokens-per-parameter target."""
 
 import math
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from turnout.ops._inputs import refuse
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of a MoE: all of them, and those that one token passes; with and without the embeddings.
+    """Parameters of a MoE: total and active for one token, with and without the embeddings.
 
-    The embeddings are the input's and the output's matrix, counted once where they are the same.
+    The embeddings are the input and output matrices, counted once where they are tied.
     """
 
     total: int
@@ -54,7 +54,7 @@ def parameters(
 
 
 def check_shape_numbers(**numbers: object) -> None:
-    """Refuse (ValueError) a number of a model's shape that is no whole number of at least 1."""
+    """Refuse (ValueError) a dimension of a model that is not an integer of at least 1."""
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             refuse(name, "a whole number of at least 1", number)
@@ -63,10 +63,10 @@ def check_shape_numbers(**numbers: object) -> None:
 def optimal_experts(
     *, tokens: float, tpp: float, width: int, layers: int, vocab: int, expert_width: int | None = None
 ) -> float:
-    """How many experts give `tokens` / total parameters = `tpp` in the architecture of `parameters`.
+    """Number of experts at which `tokens` / total parameters = `tpp`, in the architecture of `parameters`.
 
-    E* = (D/τ − [L(4d² + 2d) + 2V·d + d]) / (L(3d·I + d)): the total of `parameters` solved for E. No rounding; below 1
-    where even a single expert is too many.
+    E* = (D/τ − [L(4d² + 2d) + 2V·d + d]) / (L(3d·I + d)): the total of `parameters` solved for E. Not rounded; below 1
+    where a single expert is already too large.
 
     >>> round(optimal_experts(tokens=125e9, tpp=20, width=1024, layers=16, vocab=99584), 1)
     59.4
@@ -105,11 +105,11 @@ def tokens_per_parameter(tokens: float, total: int) -> float:
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of one token's forward pass; a multiplication and an addition are two.
+    """Floating-point operations of one token's forward pass; a multiply–add counts as two.
 
     Attributes:
-        products: of the products with weights, language-model head included, embedding look-up not.
-        attention: of queries with keys and of weights with values.
+        products: products with weights, including the language-model head, without the embedding look-up.
+        attention: products of queries with keys and of attention weights with values.
     """
 
     products: float
@@ -117,29 +117,29 @@ class Flops:
 
     @property
     def inference(self) -> float:
-        """A forward pass."""
+        """FLOPs of a forward pass."""
         return self.products + self.attention
 
     @property
     def training(self) -> float:
-        """Forward and backward, the latter twice the former; recomputed activations are not counted."""
+        """FLOPs of forward and backward, the latter twice the former; recomputed activations are not counted."""
         return 3 * self.inference
 
 
 def flops(
     *, active_products: int, attention_widths: Sequence[tuple[int, int | None]], context: int, causal: bool = True
 ) -> Flops:
-    """The exact count of a token's matrix products: 2 for each active weight, 2·(h·d_qk + h·d_v) for each key.
+    """Exact FLOPs of a token's matrix products: 2 for each active weight, 2·(h·d_qk + h·d_v) for each key.
 
-    Norms, activations, the softmaxes and the optimizer are left out: they are no products, and few.
+    Norms, activation functions, softmaxes and the optimizer are left out: they are no matrix products, and small.
 
     Args:
         active_products: weights that multiply a token: attention's, router's, K experts', shared experts', the head's.
-        attention_widths: per layer h·d_qk + h·d_v (2·width in plain multi-head attention), and how many tokens back
-            it sees (None: all).
-        context: tokens of the sequence, whose mean position the attention is counted at.
-        causal: each token sees itself and those before it: (T + 1)/2 keys on average. False is the convention of the
-            scaling laws and of kernels that do not skip: T keys.
+        attention_widths: for each layer h·d_qk + h·d_v (2·width in plain multi-head attention), and its window in
+            tokens (None: no window).
+        context: tokens of the sequence; attention is counted at their mean position.
+        causal: each token attends to itself and those before it: (T + 1)/2 keys on average. False is the convention of
+            the scaling laws and of kernels that compute all pairs: T keys.
     """
     if context < 1:
         refuse("context", "at least 1 token", context)
@@ -148,7 +148,7 @@ def flops(
 
 
 def seen_keys(context: int, window: int | None = None, causal: bool = True) -> float:
-    """Keys that a token of a sequence of `context` tokens attends to, on average over its positions."""
+    """Mean number of keys that a token attends to, over the positions of a sequence of `context` tokens."""
     reach = context if window is None else min(window, context)
     if not causal:
         return float(reach)
@@ -156,17 +156,17 @@ def seen_keys(context: int, window: int | None = None, causal: bool = True) -> f
 
 
 def rule_of_thumb_flops(active: int) -> Flops:
-    """2·N a token forward, so 6·N in training: the rule of Kaplan et al. (arXiv 2001.08361), N being active parameters.
+    """2·N per token forward, so 6·N in training: the rule of Kaplan et al. (arXiv 2001.08361), N active parameters.
 
-    Attention is left out. Whether N counts the embeddings is the caller's choice, and must be said: the joint MoE law
-    (arXiv 2502.05172) counts both matrices.
+    Attention is left out. Whether N includes the embeddings is the caller's choice and must be stated: the joint MoE
+    law (arXiv 2502.05172) includes both matrices.
     """
     return Flops(2.0 * active, 0.0)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on all devices together, without fragmentation, buffers of communication or the runtime itself."""
+    """Bytes over all devices, without fragmentation, communication buffers and the runtime itself."""
 
     weights: int
     gradients: int
@@ -176,12 +176,12 @@ class Memory:
 
     @property
     def training(self) -> int:
-        """All but the cache."""
+        """Bytes in training: everything but the cache."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
     @property
     def inference(self) -> int:
-        """Weights and the key-value cache."""
+        """Bytes in inference: weights and the key-value cache."""
         return self.weights + self.cache
 
 
@@ -196,21 +196,21 @@ def memory(
     state_bytes: int = 4,
     master: bool = True,
 ) -> Memory:
-    """What a model holds in training with AdamW, and in inference. Every expert's weights count, chosen or not.
+    """Memory of a model in training with AdamW and in inference; every expert's weights count, chosen or not.
 
-    Weights and gradients take `weight_bytes` a parameter; AdamW two numbers of `state_bytes`, and with `master` a copy
-    of the weights in them: 2 + 2 + 12 = 16 bytes a parameter in bfloat16 with float32 states. Activations take
-    `weight_bytes` a number; logits are kept once like that and once more in float32 for the loss.
+    Weights and gradients take `weight_bytes` per parameter; AdamW two numbers of `state_bytes`, and with `master` a
+    copy of the weights of the same size: 2 + 2 + 12 = 16 bytes per parameter in bfloat16 with float32 states.
+    Activations take `weight_bytes` per number; logits are stored once in that dtype and once in float32 for the loss.
 
     Args:
         total: parameters.
-        activations: numbers kept for the backward pass, a token (`layer_activations` over all layers).
-        logits: vocabulary, or 0 for a loss that keeps none.
+        activations: numbers kept for the backward pass per token (`layer_activations` over all layers).
+        logits: vocabulary size, or 0 for a loss that stores no logits.
         cached: numbers in the key-value cache (`cached_numbers`).
         training_tokens: tokens of a micro-batch.
         weight_bytes: 2 for bfloat16, 4 for float32.
-        state_bytes: of each of AdamW's two moments and of the master copy.
-        master: whether AdamW keeps a copy of the weights; needed below float32.
+        state_bytes: bytes of each of AdamW's two moments and of the master copy.
+        master: whether AdamW has a master copy of the weights; needed below float32.
     """
     for name, number in (("total", total), ("training_tokens", training_tokens), ("cached", cached)):
         if number < 0:
@@ -226,31 +226,31 @@ def memory(
 
 
 def layer_activations(*, width: int, attention: int, chosen: int, hidden: int, experts: int) -> int:
-    """Numbers that a decoder layer keeps a token for its backward pass: a stated model, without recomputation.
+    """Numbers that a decoder layer keeps per token for its backward pass, by a stated model without recomputation.
 
     4d (inputs and outputs of both norms) + queries, keys, values and the attention's output + 2E (router logits and
-    scores) + 2K·d (what each chosen expert gets and gives) + 4 for each hidden unit of a SwiGLU (gate, its activation,
-    up, their product). A kernel like FlashAttention keeps no T×T matrix.
+    scores) + 2K·d (each chosen expert's input and output) + 4 for each hidden unit of a SwiGLU (gate, its activation,
+    up, their product). A kernel like FlashAttention stores no T×T matrix.
 
     Args:
         width: d.
         attention: h·d_qk + (key-value heads)·(d_qk + d_v) + h·d_v.
         chosen: K, 0 in a dense layer.
-        hidden: hidden units that a token passes: K·I, and those of shared experts or of a dense layer.
+        hidden: hidden units per token: K·I, and those of shared experts or of a dense layer.
         experts: E, 0 in a dense layer.
     """
     return 4 * width + attention + 2 * experts + 2 * chosen * width + 4 * hidden
 
 
 def cached_numbers(cache_widths: Sequence[tuple[int, int | None]], context: int, sequences: int = 1) -> int:
-    """Numbers in the key-value cache of `sequences` of `context` tokens each.
+    """Numbers in the key-value cache of `sequences` sequences of `context` tokens.
 
     Args:
-        cache_widths: per layer what a token leaves there, and how many tokens back are kept (None: all). The width is
+        cache_widths: for each layer the numbers per token, and its window in tokens (None: no window). The width is
             2·(key-value heads)·(head size) in grouped-query attention; in multi-head latent attention (DeepSeek-V2,
             arXiv 2405.04434) that of the latent and the shared rotary key, kv_lora_rank + qk_rope_head_dim.
         context: tokens of a sequence.
-        sequences: how many are served at once.
+        sequences: number of concurrent sequences.
     """
     return sequences * sum(
         width * (context if window is None else min(window, context)) for width, window in cache_widths

@@ -26,6 +26,6 @@ def test_majority_counts_votes_and_shares_ties(votes):
 
 
 @pytest.mark.parametrize(("n", "correct", "k"), [(3, 4, 1), (3, -1, 1), (3, 1, 0), (3, 1, 4)])
-def test_pass_at_k_refuses_what_does_not_fit(n, correct, k):
+def test_pass_at_k_refuses_numbers_out_of_range(n, correct, k):
     with pytest.raises(ValueError, match="^k: expected 1 to 3" if 0 <= correct <= n else "^correct: expected 0 to 3"):
         ops.pass_at_k(n, correct, k)

@@ -21,15 +21,15 @@ def test_log_odds_by_a_plain_loop(ops, seed):
     n_types = int(rng.integers(2, 40))
     y, other = rng.integers(0, 50, n_types), rng.integers(0, 50, n_types)
     prior = rng.uniform(0.1, 3, n_types)
-    found = ops.log_odds(torch.tensor(y).double(), torch.tensor(other).double(), torch.tensor(prior))
+    result = ops.log_odds(torch.tensor(y).double(), torch.tensor(other).double(), torch.tensor(prior))
     for v in range(n_types):
         total = prior.sum()
         one = (y[v] + prior[v]) / (y.sum() + total - y[v] - prior[v])
         two = (other[v] + prior[v]) / (other.sum() + total - other[v] - prior[v])
         delta = math.log(one) - math.log(two)
         variance = 1 / (y[v] + prior[v]) + 1 / (other[v] + prior[v])
-        assert found.log_odds[v].item() == pytest.approx(delta, abs=1e-12)
-        assert found.z[v].item() == pytest.approx(delta / math.sqrt(variance), abs=1e-12)
+        assert result.log_odds[v].item() == pytest.approx(delta, abs=1e-12)
+        assert result.z[v].item() == pytest.approx(delta / math.sqrt(variance), abs=1e-12)
 
 
 def test_log_odds_of_many_corpora_at_once(ops):
@@ -45,7 +45,7 @@ counts = st.lists(st.integers(0, 1000), min_size=2, max_size=20)
 
 @settings(max_examples=50, deadline=None)
 @given(counts, st.data())
-def test_log_odds_turn_round_when_the_corpora_do(y, data):
+def test_log_odds_change_sign_with_the_corpora_exchanged(y, data):
     other = data.draw(st.lists(st.integers(0, 1000), min_size=len(y), max_size=len(y)))
     prior = torch.full((len(y),), 0.5, dtype=torch.float64)
     one, two = torch.tensor(y).double(), torch.tensor(other).double()
@@ -58,8 +58,8 @@ def test_log_odds_turn_round_when_the_corpora_do(y, data):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_adjusted_p_values_are_scipys(ops, seed):
     p = np.random.default_rng(seed).uniform(size=seed * 7 + 1) ** 3
-    found = ops.benjamini_hochberg(torch.tensor(p))
-    assert found.numpy() == pytest.approx(false_discovery_control(p))
+    result = ops.benjamini_hochberg(torch.tensor(p))
+    assert result.numpy() == pytest.approx(false_discovery_control(p))
 
 
 def chances(weights, k):
@@ -81,8 +81,8 @@ def test_joint_inclusion_by_listing_every_set(ops, seed):
     n = int(rng.integers(2, 8))
     k = int(rng.integers(1, n + 1))
     expected = torch.tensor(chances(np.exp(rng.normal(0, 2, n)).tolist(), k), dtype=torch.float64)
-    found = ops.joint_inclusion(expected.diagonal().clone(), k)
-    assert torch.allclose(found, expected, atol=1e-7)
+    result = ops.joint_inclusion(expected.diagonal().clone(), k)
+    assert torch.allclose(result, expected, atol=1e-7)
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,13 +104,13 @@ def test_joint_inclusion_keeps_the_shares_and_their_sums(n_experts, data):
     assert (joint_EE <= torch.minimum(share_E[:, None], share_E[None]) + 1e-9).all()
 
 
-def test_equal_shares_are_drawing_without_replacement(ops):
+def test_equal_shares_equal_drawing_without_replacement(ops):
     joint = ops.joint_inclusion(torch.full((10,), 0.3, dtype=torch.float64), 3)
     assert joint[0, 1].item() == pytest.approx(3 * 2 / (10 * 9))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_dtype_comes_back(ops, dtype):
+def test_results_have_the_inputs_dtype(ops, dtype):
     x = torch.tensor([0.5, 0.25, 0.25], dtype=dtype)
     assert ops.log_odds(x, x, x).z.dtype == ops.benjamini_hochberg(x).dtype == ops.joint_inclusion(x, 1).dtype == dtype
 

@@ -1,4 +1,4 @@
-"""Parameters, experts for a TPP, FLOPs and memory: published vectors, plain sums, what must grow and what must not."""
+"""Parameters, experts for a TPP, FLOPs and memory: published vectors, plain sums, monotonicity."""
 
 import json
 from pathlib import Path
@@ -23,15 +23,15 @@ RELEASED = {
 
 
 def rounded(n):
-    """As the ids write a number: two digits below a billion, one decimal above."""
+    """A number in the notation of the ids: no decimals below a billion, one above."""
     return f"{n / 1e9:.1f}B" if n >= 1e9 else f"{round(n / 1e6, -1):.0f}M"
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_vectors(ops, case):
-    found = ops.parameters(**{name: case[name] for name in SHAPE})
-    assert (found.total, found.active) == (case["total"], case["active"])
-    assert ops.tokens_per_parameter(125e9, found.total) == pytest.approx(case["tpp_125B"], rel=1e-14)
+    result = ops.parameters(**{name: case[name] for name in SHAPE})
+    assert (result.total, result.active) == (case["total"], case["active"])
+    assert ops.tokens_per_parameter(125e9, result.total) == pytest.approx(case["tpp_125B"], rel=1e-14)
     shape = {name: case[name] for name in ("width", "layers", "vocab")}
     best = ops.optimal_experts(tokens=125e9, tpp=20.0, **shape)
     assert best == pytest.approx(case["optimal_experts_20"], rel=1e-14)
@@ -40,8 +40,8 @@ def test_vectors(ops, case):
 @pytest.mark.parametrize("shape", RELEASED, ids=str)
 def test_sizes_in_the_names_of_the_released_checkpoints(ops, shape):
     width, experts, top_k = shape
-    found = ops.parameters(width=width, layers=16, experts=experts, top_k=top_k, vocab=99584)
-    assert (rounded(found.total), rounded(found.active)) == RELEASED[shape]
+    result = ops.parameters(width=width, layers=16, experts=experts, top_k=top_k, vocab=99584)
+    assert (rounded(result.total), rounded(result.active)) == RELEASED[shape]
 
 
 def test_parameters_by_listing_every_matrix(ops):
@@ -51,8 +51,8 @@ def test_parameters_by_listing_every_matrix(ops):
         layer = [d * d] * 4 + [d, d] + [e * d] + [d * i, d * i, i * d] * chosen
         return sum(layer * layers) + d
 
-    found = ops.parameters(width=d, layers=layers, experts=e, top_k=k, vocab=v, expert_width=i)
-    assert found == plain.Parameters(listed(e) + 2 * v * d, listed(k) + 2 * v * d, listed(e), listed(k))
+    result = ops.parameters(width=d, layers=layers, experts=e, top_k=k, vocab=v, expert_width=i)
+    assert result == plain.Parameters(listed(e) + 2 * v * d, listed(k) + 2 * v * d, listed(e), listed(k))
 
 
 sizes = st.integers(1, 64)
@@ -60,7 +60,7 @@ sizes = st.integers(1, 64)
 
 @given(sizes, st.integers(1, 8), st.integers(1, 300), sizes, st.sampled_from([None, 3, 40]))
 @settings(max_examples=60, deadline=None)
-def test_optimal_experts_undoes_parameters(width, layers, experts, vocab, wide):
+def test_optimal_experts_is_the_inverse_of_parameters(width, layers, experts, vocab, wide):
     shape = {"width": width, "layers": layers, "vocab": vocab, "expert_width": wide}
     total = plain.parameters(experts=experts, top_k=1, **shape).total
     assert plain.optimal_experts(tokens=20 * total, tpp=20, **shape) == pytest.approx(experts, rel=1e-9)
@@ -76,19 +76,19 @@ def test_seen_keys_by_counting(context, window):
 
 
 def test_flops_by_hand(ops):
-    found = ops.flops(active_products=100, attention_widths=[(8, None), (8, 2), (0, None)], context=4)
-    assert found.products == 200
-    assert found.attention == 2 * 8 * 2.5 + 2 * 8 * (1 + 2 + 2 + 2) / 4
-    assert found.training == 3 * found.inference == 3 * (found.products + found.attention)
+    result = ops.flops(active_products=100, attention_widths=[(8, None), (8, 2), (0, None)], context=4)
+    assert result.products == 200
+    assert result.attention == 2 * 8 * 2.5 + 2 * 8 * (1 + 2 + 2 + 2) / 4
+    assert result.training == 3 * result.inference == 3 * (result.products + result.attention)
     assert ops.rule_of_thumb_flops(1000).training == 6000
 
 
 def test_memory_by_hand(ops):
     given_ = {"total": 1000, "activations": 50, "logits": 7, "cached": 90, "training_tokens": 3}
-    found = ops.memory(**given_)
-    assert (found.weights, found.gradients, found.optimizer) == (2000, 2000, 12_000)
-    assert found.activations == 3 * (50 * 2 + 7 * 6)
-    assert (found.training, found.inference) == (16_000 + found.activations, 2000 + 180)
+    result = ops.memory(**given_)
+    assert (result.weights, result.gradients, result.optimizer) == (2000, 2000, 12_000)
+    assert result.activations == 3 * (50 * 2 + 7 * 6)
+    assert (result.training, result.inference) == (16_000 + result.activations, 2000 + 180)
     assert ops.memory(**given_, master=False).optimizer == 8000
     assert ops.memory(**given_, weight_bytes=4, master=False).weights == 4000
     assert ops.cached_numbers([(64, None), (64, 10), (0, None)], context=100, sequences=2) == 2 * (6400 + 640)
@@ -114,7 +114,7 @@ def test_refusals(function, change, named):
     assert "\n" not in str(raised.value)
 
 
-def test_numbers_that_cannot_be():
+def test_invalid_numbers():
     with pytest.raises(ValueError, match="context: expected"):
         plain.flops(active_products=1, attention_widths=[], context=0)
     with pytest.raises(ValueError, match="total: expected"):
