@@ -1,0 +1,1 @@
+"""Transformers MoE models: loading, forward passes, changes, checkpoint files, fast paths."""

@@ -1,1 +1,1 @@
-"""Changes to a live model: masked experts, router adapters, MoE from dense."""
+"""Changes to a live model: interventions on routers, router adapters, a MoE from a dense model."""

@@ -1,1 +1,1 @@
-"""Checkpoint files, read without building a model."""
+"""Checkpoint files, read without building a model: checks, routers and gates, sizes."""

@@ -1,1 +1,1 @@
-"""Forward passes: capture of routing, answers, generation, cached tails."""
+"""Forward passes: capture of routing, likelihood of answers, generation, the last layers from cached states."""

@@ -1,1 +1,1 @@
-"""Transformers models as routers and experts: loading, anatomy, the router contract."""
+"""Transformers models as routers and experts: the router contract, anatomy, loading, devices, gate matrices."""
