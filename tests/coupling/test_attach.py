@@ -358,7 +358,7 @@ def test_what_the_paper_did_not_test_is_said():
 
 
 def test_one_expert_cannot_be_coupled():
-    with pytest.raises(ModelError, match=r"layer 0: expected at least two experts, to choose among, got one"):
+    with pytest.raises(ModelError, match=r"layer 0: expected at least two experts to choose among, got one"):
         turnout.couple(random_model("granitemoe", num_local_experts=1, num_experts_per_tok=1))
 
 
