@@ -10,7 +10,7 @@ import torch
 from run import HERE, RUNS, STEPS
 from transformers import TrainerCallback, TrainerState
 
-from turnout.auditing import audit
+from turnout import audit
 from turnout.embedded.tokenizer import train_tokenizer
 from turnout.runs import atomic
 from turnout.training import RoutingCallback, TrainRecipe, train

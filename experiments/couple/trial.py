@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from trials import HERE, RUNS, Trial
 
-from turnout.auditing import audit
+from turnout import audit
 from turnout.coupling import CoupleConfig, measure_coupling, preparation
 from turnout.embedded.tokenizer import train_tokenizer
 from turnout.models.wrap.load import load

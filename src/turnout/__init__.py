@@ -13,9 +13,11 @@ from turnout.errors import TurnoutError
 
 if TYPE_CHECKING:
     from turnout import ops
-    from turnout.api import align, audit, compare, evaluate, grpo, mask, measure_coupling, plan, sweep, vote
+    from turnout.api.audit import audit
+    from turnout.api.evaluate import evaluate
+    from turnout.api.load import load
+    from turnout.api.old import align, compare, grpo, mask, measure_coupling, plan, sweep, vote
     from turnout.coupling import couple, uncouple
-    from turnout.models.wrap.load import load
     from turnout.upcycling import upcycle
 
 __version__ = "0.1.0"
@@ -40,11 +42,13 @@ __all__ = [
 ]
 
 # Where each public name lives; looked up on first use, so that `import turnout` imports no torch.
-_API = ("align", "audit", "compare", "evaluate", "grpo", "mask", "measure_coupling", "plan", "sweep", "vote")
+_API = ("align", "compare", "grpo", "mask", "measure_coupling", "plan", "sweep", "vote")
 _HOMES = {
-    **dict.fromkeys(_API, "turnout.api"),
+    **dict.fromkeys(_API, "turnout.api.old"),
     **dict.fromkeys(("couple", "uncouple"), "turnout.coupling"),
-    "load": "turnout.models.wrap.load",
+    "load": "turnout.api.load",
+    "audit": "turnout.api.audit",
+    "evaluate": "turnout.api.evaluate",
     "upcycle": "turnout.upcycling",
 }
 

@@ -19,13 +19,20 @@ from auditing.asked import task_set
 from auditing.few import few_draws
 from tiny import random_model, tiny_tokenizer
 
-from turnout.auditing import audit
+from turnout import audit
+from turnout.listener import Listener
 from turnout.models.wrap.anatomy import read
 
 
-def hear(folder, line):
-    if "complete" not in line:  # what else there is to say is damage
-        (folder / "said").write_text(line)
+class DamageFile(Listener):
+    """Writes a note about damage to a file; the only other note is that a run is complete."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def note(self, line):
+        if "complete" not in line:
+            (self.folder / "said").write_text(line)
 
 
 def child(moe, tasks, path):
@@ -35,7 +42,7 @@ def child(moe, tasks, path):
         return pid
     code = 1
     try:
-        audit(moe, tasks, path, token_budget=128, note=lambda line: hear(path.parent, line))
+        audit(moe, tasks, path, token_budget=128, listener=DamageFile(path.parent))
         code = 0
     finally:
         os._exit(code)

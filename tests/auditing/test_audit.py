@@ -10,9 +10,11 @@ import pytest
 import torch
 from auditing import plain
 from auditing.asked import DOMAINS, one_by_one, task_set, token_ids
+from listeners import Recorder
 from tiny import random_model, tiny_tokenizer
 
-from turnout.auditing import Audit, AuditConfig, audit, remeasure
+from turnout import audit
+from turnout.auditing import Audit, AuditConfig
 from turnout.auditing.config import KINDS
 from turnout.auditing.measures import MEASURES
 from turnout.errors import ModelError, RecipeError, RunError, TaskError
@@ -48,7 +50,7 @@ def table_bytes(path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_one_question_at_a_time(moe, run, kind, scope):
     samples, _ = one_by_one(moe, TASKS)
-    found = remeasure(run, kind=kind, scope=scope)
+    found = audit(run, kind=kind, scope=scope)
     contribution = found.table("contribution")
     for stored in found.layers:
         expected = plain.contributions(samples, stored["layer"], 8, DOMAINS, scope)
@@ -101,7 +103,7 @@ def test_a_complete_run_is_read_not_computed(moe, run, monkeypatch):
     monkeypatch.setattr(
         "turnout.models.forward.capture.capture", lambda *_, **__: pytest.fail("the model was asked again")
     )
-    found = audit(moe, TASKS, run, answers=True, token_budget=512, note=said.append)
+    found = audit(moe, TASKS, run, answers=True, token_budget=512, listener=Recorder(said))
     assert found.to_dict() == Audit.load(run).to_dict()
     assert len(said) == 1
     assert "complete" in said[0]
@@ -142,7 +144,7 @@ def test_a_damaged_shard_is_named_and_computed_again(moe, run, tmp_path):
     shard = broken / "trace/part-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-100] + b"x" * 100)
     said = []
-    audit(moe, TASKS, broken, answers=True, token_budget=512, note=said.append)
+    audit(moe, TASKS, broken, answers=True, token_budget=512, listener=Recorder(said))
     assert len(said) == 1
     assert "part-00000.parquet" in said[0]
     assert "damaged" in said[0]
@@ -168,7 +170,9 @@ def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
     assert [file.name for file in (tmp_path / "run/trace").glob("part-*")] == ["part-00000.parquet"]
     assert not (tmp_path / "run/manifest.json").exists()
     heard = []
-    audit(moe, tasks, tmp_path / "run", token_budget=256, progress=lambda *told: heard.append(told))
+    audit(
+        moe, tasks, tmp_path / "run", token_budget=256, listener=Recorder(on_progress=lambda *told: heard.append(told))
+    )
     assert 0 < heard[0][1] < heard[0][2]  # progress starts where the first shard ended
     monkeypatch.undo()
     audit(moe, tasks, tmp_path / "unbroken", token_budget=256)
@@ -221,13 +225,13 @@ def test_without_a_folder_nothing_stays(moe, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"kind": "gates"}, RecipeError, "kind: expected gate or frequency or weight or released, got gates"),
-        ({"scope": "first"}, RecipeError, "scope: expected last or all"),
+        ({"kind": "gates"}, RecipeError, "kind: expected 'gate', 'frequency', 'weight' or 'released', got 'gates'"),
+        ({"scope": "first"}, RecipeError, "scope: expected 'last' or 'all'"),
         ({"presence": 0}, RecipeError, "presence"),
         ({"min_specificity": 2}, RecipeError, "min_specificity"),
         ({"shots": -1}, RecipeError, "shots: expected 0 or more"),
         ({"token_budget": 0}, RecipeError, "token_budget"),
-        ({"nope": 1}, RecipeError, "nope: expected an option of the audit"),
+        ({"nope": 1}, TypeError, "unexpected keyword argument 'nope'"),
         ({"dtype": "bfloat16"}, ModelError, "dtype: expected none: the model is loaded already"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -265,16 +269,16 @@ def test_a_stored_run_by_other_domains(run, tmp_path):
 def test_a_stored_run_keeps_what_it_was_asked(run, tmp_path):
     for name, value in {"answers": False, "shots": 1, "token_budget": 64, "padding": "left"}.items():
         with pytest.raises(RecipeError, match=f"{name}: expected"):
-            remeasure(run, **{name: value})
+            audit(run, **{name: value})
     for name, value in {"tasks": "mmlu", "limit": 3, "dtype": "float32"}.items():
         with pytest.raises(RecipeError, match=f"{name}: expected none"):
             audit(run, **{name: value})
     assert audit(run, config=AuditConfig(answers=True, token_budget=512)).layers == Audit.load(run).layers
     with pytest.raises(RunError, match=r'config\.scope = "last".*got "all"'):
-        remeasure(run, out=run, scope="all")
-    remeasure(run, out=tmp_path / "again", scope="all")
+        audit(run, out=run, scope="all")
+    audit(run, out=tmp_path / "again", scope="all")
     with pytest.raises(RunError, match=r"meta\.json"):
-        remeasure(tmp_path / "again")  # it holds no trace
+        audit(tmp_path / "again")  # it holds no trace
 
 
 @pytest.mark.parametrize(
@@ -285,19 +289,33 @@ def test_a_stored_run_keeps_what_it_was_asked(run, tmp_path):
         ({"out": 3}, RecipeError, "out: expected a folder, got 3"),
         ({"domains": 3}, TaskError, "domains: expected a domain map's name or file, got 3"),
         ({"limit": "3"}, RecipeError, "limit: expected a whole number, got '3'"),
-        ({"budgets": "4"}, RecipeError, r"budgets: expected whole numbers such as \(4, 8\), got '4'"),
-        ({"budgets": 4}, RecipeError, r"budgets: expected whole numbers such as \(4, 8\), got 4"),
-        ({"budgets": (4, "8")}, RecipeError, r"budgets: expected whole numbers such as \(4, 8\), got \(4, '8'\)"),
-        ({"shots": "2"}, RecipeError, "shots: expected a whole number, got '2'"),
+        ({"budgets": "4,x"}, RecipeError, r"budgets\.1: expected a whole number, got 'x'"),
+        ({"budgets": (4, 2.5)}, RecipeError, r"budgets\.1: expected a whole number, got 2\.5"),
+        ({"shots": "two"}, RecipeError, "shots: expected a whole number, got 'two'"),
         ({"token_budget": 2.5}, RecipeError, "token_budget: expected a whole number, got 2.5"),
-        ({"seed": True}, RecipeError, "seed: expected a whole number, got True"),
+        ({"seed": True}, RecipeError, "seed: expected a whole number, got 'True'"),
         ({"presence": "high"}, RecipeError, "presence: expected a number, got 'high'"),
-        ({"answers": 1}, RecipeError, "answers: expected True or False, got 1"),
+        ({"answers": "perhaps"}, RecipeError, "answers: expected true or false, got 'perhaps'"),
     ],
 )
 def test_an_argument_of_another_kind_is_one_line(moe, given, error, message):
     with pytest.raises(error, match=f"^{message}$"):
         audit(**{"model": moe, "tasks": TASKS, **given})
+
+
+def test_numbers_may_be_given_as_on_the_command_line():
+    assert AuditConfig(budgets="2, 4", shots="1") == AuditConfig(budgets=(2, 4), shots=1)
+    assert AuditConfig(budgets=[2, 4]) == AuditConfig(budgets=(2, 4))
+    with pytest.raises(RecipeError, match="nope: expected a known key"):
+        AuditConfig.of(nope=1)
+
+
+def test_former_arguments_still_work_with_a_warning(moe, tmp_path):
+    notes = []
+    audit(moe, TASKS, tmp_path / "run")
+    with pytest.warns(DeprecationWarning, match="deprecated argument progress= and note=; use listener="):
+        audit(moe, TASKS, tmp_path / "run", note=notes.append)
+    assert len(notes) == 1
 
 
 def test_a_long_prompt_of_no_file_is_named_by_its_question(moe):

@@ -5,8 +5,7 @@ import torch
 from auditing.asked import task_set
 from tiny import random_model, tiny_tokenizer
 
-from turnout import ops
-from turnout.auditing import audit
+from turnout import audit, ops
 from turnout.auditing.budgets import budget_sweep
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains

@@ -105,7 +105,7 @@ def test_html_for_notebooks_has_a_row_per_layer_and_escapes_names(tmp_path):
     ("text", "message"),
     [
         ("{", "no JSON"),
-        ("[]", "expected an audit of schema 1, got list"),
+        ("[]", "expected audit.json of schema 1, got list"),
         ('{"schema": 2}', "got 2"),
         (None, "No such"),
     ],

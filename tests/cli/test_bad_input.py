@@ -200,7 +200,7 @@ def test_ctrl_c_says_how_to_go_on(turnout, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1, err
     assert out == ""
-    assert "goes on" in err
+    assert "continues" in err
     assert "Traceback" not in err
     assert not list((tmp_path / "run").rglob("*.tmp*"))
     assert turnout(*words).code == 0

@@ -83,7 +83,8 @@ def test_what_is_wrong_is_one_line(turnout, routed):
 
 def test_an_imported_run_says_what_it_cannot_do(turnout, routed):
     taken_in(turnout, routed)
-    refused(turnout("audit", routed / "run", "--out", routed / "audit"), "chosen experts only", "--kind frequency")
+    by_gate = turnout("audit", routed / "run", "--kind", "gate", "--out", routed / "audit")
+    refused(by_gate, "chosen experts only", "--kind frequency")
     refused(turnout("export", routed / "run", "--out", routed / "out"), "a run with tables")
     refused(turnout("report", routed / "run"), "turnout import")
     assert not (routed / "audit").exists()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from auditing.planted import LAYERS, describe, domains_of, samples, write_trace
-
 from turnout.auditing.completing import complete
+
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.bootstrap import Resamples
 from turnout.auditing.measures import MEASURES

@@ -2,19 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
-
-from turnout.auditing import AuditConfig
-from turnout.auditing.gather import gather
-from turnout.auditing.prompts import Prompts
-from turnout.progress import silent
-from turnout.runs import RunFolder
-from turnout.tasks import TaskSet
 
 TASKS = "tiny_choice,tiny_pairs,tiny_generate,tiny_text"
 
@@ -131,28 +122,3 @@ def evaluated(command: list[object], tmp_path_factory: pytest.TempPathFactory) -
     done = CliRunner().invoke(app, [str(word) for word in [*command, "--out", out, "--json"]], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     return out, done.stdout
-
-
-@dataclass
-class Recorded:
-    """A trace without figures."""
-
-    path: Path
-    tasks: TaskSet | None = None
-
-
-@pytest.fixture
-def recorder() -> Callable[[Path], Any]:
-    """`recorder(out)` records a trace in `out` and measures nothing."""
-
-    def record_in(out: Path) -> Any:
-        def record(moe, described, inputs, ask):
-            with RunFolder.open(out, inputs) as run:
-                asked = ask(run)
-                gather(moe, asked.tasks, Prompts(asked.ids, None), run, AuditConfig(), silent, print)
-                run.finish()
-            return Recorded(out, asked.tasks)
-
-        return record
-
-    return record_in

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from turnout import evaluate
 from turnout.auditing import Audit
 from turnout.errors import RecipeError, TaskError
-from turnout.evaluating import EvaluateConfig, Evaluation, evaluate
+from turnout.evaluating import EvaluateConfig, Evaluation
 from turnout.models.forward.capture import capture
 from turnout.runs import RunFolder, verify
 
 TASKS = ["tiny_choice", "tiny_pairs", "tiny_generate", "tiny_text"]
 PAD = 258  # of the tiny tokenizer
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +124,8 @@ def test_a_frame_has_one_row_a_metric(evaluation):
     assert frame["metric"].to_list() == ["acc", "acc_norm", "acc", "exact_match", "bits_per_byte"]
 
 
-def test_a_run_killed_after_the_harness_goes_on_without_it(
-    moe, task_folder, tmp_path, evaluation, recorder, monkeypatch
-):
-    config, record = EvaluateConfig(num_fewshot=1, batch_size=2), recorder(tmp_path / "run")
+def test_a_run_killed_after_the_harness_goes_on_without_it(moe, task_folder, tmp_path, evaluation, monkeypatch):
+    settings = {"include_path": task_folder, "num_fewshot": 1, "batch_size": 2}
 
     def killed(*_: object, **__: object):
         raise KeyboardInterrupt
@@ -133,10 +133,10 @@ def test_a_run_killed_after_the_harness_goes_on_without_it(
     with monkeypatch.context() as patch:
         patch.setattr("turnout.models.forward.capture.capture", killed)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(moe, TASKS, record, include_path=task_folder, config=config)
+            evaluate(moe, TASKS, tmp_path / "run", **settings)
     assert not any(m._forward_hooks for m in moe.model.modules())
     monkeypatch.setattr("turnout.evaluating.run.run_harness", killed)
-    again = evaluate(moe, TASKS, record, include_path=task_folder, config=config)
+    again = evaluate(moe, TASKS, tmp_path / "run", **settings)
     assert again.results["results"] == evaluation.results["results"]
     for name in ("documents", "prompts"):
         first, second = (Path(e.path, "tables", f"{name}.parquet").read_bytes() for e in (evaluation, again))
@@ -146,12 +146,11 @@ def test_a_run_killed_after_the_harness_goes_on_without_it(
 
 
 @pytest.mark.parametrize("lost", ["eval.json", "tables/prompts.parquet", "tables/documents.parquet"])
-def test_the_harness_runs_again_if_a_part_of_its_answer_is_gone(moe, task_folder, tmp_path, recorder, lost):
-    asked = ("tiny_pairs", recorder(tmp_path / "run"))
-    first = evaluate(moe, *asked, include_path=task_folder, config=EvaluateConfig(limit=1))
+def test_the_harness_runs_again_if_a_part_of_its_answer_is_gone(moe, task_folder, tmp_path, lost):
+    first = evaluate(moe, "tiny_pairs", tmp_path / "run", include_path=task_folder, limit=1)
     for name in (lost, "manifest.json"):
         (tmp_path / "run" / name).unlink()
-    again = evaluate(moe, *asked, include_path=task_folder, config=EvaluateConfig(limit=1))
+    again = evaluate(moe, "tiny_pairs", tmp_path / "run", include_path=task_folder, limit=1)
     assert again.results["results"] == first.results["results"]
     assert verify(tmp_path / "run") == []
 
@@ -163,36 +162,33 @@ def test_the_harness_runs_again_if_a_part_of_its_answer_is_gone(moe, task_folder
         (["tiny_group", "tiny_text"], {"tiny_group": 6, "tiny_text": 3}, [2, 1]),
     ],
 )
-def test_a_group_alone_is_opened_and_one_domain_among_others(
-    moe, task_folder, tmp_path, recorder, asked, domains, subjects
-):
-    record = recorder(tmp_path / "run")
-    found = evaluate(moe, asked, record, include_path=task_folder, config=EvaluateConfig(limit=2))
+def test_a_group_alone_is_opened_and_one_domain_among_others(moe, task_folder, tmp_path, asked, domains, subjects):
+    found = evaluate(moe, asked, tmp_path / "run", include_path=task_folder, limit=2)
     assert found.results["groups"]["tiny_group"]["acc,none"] is not None
-    described = found.audit.tasks.describe()
+    described = found.audit.tasks
     assert described["domains"] == domains
     assert list(described["subjects"].values()) == subjects
 
 
-def test_a_task_file_by_its_path(moe, task_folder, tmp_path, recorder):
-    found = evaluate(moe, str(task_folder / "pairs.yaml"), recorder(tmp_path / "run"), config=EvaluateConfig(limit=2))
-    assert found.audit.tasks.describe()["domains"] == {"tiny_pairs": 4}
+def test_a_task_file_by_its_path(moe, task_folder, tmp_path):
+    found = evaluate(moe, str(task_folder / "pairs.yaml"), tmp_path / "run", limit=2)
+    assert found.audit.tasks["domains"] == {"tiny_pairs": 4}
 
 
-def test_a_live_model_in_training_stays_in_training(checkpoint, task_folder, tmp_path, recorder, moe):
+def test_a_live_model_in_training_stays_in_training(checkpoint, task_folder, tmp_path, moe):
     moe.model.train()
-    evaluate(moe, "tiny_pairs", recorder(tmp_path / "run"), include_path=task_folder, config=EvaluateConfig(limit=1))
+    evaluate(moe, "tiny_pairs", tmp_path / "run", include_path=task_folder, limit=1)
     assert all(module.training for module in moe.model.modules())
     moe.model.eval()
 
 
 def test_settings_that_do_not_fit_are_refused():
-    for wrong in ({"limit": 0}, {"num_fewshot": -1}, {"batch_size": 0}, {"limit": "3"}, {"batch_size": None}):
+    for wrong in ({"limit": 0}, {"num_fewshot": -1}, {"batch_size": 0}, {"limit": "three"}, {"batch_size": True}):
         with pytest.raises(RecipeError, match=next(iter(wrong))):
             EvaluateConfig(**wrong)
 
 
 @pytest.mark.parametrize("tasks", [3, None, ["tiny_text", 3]])
-def test_tasks_that_are_no_names(moe, recorder, tmp_path, tasks):
+def test_tasks_that_are_no_names(moe, tmp_path, tasks):
     with pytest.raises(TaskError, match=r"^tasks: expected names of tasks"):
-        evaluate(moe, tasks, recorder(tmp_path / "run"))
+        evaluate(moe, tasks, tmp_path / "run")

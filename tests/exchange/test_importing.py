@@ -13,7 +13,7 @@ from auditing.planted import domains_of, samples, write_trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from turnout.auditing import remeasure
+from turnout import audit
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.measure import measure
 from turnout.auditing.tables import tables
@@ -168,9 +168,9 @@ def test_every_form_is_the_same_trace(captured, tmp_path, form):
 @pytest.mark.parametrize("scope", ["last", "all"])
 def test_the_audit_is_the_models_own_but_for_what_needs_scores(captured, tmp_path, scope):
     taken_in(tmp_path)
-    audit = remeasure(tmp_path / "run", tmp_path / "audit", kind="frequency", scope=scope)
+    measured = audit(tmp_path / "run", out=tmp_path / "audit", kind="frequency", scope=scope)
     own = captured[1][scope]
-    for mine, his in zip(audit.layers, json.loads(json.dumps(own.layers)), strict=True):
+    for mine, his in zip(measured.layers, json.loads(json.dumps(own.layers)), strict=True):
         for name in ("committee", "candidates", "mean_rank", "coverage", "gini", "jaccard_mean", "presence"):
             assert mine[name] == his[name], name
         assert mine["specificity"] is None
@@ -178,21 +178,21 @@ def test_the_audit_is_the_models_own_but_for_what_needs_scores(captured, tmp_pat
         signal = mine["nulls"]["domain_signal"]
         assert signal == his["nulls"]["domain_signal"] | {"silhouette": None}
         assert mine["claim"] == his["claim"]
-    contribution, whole = audit.table("contribution"), frame(tables(own)["contribution"])
+    contribution, whole = measured.table("contribution"), frame(tables(own)["contribution"])
     assert contribution["frequency"].to_list() == whole["frequency"].to_list()
     for kind in ("gate", "weight", "released"):
         assert contribution[kind].null_count() == len(contribution)
-    assert len(audit.table("silhouette")) == 0
-    assert audit.model["not_computed"] == NOT_COMPUTED
+    assert len(measured.table("silhouette")) == 0
+    assert measured.model["not_computed"] == NOT_COMPUTED
 
 
 @pytest.mark.parametrize("kind", ["gate", "weight", "released"])
 def test_what_needs_scores_or_weights_is_refused(tmp_path, kind):
     taken_in(tmp_path)
-    with pytest.raises(RecipeError, match="expected frequency: the trace holds chosen experts only"):
-        remeasure(tmp_path / "run", tmp_path / "audit", kind=kind)
+    with pytest.raises(RecipeError, match="expected frequency: the trace contains chosen experts only"):
+        audit(tmp_path / "run", out=tmp_path / "audit", kind=kind)
     with pytest.raises(RecipeError, match="min_specificity: expected none"):
-        remeasure(tmp_path / "run", tmp_path / "audit", kind="frequency", min_specificity=0.1)
+        audit(tmp_path / "run", out=tmp_path / "audit", kind="frequency", min_specificity=0.1)
     assert not (tmp_path / "audit").exists()
     trace = RunFolder.read(tmp_path / "run").trace()
     for read in (trace.scores, trace.weights):
@@ -206,8 +206,8 @@ def test_atlas_and_another_domain_map_from_an_imported_run(tmp_path):
     assert len(frame(atlas_tables(trace, domains_of(SAMPLES))["atlas_tokens"])) > 0
     placed = {f"{d} {i}": d[0] for d in ("maths", "law", "art") for i in (0, 1)}
     (tmp_path / "map.json").write_text(json.dumps(placed))
-    audit = remeasure(tmp_path / "run", None, kind="frequency", domains=tmp_path / "map.json")
-    assert set(audit.tasks["domains"]) == {"m", "l", "a"}
+    measured = audit(tmp_path / "run", out=None, kind="frequency", domains=tmp_path / "map.json")
+    assert set(measured.tasks["domains"]) == {"m", "l", "a"}
 
 
 def test_one_array_alone_without_anything_said(tmp_path):

@@ -18,7 +18,7 @@ from auditing.asked import task_set
 from auditing.killed import ended
 from tiny import random_model, tiny_tokenizer
 
-from turnout.auditing import audit
+from turnout import audit
 from turnout.masking import mask
 from turnout.models.wrap.anatomy import read
 

@@ -15,7 +15,7 @@ from auditing.asked import DOMAINS, task_set
 from sklearn.isotonic import IsotonicRegression
 from tiny import random_model, tiny_tokenizer
 
-from turnout.auditing import audit
+from turnout import audit
 from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.masking import Masking, mask, mask_plan

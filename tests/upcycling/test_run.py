@@ -9,7 +9,7 @@ from auditing.few import few_draws
 from tiny import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from turnout.auditing import audit
+from turnout import audit
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.models.wrap.load import load
 from turnout.upcycling import Upcycled, upcycle

@@ -1,8 +1,7 @@
 """Audit: which experts do the routing, domain by domain (CommitteeAudit, arXiv 2601.03425)."""
 
-from turnout.auditing.config import AuditConfig
-from turnout.auditing.remeasure import remeasure
-from turnout.auditing.result import Audit
-from turnout.auditing.run import audit
+from turnout.lazy import lazy_names
 
-__all__ = ["Audit", "AuditConfig", "audit", "remeasure"]
+__getattr__, __dir__ = lazy_names(
+    __name__, {"Audit": "turnout.auditing.result", "AuditConfig": "turnout.auditing.config"}
+)

@@ -23,8 +23,8 @@ from turnout.auditing.domains import Domains
 from turnout.auditing.measures import MEASURES, Routing, layer_measures
 from turnout.auditing.pieces import read_piece, write_piece
 from turnout.auditing.reading import LayerValues, read_values
-from turnout.auditing.storing import log_note
 from turnout.errors import ModelError, RecipeError
+from turnout.listener import Listener
 from turnout.models.change.intervene import with_top_k
 from turnout.models.forward.batches import plan_batches
 from turnout.models.forward.capture import capture
@@ -106,7 +106,7 @@ def budget_sweep(
     kept: Sequence[int] | None = None,
     run: RunFolder | None = None,
     progress: Progress = silent,
-    note: Callable[[str], None] = log_note,
+    note: Callable[[str], None] = Listener().note,
 ) -> BudgetSweep:
     """Committee, measures and retention at each K of `ks`.
 

@@ -1,7 +1,7 @@
-"""From prompts to a stored trace: batches through the model, shard by shard, each shard once."""
+"""Capture of prompts into a stored trace: batches through the model, shard by shard, each shard once."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -9,11 +9,11 @@ from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.routers import store_routers
 from turnout.auditing.prompts import Prompts
 from turnout.errors import ModelError
+from turnout.listener import Listener
 from turnout.models.forward.batches import plan_batches
 from turnout.models.forward.capture import BatchTrace, capture_batches
 from turnout.models.forward.routing import RoutingError
 from turnout.models.wrap.anatomy import MoE, MoELayer
-from turnout.progress import Progress
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
 from turnout.tasks.question import TaskSet
 
@@ -26,8 +26,7 @@ def gather(
     prompts: Prompts,
     run: RunFolder,
     config: AuditConfig,
-    progress: Progress,
-    note: Callable[[str], None],
+    listener: Listener,
 ) -> dict[str, float | int]:
     """Write every shard of the run's trace that is not yet there and sound.
 
@@ -45,10 +44,10 @@ def gather(
     lengths = prompts.lengths
     plan = plan_batches(lengths, config.token_budget)
     shards = [plan[i : i + _BATCHES_A_SHARD] for i in range(0, len(plan), _BATCHES_A_SHARD)]
-    writer = run.trace_writer(layers, len(shards), warn=note)
+    writer = run.trace_writer(layers, len(shards), warn=listener.note)
     finished, total = writer.done(), sum(lengths)
     done = sum(lengths[i] for shard in finished for batch in shards[shard] for i in batch)
-    progress("reading routers", done, total, "tokens")
+    listener.progress("reading routers", done, total, "tokens")
     for number, batches in enumerate(shards):
         if number in finished:
             continue
@@ -57,7 +56,7 @@ def gather(
             seconds += time.perf_counter() - started
             parts.append(rows(_samples(tasks, prompts, batch), captured, layers))
             done += sum(lengths[i] for i in batch)
-            progress("reading routers", done, total, "tokens")
+            listener.progress("reading routers", done, total, "tokens")
             started = time.perf_counter()
         writer.write(number, pa.concat_tables(parts), seconds=seconds)
     tokens, seconds = writer.totals()

@@ -1,88 +1,101 @@
-"""A stored run measured again, without its model: another reading, another scope, another domain map."""
+"""A stored run measured again, without its model: another kind, another scope, another domain map."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from turnout.auditing.completing import complete
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.domains import Domains
-from turnout.auditing.result import AUDIT_FILE, Audit
-from turnout.auditing.storing import Note, log_note, stored
+from turnout.auditing.result import AUDIT_FILE
+from turnout.auditing.run import complete
 from turnout.errors import RecipeError
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 from turnout.runs import RunFolder, Trace
 from turnout.tasks.domains import load_map
 from turnout.tasks.question import Question, TaskSet
 
 
+@dataclass(frozen=True, eq=False)
+class Remeasurement:
+    """A complete run whose trace is measured again, with the settings and domains to use."""
+
+    source: RunFolder
+    config: AuditConfig
+    domains: Domains
+    model: dict[str, Any]
+    tasks: dict[str, Any]
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """What identifies the run: the trace, each sample's domain, the settings."""
+        return {
+            "verb": "audit",
+            "trace_of": self.source.identity,
+            "domains": {"map": self.tasks["domain_map"], "names": self.domains.names, "placed": self.domains.digest()},
+            "config": self.config.describe(),
+        }
+
+    def run(self, folder: RunFolder, listener: Listener) -> None:
+        """Measure, and complete the run in `folder`, which has no trace of its own."""
+        complete(
+            folder,
+            self.source,
+            self.domains,
+            self.config,
+            self.model,
+            self.tasks,
+            listener,
+            trace_of=self.source.identity,
+            timings={},
+        )
+
+
 def is_run(path: Path) -> bool:
-    """Whether `path` is a run's folder, finished or not."""
+    """Whether `path` is a run folder, finished or not."""
     return any((path / name).is_file() for name in ("manifest.json", "inputs.json"))
 
 
-def remeasure(
-    run: Path | str,
-    out: Path | str | None = None,
-    *,
-    domains: str | Path | None = None,
-    progress: Progress = silent,
-    note: Note = log_note,
-    **options: object,
-) -> Audit:
-    """Measure the trace of a complete run again.
+def remeasurement(run: Path | str, domains: str | Path | None, options: dict[str, Any]) -> Remeasurement:
+    """Prepare to measure the trace of the complete run `run` again.
 
     Args:
         run: the run's folder.
-        out: a folder for the new result, which holds no trace of its own; None: nothing stays on disk.
-        domains: a domain map (name or file) by which the stored subjects are placed anew; None keeps their domains.
-        progress: told of each layer.
-        note: told in one line when `out` is complete already.
-        **options: fields of `AuditConfig`; those left out are as in the stored run.
+        domains: a domain map (name or file) that assigns the stored subjects anew; None keeps their domains.
+        options: fields of `AuditConfig`; those that are None or absent are as in the stored run.
 
     Raises:
-        RecipeError: an option that only the model could answer: `answers`, `shots`, `token_budget`, `padding`; a kind
-            but frequency, or `min_specificity`, where the trace was imported with chosen experts only.
+        RecipeError: a setting that only the model could answer (answers, shots, token_budget, padding); a kind other
+            than frequency, or `min_specificity`, where the imported trace has chosen experts only.
         RunError: no complete run, or one without a sound trace.
-        TaskError: a subject that the domain map does not place.
+        TaskError: a subject that the domain map does not contain.
     """
     source = RunFolder.read(run)
-    audit = _about(source)
-    before = AuditConfig.of(**_object(audit, "config"))
-    config = before.with_options(**options)
-    for name, value in before.captured().items():
+    audit = _description(source)
+    stored = AuditConfig.of(_object(audit, "config"))
+    config = stored.replace(**options)
+    for name, value in stored.captured().items():
         if config.captured()[name] != value:
             do = "audit the model again"
             raise RecipeError(name, expected=f"{value}, as the stored run", received=config.captured()[name], do=do)
     trace = source.trace()
-    _refuse_unscored(trace, config)
+    _check_scored(trace, config)
     tasks, placed = _placed(trace, _object(audit, "tasks"), domains)
-    inputs = {
-        "verb": "audit",
-        "trace_of": source.identity,
-        "domains": {"map": tasks["domain_map"], "names": placed.names, "placed": placed.digest()},
-        "config": config.describe(),
-    }
-
-    def work(folder: RunFolder) -> None:
-        model = _object(audit, "model")
-        complete(folder, source, placed, config, model, tasks, progress, note, trace_of=source.identity, timings={})
-
-    return stored(out, inputs, work, note)
+    return Remeasurement(source, config, placed, _object(audit, "model"), tasks)
 
 
-def _about(source: RunFolder) -> dict[str, object]:
-    """What a run says of its model, questions and config; an imported one says it in its manifest."""
+def _description(source: RunFolder) -> dict[str, object]:
+    """Model, tasks and config of a run: audit.json, or the manifest of an import that was not audited."""
     if (source.path / AUDIT_FILE).is_file() or source.manifest["inputs"].get("verb") != "import":  # type: ignore[attr-defined]
         return source.read_json(AUDIT_FILE)
     return source.manifest
 
 
-def _refuse_unscored(trace: Trace, config: AuditConfig) -> None:
-    """Raise RecipeError for what needs router scores or weights, where the trace has none."""
+def _check_scored(trace: Trace, config: AuditConfig) -> None:
+    """Raise RecipeError for a setting that needs router scores or weights, where the trace has none."""
     if trace.scored:
         return
     if config.kind != "frequency":
-        expected = "frequency: the trace holds chosen experts only, neither router scores nor weights"
+        expected = "frequency: the trace contains chosen experts only, neither router scores nor weights"
         raise RecipeError("kind", expected=expected, received=config.kind, do="give --kind frequency")
     if config.min_specificity is not None:
         expected = "none: without router scores there is no silhouette"
@@ -90,7 +103,7 @@ def _refuse_unscored(trace: Trace, config: AuditConfig) -> None:
 
 
 def _placed(trace: Trace, tasks: dict[str, Any], domains: str | Path | None) -> tuple[dict[str, Any], Domains]:
-    """What audit.json says of the questions, and each sample's domain, under the map `domains`."""
+    """The description of the questions, and each sample's domain, under the map `domains`."""
     samples = trace.samples()
     if domains is None:
         return tasks, Domains.of(samples["domain"].to_list(), list(tasks["domains"]))

@@ -1,12 +1,10 @@
-"""What an audit found: audit.json as an object."""
+"""Result of an audit: audit.json as an object."""
 
 import json
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -14,7 +12,7 @@ from turnout.auditing.figures import LayerAudit
 from turnout.auditing.measure import SCHEMA
 from turnout.auditing.measures import MEASURES
 from turnout.errors import RunError
-from turnout.runs import RunFolder
+from turnout.runs.result import Result
 
 AUDIT_FILE = "audit.json"
 _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -28,16 +26,10 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Audit:
-    """An audit's result. Layers and summaries are plain dicts, keyed as in audit.json; an undefined figure is None.
+class Audit(Result):
+    """An audit's result. Layers and summaries are plain dicts, keyed as in audit.json; an undefined figure is None."""
 
-    Attributes:
-        path: the run's folder, if it lies on disk.
-    """
-
-    _content: Mapping[str, Any]
-    path: Path | None = None
+    FILE, VERB, SCHEMA = AUDIT_FILE, "audit", SCHEMA
 
     @property
     def layers(self) -> tuple[LayerAudit, ...]:
@@ -86,27 +78,13 @@ class Audit:
         means = [_mean(layer["specificity"]) for layer in self.layers]
         return pl.DataFrame({**rows, "specificity": pl.Series(means, dtype=pl.Float64)})
 
-    def table(self, name: str) -> pl.DataFrame:
-        """One of the run's tables: contribution, ranks, experts, jaccard, lorenz, silhouette, samples.
-
-        Raises:
-            RunError: the result was loaded from a bare audit.json, or there is no such table.
-        """
-        if self.path is None:
-            raise RunError(name, expected="a run's folder", received="a bare audit.json", do="load the folder itself")
-        return RunFolder.read(self.path).read_table(name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Exactly audit.json, as a copy."""
-        return deepcopy(dict(self._content))
-
     def save(self, path: Path | str) -> None:
         """Write audit.json to the file `path`."""
         text = json.dumps(self._content, indent=2, ensure_ascii=False, allow_nan=False)
         Path(path).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path | str) -> "Audit":
+    def load(cls, path: Path | str, *, already_complete: bool = False) -> Self:
         """The result in a run's folder, or in an audit.json alone.
 
         Raises:
@@ -114,13 +92,12 @@ class Audit:
         """
         path = Path(path)
         if path.is_dir():
-            return cls(_checked(path, RunFolder.read(path).read_json(AUDIT_FILE)), path)
+            return super().load(path, already_complete=already_complete)
         try:
-            return cls(_checked(path, json.loads(path.read_bytes())))
+            return cls(cls.checked(json.loads(path.read_bytes()), path))
         except OSError as error:
-            raise RunError(
-                path, expected="a run's folder or an audit.json", received=error.strerror or error
-            ) from error
+            received = error.strerror or error
+            raise RunError(path, expected="a run's folder or an audit.json", received=received) from error
         except ValueError as error:
             raise RunError(path, expected="an audit.json", received=f"no JSON ({error})") from error
 
@@ -129,7 +106,8 @@ class Audit:
         listed = self._content.get("measures")
         return [name for name in MEASURES if name in self.layers[0]] if listed is None else [m["name"] for m in listed]
 
-    def _head(self) -> str:
+    def title(self) -> str:
+        """What was measured, of which model, on which questions."""
         tasks = self.tasks
         asked = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
         return f"Audit of {self.model['id']} on {asked} (kind {self.kind}, scope {self.scope})"
@@ -140,10 +118,10 @@ class Audit:
         head = "".join(f"<th>{name}</th>" for name in names)
         rows = "".join(_html_row(layer) for layer in self.layers)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"<p>{escape(self._head())}; 95 % intervals in brackets</p>{table}"
+        return f"<p>{escape(self.title())}; 95 % intervals in brackets</p>{table}"
 
     def __repr__(self) -> str:
-        head = self._head()
+        head = self.title()
         with pl.Config(
             tbl_rows=-1,
             tbl_cols=-1,
@@ -176,10 +154,3 @@ def _html_row(layer: LayerAudit) -> str:
 
 def _mean(specificity: dict[str, float] | None) -> float | None:
     return sum(specificity.values()) / len(specificity) if specificity else None
-
-
-def _checked(path: Path, content: object) -> dict[str, Any]:
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        received = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise RunError(path, expected=f"an audit of schema {SCHEMA}", received=received)
-    return content

@@ -146,7 +146,7 @@ def align(
     json: Json = False,
 ) -> None:
     """Tune only the last layers' routers, by RoMA or a baseline; writes a run with the router adapter and its page."""
-    from turnout import api
+    from turnout.api import old as api
 
     folder = out or Path("runs") / f"{Path(model).name}-{Path(tasks).stem}-{method.value}"
     with Bars() as bars:

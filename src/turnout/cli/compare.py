@@ -21,7 +21,8 @@ def compare(
     json: Json = False,
 ) -> None:
     """Set audits side by side, layer by layer: differences with intervals, committees and choices in common."""
-    from turnout import api, report
+    from turnout import report
+    from turnout.api import old as api
 
     with Bars() as bars:
         result = api.compare(runs, against_last=against_last, out=out, progress=bars).to_dict()

@@ -23,6 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from turnout.listener import Listener
+
 if TYPE_CHECKING:
     from turnout.report.kit import text as terminal
 
@@ -40,10 +42,10 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f} {task.fields['unit']}/s" if task.speed else "")
 
 
-class Bars:
-    """A `Progress` that draws a bar for work of over two seconds, and nothing where stderr is no terminal.
+class Bars(Listener):
+    """Listener of a command: a bar for work of over two seconds, where stderr is a terminal; notes as lines on stderr.
 
-    Use as a context manager; call it as `turnout.progress.Progress` says.
+    Use as a context manager.
     """
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class Bars:
             transient=True,
             disable=not sys.stderr.isatty(),
         )
+        self._waiting: list[str] = []
         self._started: dict[str, float] = {}
         self._shown: dict[str, TaskID] = {}
 
@@ -65,10 +68,12 @@ class Bars:
         self._bars.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bars.stop()
+        if kind is None:
+            self._print_waiting()
 
-    def __call__(self, what: str, done: int, total: int, unit: str) -> None:
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Draw `done` of `total`."""
         started = self._started.setdefault(what, time.monotonic())
         if what not in self._shown:
@@ -76,6 +81,23 @@ class Bars:
                 return
             self._shown[what] = self._bars.add_task(what, total=total, unit=unit)
         self._bars.update(self._shown[what], completed=done, total=total)
+
+    def note(self, line: str) -> None:
+        """Print the line on stderr."""
+        say(line)
+
+    def info(self, line: str) -> None:
+        """Print the line on stderr: at once on a terminal, else at the end, so that an error stays one line."""
+        self._waiting.append(line)
+        if sys.stderr.isatty():
+            self._print_waiting()
+
+    def _print_waiting(self) -> None:
+        for line in self._waiting:
+            say(line)
+        self._waiting.clear()
+
+    __call__ = progress  # for verbs that take a function yet
 
 
 class SweepTable:

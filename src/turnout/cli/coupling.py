@@ -45,7 +45,7 @@ def coupling(
     json: Json = False,
 ) -> None:
     """Measure how routers and experts answer to each other, from the weight files alone. Writes a run and its page."""
-    from turnout import api
+    from turnout.api import old as api
 
     name = Path(model).name if model else "embedded"
     folder = out or Path("runs") / (f"{name}-coupling" + (f"-{Path(tasks).stem}" if tasks else ""))

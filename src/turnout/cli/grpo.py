@@ -39,7 +39,7 @@ def grpo(
     json: Json = False,
 ) -> None:
     """Train a model for the reward of right final answers (GRPO), and say what it gained, with its interval."""
-    from turnout import api
+    from turnout.api import old as api
 
     folder = out or Path("runs") / f"{Path(model).name}-grpo-{Path(tasks).stem}"
     options = {

@@ -49,7 +49,8 @@ def mask(
     json: Json = False,
 ) -> None:
     """Mask an audit's committees, ask its questions again, and hold the drop against controls; redraws RUN's page."""
-    from turnout import api, masking
+    from turnout import masking
+    from turnout.api import old as api
 
     options = {
         "layers": _layers(layers),

@@ -58,7 +58,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """From active parameters, tokens and a goal: legal MoE shapes, their costs, which to take. --of: of one model."""
-    from turnout import api
+    from turnout.api import old as api
 
     result = api.plan(
         active,

@@ -33,7 +33,7 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Train a grid of shapes at one budget and compare them; the same command goes on where a killed sweep stopped."""
-    from turnout import api
+    from turnout.api import old as api
     from turnout.quantities import show_bytes, show_count
     from turnout.sparsity.sweep import SweepRecipe
     from turnout.sparsity.sweep.run import plan_sweep

@@ -27,7 +27,7 @@ def vote(
     json: Json = False,
 ) -> None:
     """Sample many answers a problem; show pass@1, pass@n and the majority's accuracy, with intervals."""
-    from turnout import api
+    from turnout.api import old as api
 
     folder = out or Path("runs") / f"{Path(model).name}-vote-{Path(tasks).stem}"
     options = {"samples": samples, "temperature": temperature, "problems": problems, "most_tokens": most_tokens}

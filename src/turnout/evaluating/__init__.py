@@ -1,7 +1,7 @@
-"""Evaluate: lm-evaluation-harness's own results, and which experts read its prompts."""
+"""lm-evaluation-harness with routing recorded by task."""
 
-from turnout.evaluating.config import EvaluateConfig
-from turnout.evaluating.result import Evaluation
-from turnout.evaluating.run import Recorder, evaluate
+from turnout.lazy import lazy_names
 
-__all__ = ["EvaluateConfig", "Evaluation", "Recorder", "evaluate"]
+__getattr__, __dir__ = lazy_names(
+    __name__, {"EvaluateConfig": "turnout.evaluating.config", "Evaluation": "turnout.evaluating.result"}
+)

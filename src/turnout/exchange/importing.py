@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.storing import Note, log_note
 from turnout.errors import RunError
 from turnout.exchange.routed_rows import routed_rows
 from turnout.exchange.samples import (
@@ -27,6 +26,7 @@ from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, Sample, TraceLayer
 from turnout.runs.digest import sha256
 from turnout.runs.layout import UNKNOWN_TOKEN
+from turnout.runs.stored import Note, log_note
 from turnout.tasks.question import Question, TaskSet
 
 NOT_COMPUTED = {

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.auditing.storing import Note, log_note
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.masking.config import MaskConfig, MaskPlan
 from turnout.masking.content import content
@@ -26,6 +25,7 @@ from turnout.models.wrap.anatomy import MoE, read
 from turnout.models.wrap.load import load
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
+from turnout.runs.stored import Note, log_note
 
 
 def mask(

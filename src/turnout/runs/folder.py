@@ -2,11 +2,13 @@
 
 import errno
 import json
+import shutil
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Protocol, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -25,6 +27,14 @@ from turnout.runs.tables import parquet_bytes
 from turnout.runs.trace import Trace, TraceWriter
 
 
+class _Loadable(Protocol):
+    @classmethod
+    def load(cls, path: Path | str, *, already_complete: bool) -> Self: ...
+
+
+Loaded = TypeVar("Loaded", bound=_Loadable)
+
+
 class RunFolder:
     """A run on disk. Made by `open` (to work on it; use it in a `with`) or `read` (a complete run, to look at).
 
@@ -33,12 +43,15 @@ class RunFolder:
         inputs: what the run was asked to do, as JSON.
         versions: what it was started with: python, turnout, torch, transformers, pyarrow.
         complete: whether its manifest is there.
+        temporary: whether the folder is removed with the result that `load` returns.
     """
 
     def __init__(self, path: Path, held: IO[bytes] | None = None) -> None:
         self.path, self._held = path, held
+        self.temporary = False
         self.inputs, self.versions = read_inputs(path)
         self.complete = (path / MANIFEST).exists()
+        self._complete_before = self.complete
         self._manifest = read_manifest(path) if self.complete else None
 
     @classmethod
@@ -104,6 +117,13 @@ class RunFolder:
         """The digest of each file that the manifest lists; none while the run is unfinished."""
         files = (self._manifest or {}).get("files")
         return files if isinstance(files, dict) else {}
+
+    def load(self, result: type[Loaded]) -> Loaded:
+        """The run's result; a temporary folder goes when the result does."""
+        loaded = result.load(self.path, already_complete=self._complete_before)
+        if self.temporary:
+            weakref.finalize(loaded, shutil.rmtree, self.path, ignore_errors=True)
+        return loaded
 
     def write_json(self, name: str, value: object) -> None:
         """Write `value` as `name` (audit.json, …), atomically. NaN is refused (ValueError): undefined is None."""

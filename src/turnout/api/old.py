@@ -1,6 +1,5 @@
 """Public functions that put rooms together: what the command line and scripts call alike."""
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,104 +13,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from turnout.aligning import Alignment
-    from turnout.auditing import Audit
     from turnout.comparing import Comparison
     from turnout.coupling import CouplingResult
-    from turnout.evaluating import Evaluation
     from turnout.masking import Masking
     from turnout.models.wrap.anatomy import MoE
     from turnout.reasoning.grpo import Rewarded
     from turnout.reasoning.vote import Votes
     from turnout.sparsity import Plan
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
-
-
-def audit(
-    model: "MoE | PreTrainedModel | str | Path | None" = None,
-    tasks: Any = None,
-    out: str | Path | None = None,
-    **options: Any,
-) -> "Audit":
-    """Ask a MoE questions and measure, layer by layer, which experts do the routing; with `out`, draw the page too.
-
-    >>> audit = turnout.audit("path/to/checkpoint", tasks="mmlu-dev", out="run")
-    >>> audit.layers[0]["committee"]
-
-    Args:
-        model: a checkpoint's folder or hub id, a MoE, a live transformers model (with `tokenizer=`), the folder of a
-            complete run (measured again from its trace), or None for the embedded model.
-        tasks: "mmlu", "mmlu-dev" (default), "worlds", a folder, a JSONL or Parquet file, or a TaskSet.
-        out: the run's folder; None keeps nothing on disk.
-        **options: see `turnout.auditing.audit`: domains, limit, kind, scope, presence, answers, shots, dtype, device, …
-
-    Returns:
-        The stored result: `.layers`, `.overall`, `.frame()`, `.to_dict()`.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.auditing import audit as run
-
-    result = run(embedded.model_path() if model is None else model, tasks, out, **options)
-    _draw_page(out)
-    return result
-
-
-def evaluate(
-    model: "MoE | PreTrainedModel | str | Path | None",
-    tasks: str | Sequence[str],
-    out: str | Path | None = None,
-    *,
-    include_path: str | Path | None = None,
-    limit: int | None = None,
-    num_fewshot: int | None = None,
-    batch_size: int = 1,
-    apply_chat_template: bool = False,
-    **options: Any,
-) -> "Evaluation":
-    """Run lm-evaluation-harness on a MoE: its own results, and which experts read the prompts of each task.
-
-    >>> evaluation = turnout.evaluate("path/to/checkpoint", "arc_easy,hellaswag", out="run")
-    >>> evaluation.results["results"]["arc_easy"]["acc,none"], evaluation.audit.layers[0]["committee"]
-
-    Args:
-        model: a checkpoint's folder or hub id, a MoE, a live transformers model (with `tokenizer=`), or None for the
-            embedded model.
-        tasks: names of tasks, groups or tags, or task YAML files; one string may hold several, separated by commas.
-        out: the run's folder, which `turnout audit`, `report` and `compare` can read; None keeps nothing on disk.
-        include_path: a folder of task YAML files of your own.
-        limit: at most so many documents of each task.
-        num_fewshot: solved examples before each document; None as the task says.
-        batch_size: requests in a forward of the harness.
-        apply_chat_template: ask through the tokenizer's chat template.
-        **options: tokenizer, progress, note; for a checkpoint what `turnout.load` takes: adapter, dtype, device, …;
-            and fields of `turnout.auditing.AuditConfig`: kind, scope, presence, token_budget, …
-
-    Returns:
-        `.results` (the harness's own), `.audit` (the routing, as `turnout.audit` gives it), `.frame()`, `.to_dict()`.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.auditing import AuditConfig
-    from turnout.auditing.prompted import audit_prompts
-    from turnout.evaluating import EvaluateConfig
-    from turnout.evaluating import evaluate as run
-
-    listening, loading, measuring = _parted(options)
-    settings = EvaluateConfig(
-        limit=limit, num_fewshot=num_fewshot, batch_size=batch_size, apply_chat_template=apply_chat_template
-    )
-    result = run(
-        embedded.model_path() if model is None else model,
-        tasks,
-        functools.partial(audit_prompts, out=out, config=AuditConfig.of(**measuring), **listening),
-        include_path=include_path,
-        config=settings,
-        **loading,
-    )
-    _draw_page(out)
-    return result
 
 
 def compare(
@@ -164,8 +73,8 @@ def mask(
     Raises:
         TurnoutError: one line that says what could not be.
     """
-    from turnout.auditing.storing import log_note
     from turnout.masking import mask as masked
+    from turnout.runs.stored import log_note
 
     result = masked(run, _embedded(run) if model is None else model, out, **options)
     if out is not None:
@@ -338,9 +247,9 @@ def sweep(recipe: "SweepRecipe | str | Path", out: str | Path, **options: Any) -
 
 def audit_trained(model: Path, tasks: str, out: Path) -> dict[str, Any]:
     """Audit a trained model over all tokens of `tasks`: audit.json's content. A sweep's processes call it."""
-    from turnout.auditing import audit as run
+    from turnout.api.audit import audit
 
-    return run(model, tasks, out, scope="all").to_dict()
+    return audit(model, tasks, out, scope="all").to_dict()
 
 
 def vote(
