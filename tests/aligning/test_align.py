@@ -151,6 +151,7 @@ def test_merging_is_refused(run, tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["other"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     script = Path(__file__).with_name("align_killed.py")
     ran = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)

@@ -168,6 +168,7 @@ def test_compare_shows_runs_side_by_side(turnout, checkpoint, tasks, tmp_path):
     assert len(ran.json()["runs"]) == 2
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_resumes_to_the_same_tables(turnout, turnout_process, tmp_path):
     model = tiny_model("olmoe", tmp_path / "model", hidden_size=64)
     tasks = write_jsonl(tmp_path / "tasks.jsonl", questions(12, 20))

@@ -132,6 +132,7 @@ def test_stored_sound_and_never_computed_twice(run, tmp_path):
     assert all("forward" not in m.__dict__ for m in moe.model.modules())
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     script = Path(__file__).with_name("masking_killed.py")
     ran = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)

@@ -85,6 +85,7 @@ def test_a_sweep_is_analysed_and_drawn(swept):
     assert "Is the sparsest best?" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_says_so(swept):
     recipe, out, _ = swept
     again = sweep(recipe, out)
@@ -102,6 +103,7 @@ def test_another_recipe_is_refused_with_the_difference(swept):
         turnout.sweep(other, out)
 
 
+@pytest.mark.slow
 def test_ray_writes_the_same_bytes(swept, tmp_path):
     recipe, out, _ = swept
     done = sweep(recipe, tmp_path / "ray", "--engine", "ray")
@@ -110,6 +112,7 @@ def test_ray_writes_the_same_bytes(swept, tmp_path):
         assert (tmp_path / "ray" / name).read_bytes() == (out / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_repeating(swept, tmp_path):
     recipe, out, _ = swept
     folder = tmp_path / "out"
@@ -141,6 +144,7 @@ def alive(group):
     return True
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_kept_and_the_rest_goes_on(tmp_path):
     grid = [{"experts": [4], "hidden_size": [16, 17]}]
     with pytest.raises(RecipeError, match="multiple of heads"):
@@ -157,6 +161,7 @@ def test_a_failed_trial_is_kept_and_the_rest_goes_on(tmp_path):
     assert found.shapes()["error"].to_list() == [None, bad["error"]]
 
 
+@pytest.mark.slow
 def test_a_refused_retry_leaves_the_sweep_as_it_is(tmp_path):
     folder = tmp_path / "out"
     read = SweepRecipe.parse(content(grid=[{"experts": [4], "learning_rate": [0.01, 1e30]}]))
@@ -184,6 +189,7 @@ def test_other_texts_to_audit_are_refused(swept, tmp_path):
         tasks.write_bytes(written)
 
 
+@pytest.mark.slow
 def test_a_shape_that_cannot_be_timed_is_left_out_of_the_estimate(tmp_path):
     read = SweepRecipe.parse(content(grid=[{"experts": [4], "expert_width": [16, 2**44]}]))  # petabytes
     cost = plan_sweep(read, tmp_path / "out", 1)
@@ -191,6 +197,7 @@ def test_a_shape_that_cannot_be_timed_is_left_out_of_the_estimate(tmp_path):
     assert cost.seconds > 1e6 * cost.timed[0][1]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_tried_once_more(tmp_path):
     states = []
 
@@ -210,6 +217,7 @@ def kill_a_worker():
     os.kill(children[0].pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_always_killed_fails(tmp_path):
     def watch(_, state):
         if state == "running":
@@ -221,6 +229,7 @@ def test_a_worker_that_is_always_killed_fails(tmp_path):
     assert not again.failed
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(tmp_path):
     recipe = write(tmp_path / "recipe.yaml")
     done = sweep(recipe, tmp_path / "out", "--dry-run", "--json")
@@ -233,6 +242,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_estimated_again(swept, tmp_path):
     recipe, out, _ = swept
     assert plan_sweep(SweepRecipe.load(recipe), out, 1).trials == 0
