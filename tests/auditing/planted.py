@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
 
 LAYERS = (TraceLayer(1, experts=8, top_k=2, shared=1), TraceLayer(4, experts=12, top_k=3))

@@ -8,7 +8,7 @@ from tiny import random_model, tiny_tokenizer
 from turnout import audit, ops
 from turnout.auditing.budgets import budget_sweep
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.errors import RecipeError
 from turnout.models.wrap.anatomy import read
 from turnout.runs import RunFolder

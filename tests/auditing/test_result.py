@@ -8,7 +8,7 @@ import pytest
 from auditing.planted import describe, domains_of, samples, write_trace
 
 from turnout.auditing.config import KINDS, AuditConfig
-from turnout.auditing.measure import content, measure
+from turnout.auditing.figures import content, measure
 from turnout.auditing.measures import MEASURES
 from turnout.auditing.result import Audit
 from turnout.errors import RunError

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import false_discovery_control, norm
 from tiny import tiny_tokenizer
 
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.auditing.tokens import partners
 from turnout.auditing.tokens.atlas import atlas_tables
 from turnout.auditing.tokens.binding import TokenCorpus, binding

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from auditing.planted import LAYERS, describe, domains_of, samples, write_trace
-from turnout.auditing.completing import complete
 
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.bootstrap import Resamples
 from turnout.auditing.measures import MEASURES
+from turnout.auditing.run import complete
 from turnout.comparing import compare
 from turnout.comparing.overlap import set_overlap
 from turnout.comparing.paired import difference_interval, drawn_contribution
 from turnout.comparing.side import Side, match, rule
 from turnout.errors import RunError
+from turnout.listener import Listener
 from turnout.runs import RunFolder, TraceLayer
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -30,7 +31,7 @@ def run(path, seed=0, layers=LAYERS, counts=None, **options):
     write_trace(path, found, layers)
     with RunFolder.open(path, {"planted": True}) as folder:
         tasks, config = describe(found), AuditConfig.of(**options)
-        complete(folder, folder, domains_of(found), config, MODEL, tasks, lambda *_: None, print)
+        complete(folder, folder, domains_of(found), config, MODEL, tasks, Listener())
     return path
 
 

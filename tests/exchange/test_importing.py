@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from turnout import audit
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.measure import measure
+from turnout.auditing.figures import measure
 from turnout.auditing.tables import tables
 from turnout.auditing.tokens.atlas import atlas_tables
 from turnout.errors import RecipeError, RunError, TaskError

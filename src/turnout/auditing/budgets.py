@@ -8,7 +8,7 @@ Shapes: S samples, E routed experts of a layer, D domains.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -19,10 +19,8 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.config import AuditConfig, Kind
-from turnout.auditing.domains import Domains
 from turnout.auditing.measures import MEASURES, Routing, layer_measures
-from turnout.auditing.pieces import read_piece, write_piece
-from turnout.auditing.reading import LayerValues, read_values
+from turnout.auditing.reading import Domains, LayerValues, read_values
 from turnout.errors import ModelError, RecipeError
 from turnout.listener import Listener
 from turnout.models.change.intervene import with_top_k
@@ -30,8 +28,8 @@ from turnout.models.forward.batches import plan_batches
 from turnout.models.forward.capture import capture
 from turnout.models.forward.routing import LayerTrace
 from turnout.models.wrap.anatomy import MoE
-from turnout.progress import Progress, silent
 from turnout.runs import RunFolder, Trace, TraceLayer
+from turnout.runs.pieces import read_piece, write_piece
 
 Mode = Literal["recut", "rerun"]
 _NO_MODEL = "the model was not given"
@@ -105,8 +103,7 @@ def budget_sweep(
     *,
     kept: Sequence[int] | None = None,
     run: RunFolder | None = None,
-    progress: Progress = silent,
-    note: Callable[[str], None] = Listener().note,
+    listener: Listener = Listener(),
 ) -> BudgetSweep:
     """Committee, measures and retention at each K of `ks`.
 
@@ -119,8 +116,7 @@ def budget_sweep(
         moe: the model, for reruns; without it there are none, and `missing` states it.
         kept: indices of the domains that count; None: all.
         run: the run folder where the contributions of each rerun are stored, so that an interrupted sweep resumes.
-        progress: called after each batch of a rerun.
-        note: called for a stored rerun that must be computed again.
+        listener: receives progress after each batch of a rerun, and a note on a stored one that is computed again.
 
     Raises:
         RecipeError: no K, or one that is not 1…E in every layer.
@@ -140,7 +136,7 @@ def budget_sweep(
         for k in chosen if moe is not None else ():
             assert moe is not None
             same = all(k == layer.top_k for layer in moe.layers)
-            rerun = stored if same else _stored_rerun(moe, k, trace, domains, config, run, progress, note)
+            rerun = stored if same else _stored_rerun(moe, k, trace, domains, config, run, listener)
             rows_of_sweep += at("rerun", k, rerun)
     except ModelError as error:  # a family whose K cannot be changed: the recut is reported alone, with the reason
         missing, rows_of_sweep = str(error), [row for row in rows_of_sweep if row.mode == "recut"]
@@ -187,14 +183,13 @@ def _stored_rerun(
     domains: Domains,
     config: AuditConfig,
     run: RunFolder | None,
-    progress: Progress,
-    note: Callable[[str], None],
+    listener: Listener,
 ) -> dict[int, Tensor]:
     """Contributions by layer with K = `k`: as stored in the run, or from a new pass over all prompts."""
     name = f"budget_{k}"
-    table = None if run is None else read_piece(run, name, _CONTRIBUTION, note)
+    table = None if run is None else read_piece(run, name, _CONTRIBUTION, listener.note)
     if table is None:
-        layers = _rerun(moe, k, trace, config, progress)
+        layers = _rerun(moe, k, trace, config, listener)
         contribution = {n: _contribution(values, config.kind, domains) for n, values in layers.items()}
         if run is not None:
             write_piece(run, name, _as_table(contribution, domains))
@@ -204,7 +199,7 @@ def _stored_rerun(
     return {x.layer: value[layer == x.layer].view(len(domains), -1) for x in trace.layers}
 
 
-def _rerun(moe: MoE, k: int, trace: Trace, config: AuditConfig, progress: Progress) -> dict[int, LayerValues]:
+def _rerun(moe: MoE, k: int, trace: Trace, config: AuditConfig, listener: Listener) -> dict[int, LayerValues]:
     """Routing values of the trace's prompts by layer, with `k` experts chosen for each token."""
     tokens, offsets = trace.tokens()
     prompts = [tokens[a:b].tolist() for a, b in pairwise(offsets)]
@@ -216,7 +211,7 @@ def _rerun(moe: MoE, k: int, trace: Trace, config: AuditConfig, progress: Progre
             for layer in captured.layers:
                 _fill(values[layer.layer], batch, layer, captured.lengths_B, config.scope)
             done += sum(captured.lengths_B)
-            progress(f"rerun with K = {k}", done, total, "tokens")
+            listener.progress(f"rerun with K = {k}", done, total, "tokens")
     return values
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.evidence.routers import store_routers
+from turnout.auditing.evidence.rotated import store_routers
 from turnout.auditing.prompts import Prompts
 from turnout.errors import ModelError
 from turnout.listener import Listener

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.auditing.result import AUDIT_FILE
 from turnout.auditing.run import complete
 from turnout.errors import RecipeError

@@ -8,8 +8,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from turnout.auditing.figures import LayerAudit
-from turnout.auditing.measure import SCHEMA
+from turnout.auditing.figures import SCHEMA, LayerAudit
 from turnout.auditing.measures import MEASURES
 from turnout.errors import RunError
 from turnout.runs.result import Result

@@ -5,11 +5,11 @@ from typing import Any
 
 from turnout.auditing.budgets import budget_sweep
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.domains import Domains
-from turnout.auditing.evidence.routers import read_routers
+from turnout.auditing.evidence.rotated import read_routers
+from turnout.auditing.figures import content, measure
 from turnout.auditing.gather import gather
-from turnout.auditing.measure import content, measure
 from turnout.auditing.prompts import Prompts
+from turnout.auditing.reading import Domains
 from turnout.auditing.result import AUDIT_FILE
 from turnout.auditing.tables import tables
 from turnout.auditing.tokens.atlas import atlas_tables
@@ -81,23 +81,15 @@ def complete(
         **manifest: further entries of the manifest.
     """
     trace = source.trace()
-    measured = measure(trace, domains, config, listener.progress, read_routers(source))
-    written = tables(measured) | atlas_tables(trace, domains, listener.progress)
+    measured = measure(trace, domains, config, listener, read_routers(source))
+    written = tables(measured) | atlas_tables(trace, domains, listener)
     if has_tokens(trace):
         committees = {layer["layer"]: layer["committee"] for layer in measured.layers}
-        written |= token_tables(trace, domains, committees, _texts(trace, source, moe), listener.progress)
+        written |= token_tables(trace, domains, committees, _texts(trace, source, moe), listener)
     summary = content(measured, dict(model), dict(tasks))
     if config.budgets:
         sweep = budget_sweep(
-            trace,
-            domains,
-            config,
-            config.budgets,
-            moe,
-            kept=measured.kept,
-            run=folder,
-            progress=listener.progress,
-            note=listener.note,
+            trace, domains, config, config.budgets, moe, kept=measured.kept, run=folder, listener=listener
         )
         written |= sweep.tables()
         summary["budgets"] = sweep.to_dict()

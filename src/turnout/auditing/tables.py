@@ -11,7 +11,7 @@ from torch import Tensor
 
 from turnout import ops
 from turnout.auditing.config import KINDS
-from turnout.auditing.measure import Measured
+from turnout.auditing.figures import Measured
 from turnout.auditing.reading import LayerReading
 
 Columns = dict[str, Sequence[object]]

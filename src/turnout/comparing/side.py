@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.domains import Domains
 from turnout.auditing.evidence.bootstrap import Clusters
+from turnout.auditing.reading import Domains
 from turnout.auditing.result import AUDIT_FILE, Audit
 from turnout.runs import RunFolder, Trace
 

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from turnout.auditing.pieces import read_piece, write_piece
 from turnout.masking.sets import MaskSet, Target
 from turnout.models.change.intervene import mask
 from turnout.models.forward.answers import text_bits
@@ -24,6 +23,7 @@ from turnout.models.forward.generate import continue_greedily
 from turnout.models.forward.prefix import Prefix
 from turnout.models.wrap.anatomy import MoE
 from turnout.runs import RunFolder
+from turnout.runs.pieces import read_piece, write_piece
 from turnout.tasks.prompts import letter_ids
 
 SCORES = ("correct", "logprob", "generated", "bits")

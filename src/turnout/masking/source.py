@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from turnout import ops
 from turnout.auditing.config import AuditConfig
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.auditing.result import AUDIT_FILE
 from turnout.errors import RunError
 from turnout.masking.scores import Asked

@@ -3,7 +3,7 @@
 Shapes: S samples, E routed experts, D domains.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,7 @@ from turnout.auditing.evidence.bootstrap import (
 )
 from turnout.auditing.evidence.claim import claim
 from turnout.auditing.evidence.domain_signal import domain_signal
-from turnout.auditing.evidence.rotated import quantile_by_size, rotated_contributions, summary
-from turnout.auditing.evidence.routers import Router
-from turnout.auditing.figures import LayerAudit
+from turnout.auditing.evidence.rotated import Router, quantile_by_size, rotated_contributions, summary
 from turnout.auditing.reading import LayerValues
 from turnout.runs import TraceLayer
 
@@ -50,7 +48,7 @@ class Evidence:
 
 def layer_evidence(
     layer: TraceLayer,
-    figures: LayerAudit,
+    figures: Mapping[str, Any],
     values: LayerValues,
     contribution_DE: Tensor,
     router: Router | None,

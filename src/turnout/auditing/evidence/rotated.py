@@ -8,6 +8,7 @@ Shapes: S samples, H hidden size, E experts, D domains, P draws.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,60 @@ from turnout import ops
 from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.auditing.measures import MEASURES, Routing
 from turnout.models.fast.products import product
+from turnout.models.wrap.anatomy import MoE, routing_scores
+from turnout.models.wrap.families import Scoring
+from turnout.runs import RunFolder
 
 DRAWS = 199
-_ENTROPY_SAMPLES = 2048  # enough to know a mean entropy to a thousandth
+ROUTERS_FILE = "routers.safetensors"
+_ENTROPY_SAMPLES = 2048  # enough to estimate a mean entropy to a thousandth
 _STEPS = 30  # of bisection, on a scale between 2⁻¹⁰ and 2¹⁰
 
-Scoring = Callable[[Tensor], Tensor]
+ScoringFunction = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """Rows R [E, H] of one layer's router, its bias [E] or None, and its scoring function."""
+
+    rows_EH: Tensor
+    bias_E: Tensor | None
+    scoring: Scoring
+
+    def scores(self, logits_SE: Tensor) -> Tensor:
+        """Compute p [S, E] from logits as the model does; see `routing_scores`."""
+        return routing_scores(logits_SE, self.scoring)
+
+
+def store_routers(moe: MoE, run: RunFolder) -> None:
+    """Write the rows of every router that is a single linear map, in float32."""
+    arrays = {}
+    for layer in moe.layers:
+        if (rows := layer.rows()) is not None:
+            arrays[f"{layer.layer}.{layer.scoring}.weight"] = rows[0].float().cpu().numpy()
+            if rows[1] is not None:
+                arrays[f"{layer.layer}.{layer.scoring}.bias"] = rows[1].float().cpu().numpy()
+    if arrays:
+        run.write_arrays(ROUTERS_FILE, arrays)
+
+
+def read_routers(run: RunFolder) -> dict[int, Router]:
+    """The stored routers by layer; empty for a run without them."""
+    arrays = {name: torch.from_numpy(array) for name, array in (run.read_arrays(ROUTERS_FILE) or {}).items()}
+    routers = {}
+    for scoring in ("softmax", "sigmoid"):
+        for name, rows_EH in arrays.items():
+            layer, kind, part = name.split(".")
+            if kind == scoring and part == "weight":
+                routers[int(layer)] = Router(rows_EH, arrays.get(f"{layer}.{kind}.bias"), scoring)
+    return routers
 
 
 def rotated_contributions(
     inputs_SH: Tensor,
     router_EH: Tensor,
     bias_E: Tensor | None,
-    scoring: Scoring,
+    scoring: ScoringFunction,
     clusters: Clusters,
     *,
     seed: int,
@@ -109,7 +151,7 @@ def _entropy(p_SE: Tensor) -> float:
     return torch.special.entr(p_SE).sum(1).mean().item()
 
 
-def _matching_scale(logits_SE: Tensor, scoring: Scoring, target: float) -> float:
+def _matching_scale(logits_SE: Tensor, scoring: ScoringFunction, target: float) -> float:
     """Factor on the logits that gives the mean entropy `target`; entropy falls as the factor grows."""
     low, high = -10.0, 10.0
     for _ in range(_STEPS):

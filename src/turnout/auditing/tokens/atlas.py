@@ -9,23 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from turnout import ops
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.auditing.tokens.binding import Counts, TokenCorpus, has_tokens
 from turnout.auditing.tokens.partners import partner_table
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 from turnout.runs import Trace, TraceLayer
 
 TOP_TOKENS = 10
 _BLOCK_CELLS = 1 << 21  # cells of [experts, types] whose log-odds are in memory together
 
 
-def atlas_tables(trace: Trace, domains: Domains, progress: Progress = silent) -> dict[str, pa.Table]:
+def atlas_tables(trace: Trace, domains: Domains, listener: Listener = Listener()) -> dict[str, pa.Table]:
     """Tables of what each expert is chosen for; one layer's choices in memory at a time.
 
     Args:
         trace: a finished trace.
         domains: each sample's domain.
-        progress: called once a layer.
+        listener: receives progress once a layer.
 
     Returns:
         atlas: layer, expert, count (tokens that chose it), frequency (their share), types (distinct ones; null if the
@@ -40,7 +40,7 @@ def atlas_tables(trace: Trace, domains: Domains, progress: Progress = silent) ->
     domain_T = np.repeat(domains.label_S.numpy(), trace.samples()["n_tokens"].to_numpy())
     parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name, schema in _SCHEMAS.items()}
     for done, layer in enumerate(trace.layers):
-        progress("mapping experts", done, len(trace.layers), "layers")
+        listener.progress("mapping experts", done, len(trace.layers), "layers")
         chosen_TK, _ = trace.chosen(layer.layer)
         count_EV = None if corpus is None else _counts(chosen_TK, corpus.type_T, layer.experts, len(corpus.types_V))
         count_ED = _counts(chosen_TK, domain_T, layer.experts, len(domains))
@@ -48,9 +48,9 @@ def atlas_tables(trace: Trace, domains: Domains, progress: Progress = silent) ->
         parts["atlas_domains"].append(_domains(layer, domains, count_ED, np.bincount(domain_T)))
         if corpus is not None and count_EV is not None:
             parts["atlas_tokens"].append(_top_tokens(layer, corpus, count_EV))
-    progress("mapping experts", len(trace.layers), len(trace.layers), "layers")
+    listener.progress("mapping experts", len(trace.layers), len(trace.layers), "layers")
     tables = {name: pa.concat_tables(of_layers) for name, of_layers in parts.items()}
-    return tables | {"atlas_partners": partner_table(trace, progress)}
+    return tables | {"atlas_partners": partner_table(trace, listener)}
 
 
 def _counts(chosen_TK: NDArray[np.unsignedinteger], label_T: Counts, n_experts: int, n_labels: int) -> Counts:

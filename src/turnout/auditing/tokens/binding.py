@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.errors import RunError
 from turnout.runs import Trace
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnout import ops
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 from turnout.runs import Trace, TraceLayer
 
 MAX_TOKENS = 30_000  # pairs are counted over at most this many tokens, evenly spaced over the run
@@ -116,7 +116,7 @@ class _Best:
         return pa.table(columns, schema=SCHEMA)
 
 
-def partner_table(trace: Trace, progress: Progress = silent) -> pa.Table:
+def partner_table(trace: Trace, listener: Listener = Listener()) -> pa.Table:
     """For every expert the partners of greatest z: in its own layer, in the previous MoE layer, in earlier ones.
 
     Columns: layer, expert, relation ("same", "previous", "earlier"), rank, partner_layer, partner, together (tokens
@@ -126,7 +126,7 @@ def partner_table(trace: Trace, progress: Progress = silent) -> pa.Table:
     """
     parts, previous = [SCHEMA.empty_table()], list[tuple[TraceLayer, NDArray[np.unsignedinteger]]]()
     for done, layer in enumerate(trace.layers):
-        progress("pairing experts", done, len(trace.layers), "layers")
+        listener.progress("pairing experts", done, len(trace.layers), "layers")
         chosen_TK = _spaced(trace.chosen(layer.layer)[0])
         n_tokens = len(chosen_TK)
         parts.append(_Best.of(within(chosen_TK, layer.experts), layer.layer).rows(layer.layer, "same", n_tokens))
@@ -135,7 +135,7 @@ def partner_table(trace: Trace, progress: Progress = silent) -> pa.Table:
             if best is not None:
                 parts.append(best.rows(layer.layer, relation, n_tokens))
         previous.append((layer, chosen_TK))
-    progress("pairing experts", len(trace.layers), len(trace.layers), "layers")
+    listener.progress("pairing experts", len(trace.layers), len(trace.layers), "layers")
     return pa.concat_tables(parts)
 
 

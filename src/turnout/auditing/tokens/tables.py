@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from turnout.auditing.domains import Domains
+from turnout.auditing.reading import Domains
 from turnout.auditing.tokens.binding import FEWEST, Binding, Counts, TokenCorpus, binding
 from turnout.auditing.tokens.classes import CLASSES, token_class
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 from turnout.runs import Trace, TraceLayer
 
 INVARIANT_DOMAINS = 3
@@ -23,7 +23,7 @@ def token_tables(
     domains: Domains,
     committees: Mapping[int, Sequence[int]],
     texts: Mapping[int, str] | None = None,
-    progress: Progress = silent,
+    listener: Listener = Listener(),
 ) -> dict[str, pa.Table]:
     """Tables of every token type that occurs and of its binding in each layer; one layer's choices in memory at a time.
 
@@ -32,7 +32,7 @@ def token_tables(
         domains: each sample's domain.
         committees: the members of each layer, by the decoder layer's number.
         texts: texts of the types from `token_strings`; a type without text has no class either.
-        progress: called once a layer.
+        listener: receives progress once a layer.
 
     Returns:
         tokens: token, text, class, count, samples; every type that occurs.
@@ -52,12 +52,12 @@ def token_tables(
     parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name, schema in _SCHEMAS.items()}
     parts["tokens"].append(_tokens(corpus, _texts(corpus, texts), classes_V))
     for done, layer in enumerate(trace.layers):
-        progress("reading tokens", done, len(trace.layers), "layers")
+        listener.progress("reading tokens", done, len(trace.layers), "layers")
         chosen_TK, _ = trace.chosen(layer.layer)
         committee_VD = corpus.selections(chosen_TK, committees[layer.layer], layer.experts)
         for name, table in _layer_tables(corpus, layer, committee_VD, classes_V).items():
             parts[name].append(table)
-    progress("reading tokens", len(trace.layers), len(trace.layers), "layers")
+    listener.progress("reading tokens", len(trace.layers), len(trace.layers), "layers")
     return {name: pa.concat_tables(tables) for name, tables in parts.items()}
 
 

@@ -8,9 +8,9 @@ from auditing import plain
 from auditing.planted import COUNTS, LAYERS, as_lists, describe, domains_of, samples, write_trace
 
 from turnout.auditing.config import KINDS, AuditConfig
-from turnout.auditing.domains import Domains
-from turnout.auditing.measure import content, measure
+from turnout.auditing.figures import content, measure
 from turnout.auditing.measures import MEASURES
+from turnout.auditing.reading import Domains
 from turnout.auditing.tables import tables
 from turnout.errors import RecipeError, TaskError
 from turnout.ops import wilson
