@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from aligning.unlike import unlike
-from auditing.asked import DOMAINS
+from auditing.tiny_tasks import DOMAINS
 from safetensors import safe_open
 from tiny import random_model, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from aligning.plain import plain_losses
-from auditing.asked import task_set
+from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_tokenizer
 
 from turnout import ops

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from auditing.asked import task_set
+from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_model, tiny_tokenizer
 
 from turnout.aligning import Alignment, align

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from auditing.asked import task_set
+from auditing.tiny_tasks import task_set
 
 from turnout.tasks.question import TaskSet
 

@@ -1,6 +1,6 @@
-"""Audits in forked children, killed a random moment behind every shard, then resumed. Prints one JSON object.
+"""Audits in forked children, killed at a random moment after every shard, then resumed. Prints one JSON object.
 
-A process of its own, with one thread, so that children start fast and can be forked at all.
+A separate process with one thread, so that children start fast and can be forked.
 Usage: python killed.py FOLDER
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from auditing.asked import task_set
 from auditing.few import few_draws
+from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_tokenizer
 
 from turnout import audit
@@ -32,11 +32,11 @@ class DamageFile(Listener):
 
     def note(self, line):
         if "complete" not in line:
-            (self.folder / "said").write_text(line)
+            (self.folder / "damage.txt").write_text(line)
 
 
 def child(moe, tasks, path):
-    """Fork; the child audits and leaves without clean-up."""
+    """Fork; the child audits and exits without clean-up."""
     pid = os.fork()
     if pid:
         return pid
@@ -48,7 +48,7 @@ def child(moe, tasks, path):
         os._exit(code)
 
 
-def ended(pid):
+def outcome(pid):
     status = os.waitpid(pid, 0)[1]
     return "killed" if os.WIFSIGNALED(status) else "done" if os.waitstatus_to_exitcode(status) == 0 else "failed"
 
@@ -63,13 +63,13 @@ def shards(path):
     return len(index.read_text().splitlines()) if index.exists() else 0
 
 
-def kill_behind(pid, path, n_shards, rng):
-    """Kill the child a random moment after it has listed `n_shards`; how it ended."""
+def kill_after(pid, path, n_shards, rng):
+    """Kill the child at a random moment after it has listed `n_shards`; return how it ended."""
     while shards(path) < n_shards and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         time.sleep(0.001)
     time.sleep(rng.uniform(0, 0.05))
     os.kill(pid, signal.SIGKILL)
-    return ended(pid)
+    return outcome(pid)
 
 
 def main(folder):
@@ -77,17 +77,18 @@ def main(folder):
     few_draws(setattr)
     model = random_model("olmoe", num_hidden_layers=1)
     moe, tasks = read(model, tiny_tokenizer(), "tiny"), task_set(48, longest=4)
-    assert ended(child(moe, tasks, folder / "unbroken")) == "done"
-    unbroken, whole = figures(folder / "unbroken"), shards(folder / "unbroken")
-    rng, kills, left, same = random.Random(0), 0, set(), []
+    assert outcome(child(moe, tasks, folder / "unbroken")) == "done"
+    uninterrupted, all_shards = figures(folder / "unbroken"), shards(folder / "unbroken")
+    rng, kills, counts, same = random.Random(0), 0, set(), []
     for name in ("once", "again"):
         path = folder / name
-        for n_shards in range(whole + 1):
-            kills += kill_behind(child(moe, tasks, path), path, n_shards, rng) == "killed"
-            left.add(shards(path))
-        assert ended(child(moe, tasks, path)) == "done"
-        same.append(figures(path) == unbroken)
-    print(json.dumps({"kills": kills, "same": same, "left": sorted(left), "said": (folder / "said").exists()}))
+        for n_shards in range(all_shards + 1):
+            kills += kill_after(child(moe, tasks, path), path, n_shards, rng) == "killed"
+            counts.add(shards(path))
+        assert outcome(child(moe, tasks, path)) == "done"
+        same.append(figures(path) == uninterrupted)
+    damaged = (folder / "damage.txt").exists()
+    print(json.dumps({"kills": kills, "same": same, "shards": sorted(counts), "damaged": damaged}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from auditing import plain
-from auditing.asked import DOMAINS, one_by_one, task_set, token_ids
+from auditing.tiny_tasks import DOMAINS, one_by_one, task_set, token_ids
 from listeners import Recorder
 from tiny import random_model, tiny_tokenizer
 
@@ -50,9 +50,9 @@ def table_bytes(path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_one_question_at_a_time(moe, run, kind, scope):
     samples, _ = one_by_one(moe, TASKS)
-    found = audit(run, kind=kind, scope=scope)
-    contribution = found.table("contribution")
-    for stored in found.layers:
+    result = audit(run, kind=kind, scope=scope)
+    contribution = result.table("contribution")
+    for stored in result.layers:
         expected = plain.contributions(samples, stored["layer"], 8, DOMAINS, scope)
         table = contribution.filter(pl.col("layer") == stored["layer"])
         for name in KINDS:
@@ -67,50 +67,50 @@ def test_equals_one_question_at_a_time(moe, run, kind, scope):
 
 def test_answers(moe, run):
     _, logprobs = one_by_one(moe, TASKS)
-    found = Audit.load(run)
+    result = Audit.load(run)
     predicted = [int(np.argmax(row)) for row in logprobs]
-    assert found.table("samples")["predicted"].to_list() == predicted
+    assert result.table("samples")["predicted"].to_list() == predicted
     right = [p == q.answer for p, q in zip(predicted, TASKS.questions, strict=True)]
-    assert found.accuracy["overall"]["accuracy"] == sum(right) / len(right)
+    assert result.accuracy["overall"]["accuracy"] == sum(right) / len(right)
 
 
 @pytest.mark.parametrize("options", [{"token_budget": 64}, {"token_budget": 4096}, {"padding": "left"}], ids=str)
 def test_batching_changes_no_figure(moe, run, options):
-    expected, found = Audit.load(run), audit(moe, TASKS, **options)
-    for a, b in zip(found.layers, expected.layers, strict=True):
+    expected, result = Audit.load(run), audit(moe, TASKS, **options)
+    for a, b in zip(result.layers, expected.layers, strict=True):
         assert (a["committee"], a["candidates"]) == (b["committee"], b["candidates"])
         for name in MEASURES:
             assert a[name] == near(b[name])
     for name in ("contribution", "experts", "silhouette"):
-        a, b = found.table(name), expected.table(name)
+        a, b = result.table(name), expected.table(name)
         for column in a.columns:
             if a[column].dtype == pl.Float64:
                 assert a[column].to_numpy() == near(b[column].to_numpy()), (name, column)
             else:
                 assert a[column].equals(b[column])
-    assert found.table("samples")["id"].to_list() == [q.id for q in TASKS.questions]
+    assert result.table("samples")["id"].to_list() == [q.id for q in TASKS.questions]
 
 
-def test_the_same_bytes_twice(moe, run, tmp_path):
+def test_a_run_has_the_same_bytes_twice(moe, run, tmp_path):
     audit(moe, TASKS, tmp_path / "run", answers=True, token_budget=512)
     assert table_bytes(tmp_path / "run") == table_bytes(run)
     assert (tmp_path / "run/audit.json").read_bytes() == (run / "audit.json").read_bytes()
 
 
-def test_a_complete_run_is_read_not_computed(moe, run, monkeypatch):
+def test_a_complete_run_is_read_and_not_computed_again(moe, run, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
-    said = []
+    notes = []
     monkeypatch.setattr(
-        "turnout.models.forward.capture.capture", lambda *_, **__: pytest.fail("the model was asked again")
+        "turnout.models.forward.capture.capture", lambda *_, **__: pytest.fail("the model was run again")
     )
-    found = audit(moe, TASKS, run, answers=True, token_budget=512, listener=Recorder(said))
-    assert found.to_dict() == Audit.load(run).to_dict()
-    assert len(said) == 1
-    assert "complete" in said[0]
+    result = audit(moe, TASKS, run, answers=True, token_budget=512, listener=Recorder(notes))
+    assert result.to_dict() == Audit.load(run).to_dict()
+    assert len(notes) == 1
+    assert "complete" in notes[0]
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
-def test_the_manifest_tells_time_apart(run):
+def test_times_are_in_the_manifest_alone(run):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["timings"]["capture_tokens"] == Audit.load(run).table("samples")["n_tokens"].sum()
     assert manifest["timings"]["capture_seconds"] > 0
@@ -143,17 +143,17 @@ def test_a_damaged_shard_is_named_and_computed_again(moe, run, tmp_path):
         (broken / name).unlink()
     shard = broken / "trace/part-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-100] + b"x" * 100)
-    said = []
-    audit(moe, TASKS, broken, answers=True, token_budget=512, listener=Recorder(said))
-    assert len(said) == 1
-    assert "part-00000.parquet" in said[0]
-    assert "damaged" in said[0]
+    notes = []
+    audit(moe, TASKS, broken, answers=True, token_budget=512, listener=Recorder(notes))
+    assert len(notes) == 1
+    assert "part-00000.parquet" in notes[0]
+    assert "damaged" in notes[0]
     assert table_bytes(broken) == table_bytes(run)
     assert (broken / "audit.json").read_bytes() == (run / "audit.json").read_bytes()
 
 
-def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
-    """Ctrl-C in the second shard: the first stays, and only what is missing is asked."""
+def test_an_interrupted_audit_resumes(moe, run, tmp_path, monkeypatch):
+    """Ctrl-C in the second shard: the first is kept, and only the missing one is captured."""
     from turnout.models.forward import capture as batches
 
     tasks, real, calls = task_set(60), batches.capture, []
@@ -169,18 +169,22 @@ def test_interrupted_it_goes_on(moe, run, tmp_path, monkeypatch):
         audit(moe, tasks, tmp_path / "run", token_budget=256)
     assert [file.name for file in (tmp_path / "run/trace").glob("part-*")] == ["part-00000.parquet"]
     assert not (tmp_path / "run/manifest.json").exists()
-    heard = []
+    received = []
     audit(
-        moe, tasks, tmp_path / "run", token_budget=256, listener=Recorder(on_progress=lambda *told: heard.append(told))
+        moe,
+        tasks,
+        tmp_path / "run",
+        token_budget=256,
+        listener=Recorder(on_progress=lambda *call: received.append(call)),
     )
-    assert 0 < heard[0][1] < heard[0][2]  # progress starts where the first shard ended
+    assert 0 < received[0][1] < received[0][2]  # progress starts where the first shard ended
     monkeypatch.undo()
     audit(moe, tasks, tmp_path / "unbroken", token_budget=256)
     assert table_bytes(tmp_path / "run") == table_bytes(tmp_path / "unbroken")
 
 
 def test_nan_names_layer_and_question_and_leaves_nothing(moe, tmp_path):
-    """A token whose embedding is NaN spoils the routers of the one question that has it."""
+    """A token with a NaN embedding makes the router scores of one question NaN."""
     model = random_model("olmoe")
     with torch.no_grad():
         model.get_input_embeddings().weight[token_ids(moe, "~")] = torch.nan
@@ -197,28 +201,28 @@ def test_nan_names_layer_and_question_and_leaves_nothing(moe, tmp_path):
 
 def test_texts_without_choices(moe):
     texts = [Question(f"t{i}", "prose", "prose", f"Line {i} of a page.") for i in range(4)]
-    found = audit(moe, TaskSet.of("texts", texts))
-    assert found.layers[0]["jaccard_mean"] is None
+    result = audit(moe, TaskSet.of("texts", texts))
+    assert result.layers[0]["jaccard_mean"] is None
     with pytest.raises(TaskError, match="texts: expected questions with choices"):
         audit(moe, TaskSet.of("texts", texts), answers=True)
     mixed = audit(moe, TaskSet.of("mixed", [*texts, *TASKS.questions[:4]]), answers=True)
     assert mixed.accuracy["overall"]["questions"] == 4
 
 
-def test_shots_stand_before_the_question(moe):
-    found = audit(moe, TASKS, shots=2)
+def test_shots_are_placed_before_the_question(moe):
+    result = audit(moe, TASKS, shots=2)
     zero = audit(moe, TASKS)
-    assert (found.table("samples")["n_tokens"] > 2 * zero.table("samples")["n_tokens"].min()).all()
+    assert (result.table("samples")["n_tokens"] > 2 * zero.table("samples")["n_tokens"].min()).all()
     with pytest.raises(TaskError, match="4 solved examples"):
         audit(moe, TASKS, shots=4)
 
 
-def test_without_a_folder_nothing_stays(moe, tmp_path, monkeypatch):
+def test_without_a_folder_no_file_remains(moe, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    found = audit(moe, TASKS)
-    assert found.table("experts").height == 24
+    result = audit(moe, TASKS)
+    assert result.table("experts").height == 24
     assert len(list(tmp_path.iterdir())) == 1
-    del found
+    del result
     assert list(tmp_path.iterdir()) == []
 
 
@@ -236,7 +240,7 @@ def test_without_a_folder_nothing_stays(moe, tmp_path, monkeypatch):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_options_that_do_not_fit(moe, options, error, message):
+def test_invalid_options_are_refused(moe, options, error, message):
     with pytest.raises(error, match=message):
         audit(moe, TASKS, **options)
 
@@ -247,8 +251,8 @@ def test_a_model_without_a_tokenizer(moe):
 
 
 def test_a_live_model_and_its_tokenizer(run):
-    found = audit(random_model("olmoe"), TASKS, tokenizer=tiny_tokenizer(), answers=True, token_budget=512)
-    assert found.layers == Audit.load(run).layers
+    result = audit(random_model("olmoe"), TASKS, tokenizer=tiny_tokenizer(), answers=True, token_budget=512)
+    assert result.layers == Audit.load(run).layers
 
 
 def test_a_stored_run_by_other_domains(run, tmp_path):
@@ -266,7 +270,7 @@ def test_a_stored_run_by_other_domains(run, tmp_path):
         audit(run, domains=tmp_path / "map.json")
 
 
-def test_a_stored_run_keeps_what_it_was_asked(run, tmp_path):
+def test_captured_options_of_a_stored_run_cannot_change(run, tmp_path):
     for name, value in {"answers": False, "shots": 1, "token_budget": 64, "padding": "left"}.items():
         with pytest.raises(RecipeError, match=f"{name}: expected"):
             audit(run, **{name: value})
@@ -298,7 +302,7 @@ def test_a_stored_run_keeps_what_it_was_asked(run, tmp_path):
         ({"answers": "perhaps"}, RecipeError, "answers: expected true or false, got 'perhaps'"),
     ],
 )
-def test_an_argument_of_another_kind_is_one_line(moe, given, error, message):
+def test_an_argument_of_another_type_is_a_one_line_error(moe, given, error, message):
     with pytest.raises(error, match=f"^{message}$"):
         audit(**{"model": moe, "tasks": TASKS, **given})
 
@@ -318,7 +322,7 @@ def test_former_arguments_still_work_with_a_warning(moe, tmp_path):
     assert len(notes) == 1
 
 
-def test_a_long_prompt_of_no_file_is_named_by_its_question(moe):
+def test_a_long_prompt_is_named_by_its_question(moe):
     long = replace(TASKS.questions[0], text="far " * 500)
     with pytest.raises(TaskError, match=f"^question {long.id}: expected a prompt of at most"):
         audit(moe, replace(TASKS, questions=(long,)))

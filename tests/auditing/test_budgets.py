@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from auditing.asked import task_set
+from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_tokenizer
 
 from turnout import audit, ops

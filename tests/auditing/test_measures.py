@@ -9,7 +9,7 @@ from statistics import fmean
 import jsonschema
 import pytest
 import torch
-from auditing.asked import task_set
+from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_tokenizer
 
 import turnout

@@ -24,27 +24,27 @@ MODEL = {"id": "planted", "digest": "0" * 64}
 
 
 def run(path, seed=0, layers=LAYERS, counts=None, **options):
-    """A complete run over planted samples of one model; `seed` stands for the model, the questions are the same."""
-    found = samples(counts or {"maths": 7, "law": 5}, layers=layers, seed=0, **options.pop("planted", {}))
+    """A complete run over planted samples; each `seed` is another model on the same questions."""
+    dataset = samples(counts or {"maths": 7, "law": 5}, layers=layers, seed=0, **options.pop("planted", {}))
     if seed:
-        found = _shaken(found, seed)
-    write_trace(path, found, layers)
+        dataset = _perturbed(dataset, seed)
+    write_trace(path, dataset, layers)
     with RunFolder.open(path, {"planted": True}) as folder:
-        tasks, config = describe(found), AuditConfig.of(**options)
-        complete(folder, folder, domains_of(found), config, MODEL, tasks, Listener())
+        tasks, config = describe(dataset), AuditConfig.of(**options)
+        complete(folder, folder, domains_of(dataset), config, MODEL, tasks, Listener())
     return path
 
 
-def _shaken(found, seed):
+def _perturbed(dataset, seed):
     """The same questions under a router whose scores were multiplied by noise and whose choice follows them."""
     rng = np.random.default_rng(seed)
-    for sample in found:
+    for sample in dataset:
         for layer in sample["layers"].values():
             p_TE = layer["p"] * np.exp(rng.standard_normal(layer["p"].shape) * 0.5)
             layer["p"] = (p_TE / p_TE.sum(1, keepdims=True)).astype(np.float32)
             layer["chosen"] = np.argsort(-layer["p"], axis=1, kind="stable")[:, : layer["chosen"].shape[1]]
             layer["weights"] = np.take_along_axis(layer["p"], layer["chosen"], 1)
-    return found
+    return dataset
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +54,22 @@ def pair(tmp_path_factory):
 
 
 def test_equal_runs_do_not_differ(pair, tmp_path):
-    found = compare([pair[0], pair[0]]).to_dict()
-    for layer in found["layers"]:
+    comparison = compare([pair[0], pair[0]]).to_dict()
+    for layer in comparison["layers"]:
         assert {shift[1]["difference"] for shift in layer["differences"].values()} == {0.0}
         assert all(shift[1]["interval"] == [0.0, 0.0] for shift in layer["differences"].values())
         assert layer["overlap"][1]["jaccard"] == 1.0
         assert layer["agreement"][1]["value"] == 1.0
-    json.dumps(found, allow_nan=False)
+    json.dumps(comparison, allow_nan=False)
 
 
 def test_differences_are_those_of_the_stored_figures_with_intervals(pair):
-    found = compare(pair)
+    comparison = compare(pair)
     one, two = (json.loads((path / "audit.json").read_text()) for path in pair)
-    assert found.pairs[0] is None
-    assert found.pairs[1]["paired"]
-    assert found.pairs[1]["level"] == "samples"
-    for entry, here, there in zip(found.layers, one["layers"], two["layers"], strict=True):
+    assert comparison.pairs[0] is None
+    assert comparison.pairs[1]["paired"]
+    assert comparison.pairs[1]["level"] == "samples"
+    for entry, here, there in zip(comparison.layers, one["layers"], two["layers"], strict=True):
         for measure in MEASURES:
             shift = entry["differences"][measure][1]
             assert shift["difference"] == pytest.approx(there[measure] - here[measure])
@@ -77,8 +77,8 @@ def test_differences_are_those_of_the_stored_figures_with_intervals(pair):
         assert entry["differences"][measure][0] is None
 
 
-def test_pairing_cancels_what_the_questions_share(tmp_path):
-    """A copy whose scores are shaken differs from its original less than from a run on other questions."""
+def test_pairing_cancels_variation_shared_by_the_questions(tmp_path):
+    """A copy with perturbed scores differs from its original less than from a run on other questions."""
     same = compare([run(tmp_path / "a"), run(tmp_path / "b", seed=5)]).to_dict()
     other = compare([tmp_path / "a", run(tmp_path / "c", seed=5, counts={"maths": 8, "law": 5})]).to_dict()
     assert same["pairs"][1]["paired"] is True
@@ -88,10 +88,10 @@ def test_pairing_cancels_what_the_questions_share(tmp_path):
     assert width[0][1] - width[0][0] < width[1][1] - width[1][0]
 
 
-def test_agreement_is_what_a_plain_loop_counts(pair):
-    found = compare(pair).layers
+def test_agreement_equals_a_plain_loop(pair):
+    comparison = compare(pair).layers
     traces = [RunFolder.read(path).trace() for path in pair]
-    for entry, layer in zip(found, LAYERS, strict=True):
+    for entry, layer in zip(comparison, LAYERS, strict=True):
         (a_TK, _), (b_TK, _) = (trace.chosen(layer.layer) for trace in traces)
         shared = sum(len(set(a) & set(b)) for a, b in zip(a_TK.tolist(), b_TK.tolist(), strict=True))
         agreement = entry["agreement"][1]
@@ -101,38 +101,38 @@ def test_agreement_is_what_a_plain_loop_counts(pair):
 
 
 def test_the_last_run_may_be_the_reference(pair):
-    found = compare(pair, against_last=True).to_dict()
-    assert found["reference"] == 1
-    assert found["pairs"][1] is None
+    comparison = compare(pair, against_last=True).to_dict()
+    assert comparison["reference"] == 1
+    assert comparison["pairs"][1] is None
     first = compare(pair).layers[0]["differences"]["gini"][1]["difference"]
-    assert found["layers"][0]["differences"]["gini"][0]["difference"] == pytest.approx(-first)
+    assert comparison["layers"][0]["differences"]["gini"][0]["difference"] == pytest.approx(-first)
 
 
 def test_other_numbers_of_layers_are_matched_by_depth(pair, tmp_path):
     deep = tuple(TraceLayer(n, experts=8, top_k=2) for n in range(4))
-    found = compare([pair[0], run(tmp_path / "deep", layers=deep)]).to_dict()
-    assert found["pairs"][1]["matched_by"] == "relative depth"
-    assert [layer["matched"] for layer in found["layers"]] == [[1, 0], [4, 2]]
-    assert found["layers"][0]["overlap"][1] is not None  # both choose 2 of 8
-    assert found["layers"][1]["overlap"][1] is None
-    assert found["layers"][1]["agreement"][1] is None
+    comparison = compare([pair[0], run(tmp_path / "deep", layers=deep)]).to_dict()
+    assert comparison["pairs"][1]["matched_by"] == "relative depth"
+    assert [layer["matched"] for layer in comparison["layers"]] == [[1, 0], [4, 2]]
+    assert comparison["layers"][0]["overlap"][1] is not None  # both choose 2 of 8
+    assert comparison["layers"][1]["overlap"][1] is None
+    assert comparison["layers"][1]["agreement"][1] is None
 
 
-def test_other_kinds_have_no_intervals_and_say_why(pair, tmp_path):
-    found = compare([pair[0], run(tmp_path / "weight", kind="weight")]).to_dict()
-    assert found["differences"] == ["different kind"]
-    assert found["pairs"][1]["reason"] == "different kind: the figures are not comparable"
-    assert found["layers"][0]["differences"]["coverage"][1]["interval"] is None
-    assert found["overall"][1]["differences"]["coverage"]["interval"] is None
+def test_other_kinds_have_no_intervals_and_a_reason(pair, tmp_path):
+    comparison = compare([pair[0], run(tmp_path / "weight", kind="weight")]).to_dict()
+    assert comparison["differences"] == ["different kind"]
+    assert comparison["pairs"][1]["reason"] == "different kind: the figures are not comparable"
+    assert comparison["layers"][0]["differences"]["coverage"][1]["interval"] is None
+    assert comparison["overall"][1]["differences"]["coverage"]["interval"] is None
 
 
 def test_released_has_paired_intervals_around_the_stored_figures(tmp_path):
     paths = [run(tmp_path / "one", kind="released"), run(tmp_path / "two", seed=5, kind="released")]
-    found = compare(paths)
-    assert found.pairs[1]["paired"]
+    comparison = compare(paths)
+    assert comparison.pairs[1]["paired"]
     one, two = (json.loads((path / "audit.json").read_text())["layers"] for path in paths)
     widths = []
-    for entry, here, there in zip(found.layers, one, two, strict=True):
+    for entry, here, there in zip(comparison.layers, one, two, strict=True):
         for measure in ("coverage", "gini", "jaccard_mean"):
             shift = entry["differences"][measure][1]
             assert shift["difference"] == pytest.approx(there[measure] - here[measure])
@@ -160,7 +160,7 @@ def test_frame_has_a_row_for_each_layer_run_and_measure(pair):
     assert frame.filter(frame["run"] == "one")["difference"].null_count() == len(LAYERS) * len(MEASURES)
 
 
-def test_two_runs_are_needed(pair):
+def test_at_least_two_runs_are_needed(pair):
     with pytest.raises(RunError, match="two or more runs"):
         compare([pair[0]])
 
@@ -185,7 +185,7 @@ def test_overlap_of_random_sets():
     assert set_overlap([1], [2], 4)["p"] == 1.0
 
 
-def test_an_interval_never_leaves_its_difference_out():
+def test_an_interval_includes_its_difference():
     at_the_bound = torch.tensor([0.0] * 99 + [-0.1])
     low, high = difference_interval(MEASURES["jaccard_mean"], at_the_bound, 0.0)
     assert low <= 0.0 <= high

@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from auditing.asked import task_set
 from auditing.killed import ended
+from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_tokenizer
 
 from turnout import audit

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from auditing.asked import DOMAINS, task_set
+from auditing.tiny_tasks import DOMAINS, task_set
 from sklearn.isotonic import IsotonicRegression
 from tiny import random_model, tiny_tokenizer
 

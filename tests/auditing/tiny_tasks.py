@@ -1,4 +1,4 @@
-"""A tiny model asked a few questions, one at a time, as the paper's code does: every token kept, nothing batched."""
+"""A few questions for a tiny model, and the model run on them one at a time: every token kept, nothing batched."""
 
 import torch
 
@@ -17,7 +17,7 @@ def task_set(n=24, seed=0, longest=12):
         text = " ".join(f"{domain}{(i * j) % 7}" for j in range(words))
         choices = tuple(f"{domain[0]}{i + c}" for c in range(4))
         questions.append(Question(f"q{i}", f"{domain} {i % 2}", domain, text, choices, i % 4))
-    return TaskSet.of("asked", questions)
+    return TaskSet.of("tiny", questions)
 
 
 def plain_prompt(question):
@@ -26,19 +26,19 @@ def plain_prompt(question):
 
 
 def token_ids(moe, text):
-    """The tiny tokenizer's ids: a token a byte, which byte-level BPE writes as itself but for white space."""
+    """Ids of the tiny tokenizer: one token per byte, which byte-level BPE writes as itself but for white space."""
     vocabulary = moe.tokenizer.get_vocab()
     return [vocabulary[character] for character in text.replace(" ", "Ġ").replace("\n", "Ċ")]
 
 
 def one_by_one(moe, tasks):
-    """What plain.py takes, and each question's log-probabilities of the letters A to D."""
+    """The samples for plain.py, and the log-probabilities of the letters A to D for each question."""
     samples, logprobs = [], []
     for question in tasks.questions:
         prompt = token_ids(moe, plain_prompt(question))
-        said = {layer.layer: [] for layer in moe.layers}
+        outputs = {layer.layer: [] for layer in moe.layers}
         handles = [
-            layer.router.register_forward_hook(lambda _, __, out, to=said[layer.layer]: to.append(out))
+            layer.router.register_forward_hook(lambda _, __, out, to=outputs[layer.layer]: to.append(out))
             for layer in moe.layers
         ]
         with torch.no_grad():
@@ -46,7 +46,7 @@ def one_by_one(moe, tasks):
         for handle in handles:
             handle.remove()
         layers = {}
-        for number, ((z, w, i),) in said.items():
+        for number, ((z, w, i),) in outputs.items():
             layers[number] = {"p": z.float().softmax(-1).tolist(), "chosen": i.tolist(), "weights": w.float().tolist()}
         samples.append({"domain": question.domain, "layers": layers})
         logprobs.append(logits.float().log_softmax(-1)[token_ids(moe, "ABCD")].tolist())
