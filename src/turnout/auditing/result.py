@@ -1,7 +1,7 @@
 """Result of an audit: audit.json as an object."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +9,7 @@ from typing import Any, Self
 import polars as pl
 
 from turnout.auditing.figures import SCHEMA, LayerAudit
-from turnout.auditing.measures import MEASURES
+from turnout.auditing.measures import describe
 from turnout.errors import RunError
 from turnout.runs.result import Result
 
@@ -32,7 +32,7 @@ class Audit(Result):
 
     @property
     def layers(self) -> tuple[LayerAudit, ...]:
-        """One dict a MoE layer, in order of depth."""
+        """The MoE layers in order of depth, each a dict as in audit.json."""
         return tuple(self._content["layers"])
 
     @property
@@ -42,7 +42,7 @@ class Audit(Result):
 
     @property
     def overall_without(self) -> dict[str, dict[str, dict[str, float | int | None]]]:
-        """`overall` again without the questions of each domain whose reading is Turnout's own (Lang-Ling)."""
+        """`overall` without the questions of each domain whose subjects are Turnout's own choice (Lang-Ling)."""
         return self._content["overall_without"]
 
     @property
@@ -52,27 +52,33 @@ class Audit(Result):
 
     @property
     def model(self) -> dict[str, Any]:
-        """What was audited."""
+        """Description of the model."""
         return self._content["model"]
 
     @property
     def tasks(self) -> dict[str, Any]:
-        """What it was asked."""
+        """Description of the questions."""
         return self._content["tasks"]
 
     @property
     def kind(self) -> str:
-        """The reading of contribution that the figures rest on."""
+        """The kind of contribution from which the figures are computed."""
         return self._content["kind"]
 
     @property
     def scope(self) -> str:
-        """Where routing was read: last or all."""
+        """The tokens at which routing was captured: last or all."""
         return self._content["scope"]
 
+    @property
+    def measures(self) -> list[dict[str, Any]]:
+        """Descriptions of the run's measures, as audit.json lists them; runs from before that list have today's."""
+        listed = self._content.get("measures")
+        return [entry for entry in describe() if entry["name"] in self.layers[0]] if listed is None else listed
+
     def frame(self) -> pl.DataFrame:
-        """One row a layer: its numbers, committee, candidates and measures; `specificity` is the mean over domains."""
-        columns = {**_COLUMNS, **dict.fromkeys(self._measures(), pl.Float64)}
+        """One row per layer: numbers, committee, candidates and measures; `specificity` is the mean over domains."""
+        columns = {**_COLUMNS, **{measure["name"]: pl.Float64 for measure in self.measures}}
         rows = {name: pl.Series([layer[name] for layer in self.layers], dtype=kind) for name, kind in columns.items()}
         means = [_mean(layer["specificity"]) for layer in self.layers]
         return pl.DataFrame({**rows, "specificity": pl.Series(means, dtype=pl.Float64)})
@@ -100,27 +106,22 @@ class Audit(Result):
         except ValueError as error:
             raise RunError(path, expected="an audit.json", received=f"no JSON ({error})") from error
 
-    def _measures(self) -> list[str]:
-        """Names of the run's measures; a run from before audit.json listed them has today's that its layers hold."""
-        listed = self._content.get("measures")
-        return [name for name in MEASURES if name in self.layers[0]] if listed is None else [m["name"] for m in listed]
-
     def title(self) -> str:
-        """What was measured, of which model, on which questions."""
+        """Model, questions, kind and scope in one line."""
         tasks = self.tasks
-        asked = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
-        return f"Audit of {self.model['id']} on {asked} (kind {self.kind}, scope {self.scope})"
+        questions = f"{tasks['questions']} questions of {tasks['name']} in {len(tasks['domains'])} domains"
+        return f"Audit of {self.model['id']} on {questions} (kind {self.kind}, scope {self.scope})"
 
     def _repr_html_(self) -> str:
-        """A notebook's table: a row a layer, its claim, and figures with 95 % intervals beside the floor |C|/E."""
-        names = ("layer", "claim", "committee", "coverage", "Gini", "Jaccard", "|C|/E")
-        head = "".join(f"<th>{name}</th>" for name in names)
-        rows = "".join(_html_row(layer) for layer in self.layers)
+        """Table for notebooks: claim and measures of each layer, with 95 % intervals and floors."""
+        names = ("layer", "claim", "committee", *(measure["short"] for measure in self.measures))
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        rows = "".join(_html_row(layer, self.measures) for layer in self.layers)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"<p>{escape(self.title())}; 95 % intervals in brackets</p>{table}"
+        return f"<p>{escape(self.title())}; 95 % intervals in brackets, floors in parentheses</p>{table}"
 
     def __repr__(self) -> str:
-        head = self.title()
+        names = [measure["name"] for measure in self.measures]
         with pl.Config(
             tbl_rows=-1,
             tbl_cols=-1,
@@ -128,27 +129,27 @@ class Audit(Result):
             tbl_hide_column_data_types=True,
             tbl_width_chars=160,
         ):
-            return f"{head}\n{self.frame().select('layer', 'committee', 'fallback', *self._measures())}"
+            return f"{self.title()}\n{self.frame().select('layer', 'committee', 'fallback', *names)}"
 
 
-def _cell(value: object, interval: Sequence[float] | None = None) -> str:
-    """A table cell; text is escaped, for names come from people's files."""
-    shown = "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-    bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-    return f"<td>{escape(shown + bounds)}</td>"
-
-
-def _html_row(layer: LayerAudit) -> str:
-    floors, claim = layer["nulls"].get("floors"), layer["claim"]
-    of_coverage = floors.get("coverage") if isinstance(floors, dict) else None
+def _html_row(layer: LayerAudit, measures: Sequence[Mapping[str, Any]]) -> str:
     cells = [
-        _cell(layer["layer"]),
-        _cell(claim["verdict"] if claim else None),
-        _cell(", ".join(map(str, layer["committee"])) + (" (fallback)" if layer["fallback"] else "")),
-        *(_cell(layer[name], layer["intervals"].get(name)) for name in ("coverage", "gini", "jaccard_mean")),
-        _cell(of_coverage),
+        str(layer["layer"]),
+        layer["claim"]["verdict"] if layer["claim"] else "–",
+        ", ".join(map(str, layer["committee"])) + (" (fallback)" if layer["fallback"] else ""),
+        *(_figure(layer, measure) for measure in measures),
     ]
-    return f"<tr>{''.join(cells)}</tr>"
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _figure(layer: LayerAudit, measure: Mapping[str, Any]) -> str:
+    """Value, interval and floor of a measure; a dash if it is undefined."""
+    name, form = measure["name"], measure["format"]
+    if layer[name] is None:
+        return "–"
+    interval, floor = layer["intervals"].get(name), layer["nulls"].get("floors", {}).get(name)
+    bounds = "" if interval is None else f" [{interval[0]:{form}}, {interval[1]:{form}}]"
+    return f"{layer[name]:{form}}{bounds}" + ("" if floor is None else f" ({floor:{form}})")
 
 
 def _mean(specificity: dict[str, float] | None) -> float | None:
