@@ -24,6 +24,8 @@ def test_every_formula_returns_its_dtype(ops, dtype):
         ops.gini_topk(contribution, 2),
         ops.lorenz(contribution[0]),
         ops.jaccard(contribution, 2),
+        ops.jaccard_mean(contribution, 2),
+        ops.largest_coverage(contribution),
         coverage,
         ops.coverage_topk(contribution, result.members, 2),
         ops.influence_ratio(coverage, 2, 6),

@@ -111,6 +111,24 @@ def test_measures(ops, seed):
     sets = [first_k(row, k) for row in rows]
     expected = [[len(a & b) / len(a | b) for b in sets] for a in sets]
     assert ops.jaccard(contribution, k).tolist() == pytest.approx(np.array(expected))
+    pairs = [expected[a][b] for a in range(n_domains) for b in range(a)]
+    assert float(ops.jaccard_mean(contribution, k)) == pytest.approx(fmean(pairs) if pairs else np.nan, nan_ok=True)
+    largest = [sum(sorted(mean, reverse=True)[:m]) / sum(mean) for m in range(1, n_experts + 1)]
+    assert ops.largest_coverage(contribution).tolist() == pytest.approx(largest)
+
+
+def test_leading_dimensions_are_computed_one_by_one(ops):
+    many = torch.rand(2, 5, 4, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    members = torch.tensor([0, 3])
+    for formula in (
+        lambda x: ops.gini_topk(x, 3),
+        lambda x: ops.jaccard_mean(x, 3),
+        lambda x: ops.coverage_topk(x, members, 3),
+        lambda x: ops.influence_ratio(ops.coverage(x, members), 2, 10),
+        ops.largest_coverage,
+    ):
+        alone = torch.stack([torch.stack([formula(x) for x in row]) for row in many])
+        torch.testing.assert_close(formula(many), alone)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
