@@ -11,7 +11,7 @@ from run import HERE, RUNS, STEPS
 from transformers import TrainerCallback, TrainerState
 
 from turnout import audit
-from turnout.embedded.tokenizer import train_tokenizer
+from turnout.embedded.build import train_tokenizer
 from turnout.runs import atomic
 from turnout.training import RoutingCallback, TrainRecipe, train
 from turnout.training.data import documents

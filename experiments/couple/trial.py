@@ -12,7 +12,7 @@ from trials import HERE, RUNS, Trial
 
 from turnout import audit
 from turnout.coupling import CoupleConfig, measure_coupling, preparation
-from turnout.embedded.tokenizer import train_tokenizer
+from turnout.embedded.build import train_tokenizer
 from turnout.models.wrap.load import load
 from turnout.runs import atomic
 from turnout.training import RoutingCallback, TrainRecipe, train

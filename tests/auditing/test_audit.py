@@ -266,7 +266,7 @@ def test_a_stored_run_by_other_domains(run, tmp_path):
     assert halves.tasks["domains"] == {"half": 12, "other": 12}
     del mapping["days 1"]
     (tmp_path / "map.json").write_text(json.dumps(mapping))
-    with pytest.raises(TaskError, match=r"question q\d+: expected a subject that the domain map map.json places"):
+    with pytest.raises(TaskError, match=r"question q\d+: expected a subject of the domain map map.json"):
         audit(run, domains=tmp_path / "map.json")
 
 

@@ -1,3 +1,5 @@
+"""Corpora from the packages' formats: pages, chapters, scenes, manual pages; fetching and refusals."""
+
 import json
 
 import pytest
@@ -35,7 +37,7 @@ def test_wordnet_entries():
     ]
 
 
-def test_wordnet_pages_hold_neighbours():
+def test_wordnet_pages_contain_neighboring_entries():
     lines = [f"0000 03 n 01 word{i} 0 000 | gloss {i}" for i in range(50)]
     pages = list(corpora.wordnet_pages(lines, "noun"))
     assert [page.count("\n") + 1 for page in pages] == [24, 24, 2]
@@ -64,27 +66,27 @@ def test_manual_page():
     assert text.split("\n\n") == ["Parallel Plans", "Each worker runs.", "SELECT 1;\nSELECT 2;", "a b & c"]
 
 
-def test_documents_are_written_once_each(tmp_path):
+def test_documents_are_written_once(tmp_path):
     file = tmp_path / "deep" / "source.jsonl"
     corpora.write_documents(file, ["one\ntwo", " one\ntwo ", "", "é"])
     assert [json.loads(row)["text"] for row in file.read_text("utf-8").splitlines()] == ["one\ntwo", "é"]
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_what_is_there_is_kept(tmp_path, monkeypatch):
-    made = []
+def test_existing_files_are_kept(tmp_path, monkeypatch):
+    calls = []
 
     def source(packages):
-        made.append(packages)
+        calls.append(packages)
         yield "text"
 
     monkeypatch.setattr(corpora, "SOURCES", {"s": source})
     for _ in range(2):
         assert corpora.fetch(tmp_path) == {"s": tmp_path / "s.jsonl"}
-    assert made == [tmp_path / "packages"]
+    assert calls == [tmp_path / "packages"]
 
 
-def test_a_package_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RecipeError, match=r"apt-get download wordnet-base: expected the command to succeed"):
         corpora.fetch(tmp_path / "corpora")

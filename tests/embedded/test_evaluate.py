@@ -1,3 +1,5 @@
+"""Bits of tokens in overlapping windows against single forwards."""
+
 import numpy as np
 import pytest
 import tiny

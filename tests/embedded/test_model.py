@@ -1,3 +1,5 @@
+"""The embedded model: size, shape, prompts that fit, no dead expert, and what it has learned."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,7 @@ def test_importing_its_path_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_reads_the_default_questions(moe):
+def test_the_default_questions_fit(moe):
     lengths = [len(encode(moe.tokenizer, q, max_length=2048)) for q in load_tasks("mmlu-dev").questions]
     assert len(lengths) == 281
     assert len(set(letter_ids(moe.tokenizer, 4))) == 4
@@ -51,7 +53,7 @@ def test_no_expert_is_dead(moe):
     assert min(int(count.min()) for count in counts) > 0
 
 
-def test_it_has_learnt(moe):
+def test_it_has_learned(moe):
     question = next(iter(worlds.questions("test", 1, 5, ["calendar"])))
     ids = torch.tensor([encode(moe.tokenizer, question)])
     with torch.no_grad():
@@ -62,13 +64,13 @@ def test_it_has_learnt(moe):
 
 
 @pytest.mark.parametrize("name", ["recipe", "further", "balanced"])
-def test_recipes_are_sound(name):
+def test_recipes_load(name):
     recipe = TrainRecipe.load(HERE / f"{name}.yaml")
     assert {source.name for source in recipe.data.sources} == {
         "wordnet", "bible", "plays", "manual", "statements", "questions",
     }  # fmt: skip
 
 
-def test_saw_fifteen_million_tokens():
+def test_trained_on_fifteen_million_tokens():
     recipes = [TrainRecipe.load(HERE / f"{name}.yaml") for name in ("recipe", "further", "balanced")]
     assert sum(r.steps * r.schedule.batch_size * r.data.sequence_length for r in recipes) >= 15_000_000

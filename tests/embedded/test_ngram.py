@@ -1,3 +1,5 @@
+"""Kneser–Ney against probabilities by hand, normalization, and refusals."""
+
 import itertools
 
 import numpy as np
@@ -15,8 +17,8 @@ def test_bigram_by_hand():
     p1 = [(1 - 0.5) / 3 + (3 * 0.5 / 3) / 3] * 3  # each continues one context; discounts go to the uniform 1/3
     # After a (seen 3 times, two different tokens): freed (0.5 + 0.5) / 3.
     expected = [0 / 3 + (1 / 3) * p1[0], 1.5 / 3 + (1 / 3) * p1[1], 0.5 / 3 + (1 / 3) * p1[2]]
-    found = [model.probabilities(np.array([a, token]))[1] for token in (a, b, c)]
-    assert found == pytest.approx(expected)
+    result = [model.probabilities(np.array([a, token]))[1] for token in (a, b, c)]
+    assert result == pytest.approx(expected)
 
 
 def test_trigram_by_hand():
@@ -46,7 +48,7 @@ def test_unigram_counts_occurrences():
     assert model.bits(np.array([1])) == pytest.approx([2.0])
 
 
-def test_order_helps_where_there_is_order():
+def test_a_higher_order_helps_on_a_sequence_with_order():
     rng = np.random.default_rng(1)
     text = np.cumsum(rng.integers(1, 3, size=5000)) % 11
     bits = [KneserNey(text[:4000], 11, n).bits(text[4000:]).mean() for n in (1, 2, 3)]
@@ -56,6 +58,6 @@ def test_order_helps_where_there_is_order():
 
 
 @pytest.mark.parametrize(("tokens", "vocabulary", "order"), [([0], 3, 2), ([0, 5], 3, 2), ([0, 1], 2**22, 3)])
-def test_refuses_what_it_cannot_count(tokens, vocabulary, order):
+def test_refusals(tokens, vocabulary, order):
     with pytest.raises(ValueError, match="expected at least"):
         KneserNey(np.array(tokens), vocabulary, order)

@@ -1,3 +1,5 @@
+"""The page's tables against the stored evaluation, and the evaluation against the model in the package."""
+
 import json
 from pathlib import Path
 
@@ -11,38 +13,38 @@ PAGE = Path(__file__).parents[2] / "docs" / "embedded.md"
 
 
 @pytest.fixture(scope="module")
-def found():
+def results():
     return json.loads(RESULTS.read_text())
 
 
-def test_the_page_shows_the_stored_figures(found):
+def test_the_page_has_the_stored_figures(results):
     text = PAGE.read_text("utf-8")
-    assert with_tables(found, text) == text, "stale: run python -m turnout.embedded.evaluate"
+    assert with_tables(results, text) == text, "stale: run python -m turnout.embedded.evaluate"
     assert text.count("<!-- table ") == 7
 
 
-def test_no_expert_is_dead_on_held_out_text(found):
-    assert [layer["dead"] for layer in found["load"]] == [0] * len(found["load"])
-    for layer in found["load"]:
+def test_no_expert_is_dead_on_held_out_text(results):
+    assert [layer["dead"] for layer in results["load"]] == [0] * len(results["load"])
+    for layer in results["load"]:
         assert sum(layer["share"]) == pytest.approx(1)
 
 
-def test_beats_the_order_3_model_on_every_source(found):
-    assert len(found["bits_per_byte"]) == 6
-    for name, row in found["bits_per_byte"].items():
+def test_beats_the_order_3_model_on_every_source(results):
+    assert len(results["bits_per_byte"]) == 6
+    for name, row in results["bits_per_byte"].items():
         assert row["model"] <= (1 - GOAL) * min(row["unigram"], row["order_3"]), name
 
 
-def test_the_figures_are_of_the_model_that_lies_here(found):
+def test_the_figures_are_of_the_packaged_model(results):
     from turnout.embedded import model_path
     from turnout.models.wrap.load import load
 
-    assert load(str(model_path()), dtype="float32").digest() == found["model"]["digest"]
+    assert load(str(model_path()), dtype="float32").digest() == results["model"]["digest"]
 
 
-def test_refuses_a_table_that_nobody_makes(found):
+def test_an_unknown_table_is_refused(results):
     with pytest.raises(KeyError, match="poems"):
-        with_tables(found, "<!-- table poems -->\n<!-- end -->")
+        with_tables(results, "<!-- table poems -->\n<!-- end -->")
 
 
 def test_wilson():

@@ -1,13 +1,15 @@
+"""The tokenizer of the embedded model: round trips, digits, letters, and too little text."""
+
 import pytest
 
-from turnout.embedded.tokenizer import train_tokenizer
+from turnout.embedded.build import train_tokenizer
 from turnout.errors import RecipeError
 from turnout.tasks import letter_ids
 
 TEXTS = [*(f"Answer: {letter}" for letter in "ABCD" * 5), "the gate of the router", "a router of a gate"]
 
 
-def test_a_tokenizer_of_its_own(tmp_path):
+def test_round_trips_and_single_tokens(tmp_path):
     tokenizer = train_tokenizer(TEXTS, 275, tmp_path, 64)
     assert len(tokenizer) == 275
     assert tokenizer.chat_template is None
@@ -18,9 +20,9 @@ def test_a_tokenizer_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("texts", "vocabulary", "said"),
+    ("texts", "vocabulary", "message"),
     [(["aa"], 300, "300 tokens"), (["the gate " * 9] * 3, 262, "each letter after a space")],
 )
-def test_refuses_too_little_text(tmp_path, texts, vocabulary, said):
-    with pytest.raises(RecipeError, match=said):
+def test_too_little_text_is_refused(tmp_path, texts, vocabulary, message):
+    with pytest.raises(RecipeError, match=message):
         train_tokenizer(texts, vocabulary, tmp_path, 64)

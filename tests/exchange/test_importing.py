@@ -393,6 +393,6 @@ def test_samples_that_do_not_fit(tmp_path):
     ):
         with pytest.raises(RunError, match=message):
             import_routed(file, tmp_path / "other", CONFIG, samples=jsonl(tmp_path / "bad.jsonl", rows))
-    with pytest.raises(TaskError, match="a subject that the domain map mmlu-9 places"):
+    with pytest.raises(TaskError, match="a subject of the domain map mmlu-9"):
         import_routed(file, tmp_path / "other", CONFIG, samples=tmp_path / "samples.jsonl", domains="mmlu-9")
     assert not (tmp_path / "other").exists()

@@ -1,4 +1,4 @@
-"""Domain maps: the packaged ones place all of MMLU; a user's own is read or refused by the row."""
+"""Domain maps: the packaged ones cover all of MMLU; a user's own is read, or refused with the row."""
 
 import json
 
@@ -22,7 +22,7 @@ NINE = [
 ]
 
 
-def test_mmlu_9_places_every_subject():
+def test_mmlu_9_covers_every_subject():
     nine = load_map("mmlu-9")
     assert len(SUBJECTS) == 57
     assert set(nine.mapping) == SUBJECTS
@@ -59,15 +59,15 @@ def test_subject_is_its_own_domain():
 def test_a_users_own_map(tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    found = load_map(path)
-    assert (dict(found.mapping), found.domains, found.name) == ({"law": "B", "art": "A"}, ("B", "A"), name)
+    result = load_map(path)
+    assert (dict(result.mapping), result.domains, result.name) == ({"law": "B", "art": "A"}, ("B", "A"), name)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
-        ("map.json", b"{}", "no subject"),
-        ("map.csv", b"\n\n", "no subject"),
+        ("map.json", b"{}", "a file without subjects"),
+        ("map.csv", b"\n\n", "a file without subjects"),
         ("map.json", b"[1, 2]", "no JSON object"),
         ("map.json", b'{"law": 3}', "subject 'law' of .*name of its domain, got 3"),
         ("map.json", b'{"law": ["A"]}', "subject 'law'"),
@@ -79,9 +79,9 @@ def test_a_users_own_map(tmp_path, name, text):
         ("map.csv", b"law,\xff\n", "UTF-8"),
     ],
 )
-def test_a_bad_map_is_refused_by_the_row(tmp_path, name, content, says):
+def test_a_bad_map_is_refused_with_the_row(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(TaskError, match=says):
+    with pytest.raises(TaskError, match=message):
         load_map(tmp_path / name)
 
 
@@ -92,10 +92,10 @@ def test_an_unknown_map_lists_the_known_ones():
 
 def test_a_subject_in_no_domain_is_named(tmp_path):
     (tmp_path / "map.json").write_text('{"anatomy": "A"}')
-    with pytest.raises(TaskError, match=r"map.json places, got 'abstract_algebra'; .*--domains subject"):
+    with pytest.raises(TaskError, match=r"the domain map map.json, got 'abstract_algebra'; .*--domains subject"):
         load_tasks("mmlu-dev", domains=tmp_path / "map.json")
 
 
-def test_a_folder_is_no_map(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     with pytest.raises(TaskError, match=r"expected a domain map: .*, got a folder"):
         load_map(tmp_path)

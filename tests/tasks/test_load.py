@@ -1,4 +1,4 @@
-"""Files of questions: round trips, domains, limits, and one clear line for everything that is wrong with a row."""
+"""Files of questions: round trips, domains, limits, and one line for every kind of bad row or file."""
 
 import json
 
@@ -23,14 +23,14 @@ def row(**changes):
     return {k: v for k, v in (GOOD | changes).items() if v is not ...}
 
 
-def refused(path, says, **options):
-    with pytest.raises(TaskError, match=says) as caught:
+def refused(path, message, **options):
+    with pytest.raises(TaskError, match=message) as caught:
         load_tasks(path, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-# What is read ------------------------------------------------------------------------------------------------------
+# Accepted ------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_of_each_kind(tmp_path):
@@ -49,7 +49,7 @@ def test_empty_lines_and_a_byte_order_mark(tmp_path):
     assert [q.id for q in load_tasks(path).questions] == ["0", "1"]
 
 
-def test_a_files_own_domain_wins_unless_a_map_is_given(tmp_path):
+def test_a_files_own_domain_is_used_unless_a_map_is_given(tmp_path):
     path = jsonl(tmp_path / "q.jsonl", [row(subject="anatomy"), row(subject="anatomy", domain=...)])
     mixed = load_tasks(path)
     assert [q.domain for q in mixed.questions] == ["maths", "STEM-BioMed"]
@@ -58,10 +58,10 @@ def test_a_files_own_domain_wins_unless_a_map_is_given(tmp_path):
     assert [q.domain for q in load_tasks(path, domains="subject").questions] == ["anatomy", "anatomy"]
 
 
-def test_rows_that_name_neither_subject_nor_domain(tmp_path):
+def test_rows_without_subject_and_domain(tmp_path):
     path = jsonl(tmp_path / "q.jsonl", [row(subject=..., domain=...)])
     assert load_tasks(path).questions[0].domain == "all"
-    refused(path, "line 1 of .*a subject, to place it", domains="subject")
+    refused(path, "line 1 of .*a subject, for the domain map", domains="subject")
 
 
 def test_limit_is_for_each_subject(tmp_path):
@@ -128,7 +128,7 @@ def test_round_trip_and_the_same_digest_from_jsonl_and_parquet(tmp_path_factory,
         assert (read.subject, read.domain) == (made["subject"], made["domain"])
 
 
-def test_digest_is_of_the_content_not_the_place(tmp_path):
+def test_digest_depends_on_the_content_alone(tmp_path):
     (tmp_path / "else").mkdir()
     rows = [row(), {"text": "Once", "subject": "prose", "domain": "en"}]
     first = load_tasks(jsonl(tmp_path / "a.jsonl", rows))
@@ -137,7 +137,7 @@ def test_digest_is_of_the_content_not_the_place(tmp_path):
     assert first.digest == moved.digest != changed.digest
 
 
-def test_parquet_types_that_mean_the_same(tmp_path):
+def test_equivalent_parquet_types(tmp_path):
     table = pa.table(
         {
             "id": pa.array([7, 8]),
@@ -153,16 +153,16 @@ def test_parquet_types_that_mean_the_same(tmp_path):
     assert [(q.id, q.answer) for q in load_tasks(tmp_path / "q.parquet").questions] == [("7", 1), ("8", None)]
 
 
-# What is refused ---------------------------------------------------------------------------------------------------
+# Refused ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         ({"subject": "s"}, "question and choices, or text, got neither"),
         ({"question": "Why?"}, "question and choices, or text, got a question without choices"),
-        ({"choices": ["a", "b"]}, "a question that says something, got no question"),
-        (row(question="  \n"), "a question that says something, got nothing"),
+        ({"choices": ["a", "b"]}, "a question that is not empty, got no question"),
+        (row(question="  \n"), "a question that is not empty, got an empty one"),
         (row(question=7), "question to be text, got a number"),
         (row(choices="a, b"), "choices to be a list of texts, got text"),
         (row(choices={"A": "a"}), "choices to be a list of texts, got an object"),
@@ -171,7 +171,7 @@ def test_parquet_types_that_mean_the_same(tmp_path):
         (row(choices=["a"] * 27), "2 to 26 choices, got 27"),
         (row(choices=["a", None]), "choice B to be text, got NoneType"),
         (row(choices=[1, 2]), "choice A to be text, got a number"),
-        ({"text": ""}, "a text that says something, got"),
+        ({"text": ""}, "a text that is not empty, got"),
         ({"text": ["a"]}, "text to be text, got a list"),
         (row(answer=2), "an answer from 0 to 1, or A to B, got 2"),
         (row(answer=-1), "an answer from 0 to 1, or A to B, got -1"),
@@ -182,25 +182,25 @@ def test_parquet_types_that_mean_the_same(tmp_path):
         (row(answer="AB"), "an answer letter from A to B, got 'AB'"),
         (row(answer=""), "an answer letter from A to B, got ''"),
         (row(subject=3), "subject to be text, got a number"),
-        (row(subject=" "), "a subject with a name"),
+        (row(subject=" "), "a subject that is not empty"),
         (row(domain=["d"]), "domain to be text, got a list"),
-        (row(domain=""), "a domain with a name"),
+        (row(domain=""), "a domain that is not empty"),
         (row(id=[1]), "id to be text, got a list"),
         (row(id=True), "id to be text, got true or false"),
-        (row(subject="cookery", domain=...), "a subject that the domain map mmlu-9 places, got 'cookery'"),
-        (row(id="0"), "an id of its own, got '0', as line 1"),
+        (row(subject="cookery", domain=...), "a subject of the domain map mmlu-9, got 'cookery'"),
+        (row(id="0"), "a unique id, got '0', as line 1"),
         ([1, 2], "one JSON object with a question"),
         ({}, "one JSON object with a question"),
         ("text", "one JSON object with a question"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path, bad, says):
-    message = refused(jsonl(tmp_path / "q.jsonl", [row(), bad]), says)
+def test_a_bad_row_is_named(tmp_path, bad, message):
+    message = refused(jsonl(tmp_path / "q.jsonl", [row(), bad]), message)
     assert message.startswith("line 2 of ")
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"", "at least one question, got none"),
         (b"\n\n", "at least one question, got none"),
@@ -213,9 +213,9 @@ def test_a_bad_row_is_named(tmp_path, bad, says):
         (b"PAR1 and then nothing", "a Parquet file"),
     ],
 )
-def test_a_bad_file(tmp_path, content, says):
+def test_a_bad_file(tmp_path, content, message):
     (tmp_path / "q.jsonl").write_bytes(content)
-    refused(tmp_path / "q.jsonl", says)
+    refused(tmp_path / "q.jsonl", message)
 
 
 def test_a_parquet_file_without_the_columns(tmp_path):
@@ -224,7 +224,7 @@ def test_a_parquet_file_without_the_columns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("columns", "says"),
+    ("columns", "message"),
     [
         ({"question": [1], "choices": [["a", "b"]]}, "row 1 of .*question to be text, got a number"),
         ({"question": [b"a"], "choices": [["a", "b"]]}, "row 1 of .*question to be text, got bytes"),
@@ -232,9 +232,9 @@ def test_a_parquet_file_without_the_columns(tmp_path):
         ({"text": ["a"], "subject": [4]}, "row 1 of .*subject to be text"),
     ],
 )
-def test_parquet_columns_of_another_type(tmp_path, columns, says):
+def test_parquet_columns_of_another_type(tmp_path, columns, message):
     pq.write_table(pa.table(columns), tmp_path / "q.parquet")
-    refused(tmp_path / "q.parquet", says)
+    refused(tmp_path / "q.parquet", message)
 
 
 def test_parquet_that_is_not_utf8(tmp_path):

@@ -1,4 +1,4 @@
-"""MMLU from lm-evaluation-harness, from folders in each layout, and the one error when the hub is out of reach."""
+"""MMLU from lm-evaluation-harness, from folders in each layout, and one error when the hub cannot be reached."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def test_folders_of_csv(tmp_path, pattern):
         "rows.parquet",
     ],
 )
-def test_folders_of_parquet_hold_the_same_questions(tmp_path, name):
+def test_folders_of_parquet_contain_the_same_questions(tmp_path, name):
     write_csvs(tmp_path / "csv", "test/{}_test.csv")
     write_parquet(tmp_path / "hub" / name)
     write_parquet(tmp_path / "hub" / "all" / "dev-00000-of-00001.parquet", ROWS[:1])
@@ -97,7 +97,7 @@ def test_another_split(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"q,1,2,3,4,E\n", r"row 1 of .*answer letter from A to D, got 'E'"),
         (b"q,1,2,3,4,A\nq,1,B\n", r"row 2 of .*without a header, got 3 cells"),
@@ -106,20 +106,20 @@ def test_another_split(tmp_path):
         (b'q,1,2,"3"x,4,A\n', r"line 1 of .*expected CSV"),
     ],
 )
-def test_bad_csv_rows(tmp_path, content, says):
+def test_bad_csv_rows(tmp_path, content, message):
     (tmp_path / "anatomy_test.csv").write_bytes(content)
-    with pytest.raises(TaskError, match=says) as caught:
+    with pytest.raises(TaskError, match=message) as caught:
         load_tasks(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_of_something_else(tmp_path):
+def test_a_folder_without_questions(tmp_path):
     (tmp_path / "readme.md").write_text("hello")
     with pytest.raises(TaskError, match="a folder without them"):
         load_tasks(tmp_path)
 
 
-def test_without_a_network_one_error_says_what_to_do(monkeypatch):
+def test_without_a_network_there_is_one_error_with_advice(monkeypatch):
     import huggingface_hub
 
     def unreachable(*args, **kwargs):
@@ -127,15 +127,15 @@ def test_without_a_network_one_error_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     for spec in ("mmlu", "someone/questions"):
-        with pytest.raises(TaskError, match="give a folder or file"):
+        with pytest.raises(TaskError, match="pass a folder or file"):
             load_tasks(spec)
 
 
-def test_the_hubs_rows_are_read_like_a_folders(monkeypatch, tmp_path):
+def test_rows_of_the_hub_equal_those_of_a_folder(monkeypatch, tmp_path):
     import datasets
     import huggingface_hub
 
-    asked = []
+    calls = []
     table = datasets.Dataset.from_dict(
         {
             n: list(c)
@@ -143,31 +143,31 @@ def test_the_hubs_rows_are_read_like_a_folders(monkeypatch, tmp_path):
         }
     )
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *args, **kwargs: None)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: (asked.append((args, kwargs)), table)[1])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: (calls.append((args, kwargs)), table)[1])
     write_csvs(tmp_path, "{}.csv")
     assert load_tasks("mmlu").digest == load_tasks(tmp_path).digest
     load_tasks("someone/questions", split="train")
-    assert asked == [(("cais/mmlu", "all"), {"split": "test"}), (("someone/questions", None), {"split": "train"})]
+    assert calls == [(("cais/mmlu", "all"), {"split": "test"}), (("someone/questions", None), {"split": "train"})]
 
 
-def test_no_harness_no_questions(monkeypatch, tmp_path):
+def test_a_missing_harness_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(mmlu.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TaskError, match="pip install lm-eval"):
         load_tasks("mmlu-dev")
     monkeypatch.undo()
-    monkeypatch.setattr(mmlu, "_harness", lambda: tmp_path)
+    monkeypatch.setattr(mmlu, "harness_folder", lambda: tmp_path)
     with pytest.raises(TaskError, match="dev questions in the installed lm_eval"):
         load_tasks("mmlu-dev")
 
 
-def test_an_example_that_is_no_question_is_counted(monkeypatch, tmp_path):
-    path = tmp_path / mmlu._DEV_FILE
+def test_an_example_that_is_not_a_question_is_dropped_and_listed(monkeypatch, tmp_path):
+    path = tmp_path / mmlu.DEV_FILE
     path.parent.mkdir(parents=True)
     good = "Q: One?\n(A) 1 (B) 2 (C) 3 (D) 4\nA: Let's think. The answer is (A)."
     path.write_text(
         json.dumps({"anatomy": f"Intro.\n\n{good}\n\nQ: Two?\nA: 3.\n\nQ: Three?\n(A) 1 (B) 2 (C) 3 (D) 4\nA: no."})
     )
-    monkeypatch.setattr(mmlu, "_harness", lambda: tmp_path)
+    monkeypatch.setattr(mmlu, "harness_folder", lambda: tmp_path)
     tasks = load_tasks("mmlu-dev")
     assert [(q.text, q.choices, q.answer) for q in tasks.questions] == [("One?", ("1", "2", "3", "4"), 0)]
     assert tasks.dropped == ("anatomy/1: not a question with choices A to D", "anatomy/2: answers nothing, not A to D")

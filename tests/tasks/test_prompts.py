@@ -1,4 +1,4 @@
-"""Prompts: the exact text, chat templates, letters, shots, and a prompt that does not fit."""
+"""Prompts: the exact text, chat templates, letters, shots, and a prompt longer than the context."""
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -26,9 +26,9 @@ def byte_tokenizer(extra=(), template=None):
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    made = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
-    made.chat_template = template
-    return made
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    fast.chat_template = template
+    return fast
 
 
 def test_the_plain_prompt():
@@ -47,7 +47,7 @@ def test_plain_tokens_have_the_tokenizers_own_special_tokens():
     assert ids.count(0) == 1
 
 
-def test_a_chat_template_is_one_user_turn_and_adds_nothing_after():
+def test_a_chat_template_has_one_user_turn_and_no_further_special_tokens():
     tokenizer = byte_tokenizer(template=TEMPLATE)
     ids = encode(tokenizer, Q)
     assert tokenizer.decode(ids) == f"<s>[user]{PLAIN}[assistant]"
@@ -56,7 +56,7 @@ def test_a_chat_template_is_one_user_turn_and_adds_nothing_after():
     assert tokenizer.decode(with_shot) == f"<s>[user]{plain_prompt(Q, [SHOT])}[assistant]"
 
 
-def test_a_text_row_is_read_as_it_is():
+def test_a_text_row_is_its_text():
     tokenizer = byte_tokenizer(template=TEMPLATE)
     assert tokenizer.decode(encode(tokenizer, TEXT)) == "<s>Once upon a time"
 
@@ -75,7 +75,7 @@ def test_two_to_26_letters(n):
         letter_ids(byte_tokenizer(), n)
 
 
-def test_a_tokenizer_that_does_not_know_the_letters():
+def test_a_tokenizer_without_the_letters():
     core = Tokenizer(models.WordLevel({"[UNK]": 0, "A": 1}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]")

@@ -1,4 +1,4 @@
-"""A set of questions: what it says of itself, and a digest that only content can change."""
+"""A set of questions: domains, description, and a digest of the content alone."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ def test_domains_follow_the_map_then_appearance():
     assert TaskSet.of("t", [A, B], order=["other"]).domains == ("other", "maths")
 
 
-def test_describe_is_json_and_names_lonely_domains():
+def test_describe_is_json_and_lists_domains_of_one_sample():
     described = TaskSet.of("t", [A, B, C], domain_map="mine", dropped=["x: why"]).describe()
     assert json.loads(json.dumps(described)) == described
     assert described["domains"] == {"maths": 1, "other": 2}

@@ -1,4 +1,4 @@
-"""The default model, made by this project: its text, its recipe, and where it lies. Importing this loads no torch."""
+"""The embedded default model: its path, corpora, recipe and evaluation. Importing this loads no torch."""
 
 from importlib import resources
 from pathlib import Path

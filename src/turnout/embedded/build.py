@@ -1,33 +1,72 @@
-"""Rebuild the embedded model from nothing: `make embedded`, or `python -m turnout.embedded.build` from the root.
+"""Rebuild the embedded model: tokenizer, training stages, export.
 
-Downloads the corpora, trains the tokenizer, trains all stages (about an hour on one core), writes the model as
-bfloat16 into `model/` here, then measures it and writes the tables of docs/findings/embedded.md. Finished steps are
-kept: a killed build resumes.
+`make embedded`, or `python -m turnout.embedded.build` in the repository root. Downloads the corpora, trains the
+tokenizer on the training split, trains all stages (about an hour on one core), writes the model as bfloat16 into the
+package, measures it and writes the tables of docs/findings/embedded.md. Finished steps are kept: an interrupted build
+resumes.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from turnout.embedded import evaluate, model_path
 from turnout.embedded.corpora import fetch
-from turnout.embedded.tokenizer import train_tokenizer
+from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.training import TrainRecipe, train
 from turnout.training.data import documents
 
 CORPORA = Path("corpora")
-# Each stage's recipe and its run's folder, which the next stage starts from.
+# Name of each stage's recipe → folder of its run, which the next stage starts from.
 STAGES = dict(zip(("recipe", "further", "balanced"), evaluate.RUNS, strict=True))
 VOCABULARY = 4096
-DOCUMENTS_FOR_TOKENIZER = 20_000  # of each source at most
+DOCUMENTS_FOR_TOKENIZER = 20_000  # largest number from each source
+END, PAD = "<|endoftext|>", "<|pad|>"
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, context: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE of `vocabulary` tokens, without chat template, and save it in transformers' format.
+
+    Byte-level, so that any text has tokens.
+
+    Raises:
+        RecipeError: too few tokens from the texts, or an answer letter (" A" to " D") that is not one token.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    if bpe.get_vocab_size() != vocabulary:
+        raise RecipeError(
+            "tokenizer", expected=f"{vocabulary} tokens", received=bpe.get_vocab_size(), do="use more text"
+        )
+    missing = [letter for letter in "ABCD" if bpe.token_to_id(f"Ġ{letter}") is None]
+    if missing:
+        raise RecipeError(
+            "tokenizer", expected="each letter after a space to be one token", received=f"none for {missing}"
+        )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END, pad_token=PAD, model_max_length=context, padding_side="right"
+    )
+    fast.save_pretrained(folder)
+    return fast
 
 
 def build(progress: Progress = silent) -> Path:
-    """Build the model; its folder."""
+    """Build the model; returns its folder."""
     fetch(CORPORA, progress)
     here = Path(__file__).parent
     recipes = {name: TrainRecipe.load(here / f"{name}.yaml") for name in STAGES}

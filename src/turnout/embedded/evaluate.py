@@ -1,4 +1,4 @@
-"""What the embedded model has learnt: `python -m turnout.embedded.evaluate` writes the figures and the docs' tables.
+"""Evaluation of the embedded model: `python -m turnout.embedded.evaluate` writes the figures and the docs' tables.
 
 Shapes: T tokens, L MoE layers, E experts, V vocabulary.
 """
@@ -36,7 +36,7 @@ RESULTS = Path(__file__).with_name("evaluation.json")
 
 
 def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any]:
-    """Measure the embedded model on the held-out text of the first of its training `runs` and on questions.
+    """Measure the embedded model on the held-out text of its first training run and on questions.
 
     Returns:
         JSON values: `training`, `bits_per_byte`, `load`, `accuracy`, `prompts`.
@@ -57,9 +57,9 @@ def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any
 
 
 def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) -> NDArray[np.float64]:
-    """−log2 p of each token but the first, [T − 1]; windows overlap by half: each has `STRIDE` tokens before it.
+    """−log2 p of each token but the first, [T − 1]; windows overlap by half.
 
-    Those of the first window have what there is.
+    Tokens after the first window have at least `STRIDE` tokens of context.
     """
     bits = np.empty(len(ids) - 1)
     scored = 0
@@ -79,11 +79,11 @@ def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) 
 def _bits_per_byte(
     moe: MoE, tokens: Mapping[str, Mapping[str, Tokens]], progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """By source: the model, a unigram and an order-3 model of all training text, and an order-3 model of its own."""
+    """Bits per byte by source: the model; unigram and order 3 of all training text; order 3 of the source."""
     vocabulary = moe.model.config.vocab_size
     everything = np.concatenate([t.ids for t in tokens["train"].values()])
     pooled = {"unigram": KneserNey(everything, vocabulary, 1), "order_3": KneserNey(everything, vocabulary, 3)}
-    found = {}
+    rows = {}
     for name, held_out in tokens["held_out"].items():
         ids = np.asarray(held_out.ids)
         models = pooled | {"order_3_own": KneserNey(np.asarray(tokens["train"][name].ids), vocabulary, 3)}
@@ -91,12 +91,12 @@ def _bits_per_byte(
         row["train_tokens"] = len(tokens["train"][name].ids)
         row["model"] = token_bits(moe, ids, progress).sum() / held_out.n_bytes
         row |= {key: model.bits(ids)[1:].sum() / held_out.n_bytes for key, model in models.items()}
-        found[name] = row
-    return found
+        rows[name] = row
+    return rows
 
 
 def _load(moe: MoE, held_out: Mapping[str, Tokens], progress: Progress) -> list[dict[str, Any]]:
-    """By layer: each expert's share of the choices on held-out text, [E], over all sources alike, and by source."""
+    """Each expert's share [E] of a layer's choices on held-out text: mean over the sources, and by source."""
     shares = {}
     for name, tokens in held_out.items():
         n = len(tokens.ids) // WINDOW
@@ -108,12 +108,12 @@ def _load(moe: MoE, held_out: Mapping[str, Tokens], progress: Progress) -> list[
             progress(f"load on {name}", min(start + TOKEN_BUDGET // WINDOW, len(rows)), len(rows), "windows")
         shares[name] = counts / counts.sum(1, keepdims=True)
     mean_LE = np.mean(list(shares.values()), axis=0)
-    most_LE = np.max(list(shares.values()), axis=0)
+    largest_LE = np.max(list(shares.values()), axis=0)
     return [
         {
             "layer": layer.layer,
             "share": mean_LE[i].tolist(),
-            "dead": int((most_LE[i] == 0).sum()),
+            "dead": int((largest_LE[i] == 0).sum()),
             "by_source": {name: _spread(share_LE[i]) for name, share_LE in shares.items()},
             **_spread(mean_LE[i]),
         }
@@ -126,7 +126,7 @@ def _spread(share_E: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _accuracies(moe: MoE, progress: Progress) -> dict[str, dict[str, list[int]]]:
-    """Right answers and questions by domain, of worlds' test split and of MMLU's dev questions."""
+    """Numbers of right answers and of questions by domain, for worlds' test split and MMLU's dev questions."""
     sets = {
         "worlds": list(worlds.questions("test", WORLD_QUESTIONS, WORLD_SEED)),
         "mmlu-dev": list(load_tasks("mmlu-dev").questions),
@@ -136,22 +136,22 @@ def _accuracies(moe: MoE, progress: Progress) -> dict[str, dict[str, list[int]]]
 
 def _accuracy(moe: MoE, questions: Sequence[Question], progress: Progress) -> dict[str, list[int]]:
     prompts = [encode(moe.tokenizer, question) for question in questions]
-    found: dict[str, list[int]] = {question.domain: [0, 0] for question in questions}
+    counts: dict[str, list[int]] = {question.domain: [0, 0] for question in questions}
     done = 0
     for batch in plan_batches([len(p) for p in prompts], TOKEN_BUDGET):
         letters = [letter_ids(moe.tokenizer, len(questions[i].choices)) for i in batch]
         trace = capture(moe, [prompts[i] for i in batch], letters=letters)
         assert trace.choice_logprobs is not None
         for i, logprobs in zip(batch, trace.choice_logprobs, strict=True):
-            found[questions[i].domain][0] += int(np.argmax(logprobs)) == questions[i].answer
-            found[questions[i].domain][1] += 1
+            counts[questions[i].domain][0] += int(np.argmax(logprobs)) == questions[i].answer
+            counts[questions[i].domain][1] += 1
         done += len(batch)
         progress("questions", done, len(questions), "questions")
-    return found
+    return counts
 
 
 def _prompt_lengths(moe: MoE) -> dict[str, int]:
-    """MMLU dev prompts in tokens: how many, the longest, and how many are longer than what training saw at once."""
+    """MMLU dev prompts in tokens: their number, the longest, and the number longer than a training sequence."""
     lengths = [len(encode(moe.tokenizer, question)) for question in load_tasks("mmlu-dev").questions]
     return {"questions": len(lengths), "longest": max(lengths), "beyond_training": sum(n > WINDOW for n in lengths)}
 
@@ -167,10 +167,10 @@ def _training(run: RunFolder) -> dict[str, Any]:
 
 
 def main(runs: Sequence[Path] = RUNS) -> None:
-    """Measure, write evaluation.json and the tables of docs/findings/embedded.md."""
-    found = evaluate(runs)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    write_tables(found, Path("docs/findings/embedded.md"))
+    """Measure; write evaluation.json and the tables of docs/findings/embedded.md."""
+    result = evaluate(runs)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    write_tables(result, Path("docs/findings/embedded.md"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Interpolated modified Kneser–Ney over tokens: the baseline that a trained model must beat.
+"""Interpolated modified Kneser–Ney over tokens: the n-gram baseline of the embedded model.
 
-Chen & Goodman 1998 (TR-10-98), section 3: the highest order counts occurrences, each lower order counts the different
-tokens that come before; three discounts an order, for counts of 1, 2 and more; the last to back off to is uniform.
+Chen & Goodman 1998 (TR-10-98), section 3: the highest order counts occurrences, each lower order the different tokens
+before an n-gram; three discounts per order, for counts of 1, 2 and more; the lowest order backs off to the uniform
+distribution.
 
 Shapes: T tokens, G different n-grams, C different contexts.
 """
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Order:
-    """One order's counts. A key is an n-gram as one integer, base V; keys ascend."""
+    """Counts of one order. A key is an n-gram as one integer in base V; keys are ascending."""
 
     length: int
     keys_G: Ints
@@ -32,8 +33,8 @@ class KneserNey:
 
     Args:
         tokens: the training tokens, one sequence [T].
-        vocabulary: V; every token gets some probability.
-        order: n; 1 is a unigram model with its occurrence counts, 3 predicts from the two tokens before.
+        vocabulary: V; every token has a probability above 0.
+        order: n; 1 is a unigram model of occurrence counts, 3 predicts from the two previous tokens.
         discounts: the three discounts of every order; None estimates them from each order's counts of counts.
 
     Raises:
@@ -58,7 +59,7 @@ class KneserNey:
             self._orders.insert(0, _count(keys, counts, vocabulary, length, discounts))
 
     def probabilities(self, tokens: NDArray[np.integer]) -> Floats:
-        """Each token's probability given the n−1 tokens before it in `tokens`, [T]; the first have shorter contexts."""
+        """Probability of each token given the n−1 tokens before it, [T]; the first tokens have shorter contexts."""
         p_T = np.full(len(tokens), 1 / self.vocabulary)
         for order in self._orders:
             n_first = order.length - 1
@@ -92,7 +93,7 @@ def _count(
 
 
 def _discounts(counts: Ints) -> tuple[float, float, float]:
-    """D1, D2, D3+ (Chen & Goodman, equation 26); one half where there are too few counts to tell."""
+    """D1, D2, D3+ (Chen & Goodman, equation 26); 0.5 each where a count of counts is 0."""
     n = np.bincount(np.minimum(counts, 5), minlength=5)[:5].astype(float)
     if not n[1:].all():
         return (0.5, 0.5, 0.5)
@@ -102,7 +103,7 @@ def _discounts(counts: Ints) -> tuple[float, float, float]:
 
 
 def _interpolate(order: _Order, keys: Ints, contexts: Ints, lower: Floats) -> Floats:
-    """The order's discounted share plus what the discounts set free, handed on to the lower order."""
+    """Discounted probability of this order, plus the discounted mass times the lower order's probability."""
     at, known = _find(order.contexts_C, contexts)
     hit, seen = _find(order.keys_G, keys)
     kept = np.where(seen, order.kept_G[hit], 0.0)
@@ -110,6 +111,6 @@ def _interpolate(order: _Order, keys: Ints, contexts: Ints, lower: Floats) -> Fl
 
 
 def _find(ascending: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Where each wanted key is, and whether it is there."""
+    """Index of each wanted key, and whether it exists."""
     at = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
     return at, ascending[at] == wanted

@@ -1,4 +1,4 @@
-"""What is asked: questions with a subject, a domain, choices and an answer; prompts; domain maps; sources."""
+"""Questions with subject, domain, choices and answer: sources, domain maps, prompts; generated worlds and exercises."""
 
 from turnout.tasks.domains import MAPS, DomainMap, load_map
 from turnout.tasks.load import NAMES, load_tasks

@@ -1,4 +1,4 @@
-"""Domain maps: which domain a subject belongs to. Data files that anyone can replace.
+"""Domain maps: the domain of each subject, packaged or from a user's file.
 
 `mmlu-9` is our reading of the nine domains of arXiv 2601.03425, whose own map is unpublished; `mmlu-4` are MMLU's own
 four categories; `subject` makes each subject its own domain.
@@ -19,41 +19,41 @@ MAPS = (*PACKAGED, "subject")
 
 @dataclass(frozen=True)
 class DomainMap:
-    """Subject → domain, in the order of the file; `mapping` is None where each subject is its own domain."""
+    """Subject → domain, in the file's order; `mapping` is None where each subject is its own domain."""
 
     name: str
     mapping: Mapping[str, str] | None
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The map's domains, in the order in which they first come."""
+        """The map's domains, in order of first appearance."""
         return tuple(dict.fromkeys((self.mapping or {}).values()))
 
     def place(self, subject: str, where: str) -> str:
-        """The domain of `subject`, which `where` asks about.
+        """The domain of `subject`; `where` is the row, for an error.
 
         Raises:
-            TaskError: the map does not place it.
+            TaskError: the map lacks the subject.
         """
         if self.mapping is None:
             return subject
         if subject not in self.mapping:
             raise TaskError(
                 where,
-                expected=f"a subject that the domain map {self.name} places",
+                expected=f"a subject of the domain map {self.name}",
                 received=repr(subject),
-                do="give a map that has it, a domain column, or --domains subject",
+                do="pass a map with it, a domain column, or --domains subject",
             )
         return self.mapping[subject]
 
 
 def load_map(spec: str | Path) -> DomainMap:
-    """A packaged map by its name, or a user's file: JSON `{subject: domain}`, or CSV of two columns.
+    """Load a packaged map by name, or a user's file: JSON `{subject: domain}`, or CSV of two columns.
 
     A CSV may start with the header `subject,domain`.
 
     Raises:
-        TaskError: no such map or file, or one that does not read as a map; the row is named.
+        TaskError: no such map or file, or a file that is not a map; names the row.
     """
     if str(spec) == "subject":
         return DomainMap("subject", None)
@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, str]:
             received = f"{subject!r} in {mapping[subject]!r} and in {domain!r}"
             raise TaskError(where, expected="one domain for each subject", received=received)
     if not mapping:
-        raise TaskError(path, expected="a domain map", received="no subject in it")
+        raise TaskError(path, expected="a domain map", received="a file without subjects")
     return mapping
 
 

@@ -1,4 +1,4 @@
-"""Rows out of files: JSONL, Parquet, and MMLU's original CSV files."""
+"""Read rows from files: JSONL, Parquet, and MMLU's original CSV."""
 
 import csv
 import io
@@ -13,14 +13,14 @@ from turnout.errors import TaskError
 from turnout.tasks.rows import Row
 
 _PARQUET_MAGIC = b"PAR1"
-_NEEDED = ({"question", "choices"}, {"text"})
+_REQUIRED = ({"question", "choices"}, {"text"})
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSONL or Parquet file; which of them it is, its first bytes tell.
+    """The rows of a JSONL or Parquet file, told apart by the first bytes.
 
     Raises:
-        TaskError: the file cannot be read, or a line is not UTF-8, not JSON or not an object; the line is named.
+        TaskError: the file cannot be read, or a line is not UTF-8, not JSON or not an object; names the line.
     """
     try:
         with path.open("rb") as file:
@@ -31,7 +31,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def read_csv(path: Path, subject: str) -> Iterator[Row]:
-    """The rows of one of MMLU's original files: no header; question, choices, answer letter.
+    """The rows of one of MMLU's original CSV files: no header; question, choices, answer letter.
 
     Raises:
         TaskError: the file is not UTF-8 or not CSV, or a row has fewer than four cells.
@@ -96,7 +96,7 @@ def _parquet(path: Path) -> Iterator[Row]:
             for f in file.schema_arrow.names
             if f in ("id", "question", "choices", "text", "answer", "subject", "domain")
         ]
-        if not any(needed <= set(columns) for needed in _NEEDED):
+        if not any(required <= set(columns) for required in _REQUIRED):
             received = ", ".join(file.schema_arrow.names) or "none"
             raise TaskError(path, expected="the columns question and choices, or text", received=received)
         for batch in file.iter_batches(batch_size=4096, columns=columns):

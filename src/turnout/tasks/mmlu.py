@@ -1,6 +1,6 @@
-"""MMLU from where it can be had: a folder of its files, the hub, or the dev questions that lm-evaluation-harness ships.
+"""MMLU from a folder of its files, from the hub, or the dev questions in lm-evaluation-harness.
 
-MMLU: Hendrycks et al., arXiv 2009.03300. Ids are `subject/position`, the same from every source that keeps the order.
+MMLU: Hendrycks et al., arXiv 2009.03300. Ids are `subject/position`, the same from every source with the same order.
 """
 
 import importlib.util
@@ -15,9 +15,9 @@ from turnout.tasks.files import read_csv, read_rows
 from turnout.tasks.rows import Row
 
 HUB_ID, HUB_CONFIG = "cais/mmlu", "all"
-_PATIENCE = 10.0  # seconds
+_TIMEOUT = 10.0  # seconds
 _SPLITS = {"validation": "val", "val": "val", "dev": "dev", "test": "test", "train": "auxiliary_train"}
-_DEV_FILE = "tasks/mmlu/flan_cot_fewshot/_cot_prompts.json"
+DEV_FILE = "tasks/mmlu/flan_cot_fewshot/_cot_prompts.json"
 _DEV_QUESTION = re.compile(
     r"(?P<question>.*?)\n?\(A\)\s*(?P<A>.*?)\s*\(B\)\s*(?P<B>.*?)\s*\(C\)\s*(?P<C>.*?)\s*\(D\)\s*(?P<D>.*?)\s*\nA:(?P<worked>.*)",
     re.DOTALL,
@@ -28,11 +28,11 @@ _DEV_ANSWER = re.compile(r"answer is \(([A-Z])\)")
 def from_folder(folder: Path, split: str) -> Iterator[Row]:
     """The rows of `split` in a folder with the original CSV files or with Parquet files of the hub's layout.
 
-    Looked for, in this order: `<split>/<subject>_<split>.csv`, `<subject>_<split>.csv`, `<subject>.csv`; then
+    Searched in this order: `<split>/<subject>_<split>.csv`, `<subject>_<split>.csv`, `<subject>.csv`; then
     `<split>*.parquet` in the folder, in `all/`, in `data/`, in any subfolder; then all of the folder's Parquet files.
 
     Raises:
-        TaskError: none of them is there.
+        TaskError: none of them exists.
     """
     short = _SPLITS.get(split, split)
     csvs = sorted(folder.glob(f"{short}/*_{short}.csv")) or sorted(folder.glob(f"*_{short}.csv"))
@@ -50,44 +50,44 @@ def from_folder(folder: Path, split: str) -> Iterator[Row]:
         folder,
         expected=f"MMLU's CSV files ({short}/<subject>_{short}.csv) or Parquet files ({split}-*.parquet)",
         received="a folder without them",
-        do="give the folder that holds them, or one file",
+        do="pass the folder with them, or one file",
     )
 
 
 def from_hub(name: str, split: str) -> Iterator[Row]:
-    """The rows of a dataset on the hub. The only place where questions are fetched over the network.
+    """The rows of a dataset on the hub; the only function that fetches questions over the network.
 
     Raises:
-        TaskError: it cannot be had; the message says why.
+        TaskError: the dataset cannot be loaded, with the reason.
     """
-    import datasets  # heavy, and needed here only
+    import datasets  # slow to import, and used here only
     from huggingface_hub import HfApi, constants
 
     try:
-        if not constants.HF_HUB_OFFLINE:  # one request: the client below would try for half a minute
-            HfApi().dataset_info(name, timeout=_PATIENCE)
+        if not constants.HF_HUB_OFFLINE:  # one request first: the client below retries for half a minute
+            HfApi().dataset_info(name, timeout=_TIMEOUT)
         table = datasets.load_dataset(name, HUB_CONFIG if name == HUB_ID else None, split=split)
-    except Exception as e:  # whatever the hub's client stumbles over: no network, no such dataset, no such split
+    except Exception as e:  # anything that the hub's client raises: no network, no such dataset, no such split
         raise TaskError(
             name,
             expected=f"a file, a folder, or a dataset on the hub with the split {split!r}",
             received=f"{type(e).__name__}: {e}"[:90],
-            do="without a network give a folder or file, or set HF_HUB_OFFLINE=1 to use a copy fetched before",
+            do="without a network pass a folder or file, or set HF_HUB_OFFLINE=1 to use a cached copy",
         ) from e
     rows = (Row(f"row {i + 1} of {name}", fields) for i, fields in enumerate(table))
     return numbered(rows) if "subject" in (table.column_names or ()) else rows
 
 
 def from_harness() -> tuple[list[Row], list[str]]:
-    """The dev questions in the installed lm-evaluation-harness, and those of them without a usable answer.
+    """The dev questions in the installed lm-evaluation-harness, and the ones left out, with reasons.
 
-    They are five or fewer a subject, with worked answers for chain-of-thought prompts; 282 of them, one of which
-    answers with a letter that is not among its choices.
+    At most five a subject, with worked answers for chain-of-thought prompts; 282 in all, one of which has an answer
+    letter that is not among its choices.
 
     Raises:
-        TaskError: the package or its file is not there.
+        TaskError: the package or its file is missing.
     """
-    path = _harness() / _DEV_FILE
+    path = harness_folder() / DEV_FILE
     try:
         prompts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
@@ -107,17 +107,17 @@ def from_harness() -> tuple[list[Row], list[str]]:
 
 
 def numbered(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows, with `subject/position in that subject` as id where they have none."""
-    seen: Counter[object] = Counter()
+    """The rows, with the id `subject/position in that subject` where they have none."""
+    counts: Counter[object] = Counter()
     for row in rows:
         subject = row.fields.get("subject")
-        own = {} if row.fields.get("id") is not None or subject is None else {"id": f"{subject}/{seen[subject]}"}
-        seen[subject] += 1
+        own = {} if row.fields.get("id") is not None or subject is None else {"id": f"{subject}/{counts[subject]}"}
+        counts[subject] += 1
         yield Row(row.where, {**row.fields, **own})
 
 
 def _dev_question(block: str) -> dict[str, object] | str:
-    """Question, choices and answer of one worked example; or the reason why it has none."""
+    """Question, choices and answer of one worked example; or the reason why it is left out."""
     match = _DEV_QUESTION.fullmatch(block.strip())
     if match is None:
         return "not a question with choices A to D"
@@ -128,8 +128,8 @@ def _dev_question(block: str) -> dict[str, object] | str:
     return {"question": match["question"].strip(), "choices": choices, "answer": answers[-1]}
 
 
-def _harness() -> Path:
-    """The folder of lm_eval, found without importing it (it imports torch)."""
+def harness_folder() -> Path:
+    """The folder of the installed lm_eval, without importing it (it imports torch)."""
     spec = importlib.util.find_spec("lm_eval")
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:

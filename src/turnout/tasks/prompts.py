@@ -1,7 +1,8 @@
-"""A question as the tokens that a model reads.
+"""Prompts: a question as plain text and as token ids, with shots, a chat template, and answer-letter tokens.
 
-Zero-shot by default (arXiv 2601.03425): the routing is read at the prompt's last token, so nothing follows "Answer:"
-but what a chat template itself adds. The tokenizer is passed in; this file imports neither torch nor transformers.
+Zero-shot by default (arXiv 2601.03425): the routing is recorded at the prompt's last token, so nothing follows
+"Answer:" but a chat template's own text. The tokenizer is an argument; this file imports neither torch nor
+transformers.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ from typing import Any
 from turnout.errors import TaskError
 from turnout.tasks.question import Question
 
-MOST_CHOICES = len(ascii_uppercase)
+MAX_CHOICES = len(ascii_uppercase)
 
 
 def plain_prompt(question: Question, shots: Sequence[Question] = ()) -> str:
     r"""The prompt as plain text.
 
-    A question reads ``Question: …\nChoices:\nA. …\nB. …\nAnswer:``; each shot is the same with `` A\n\n`` behind it.
-    A text row is its text, and takes no shots.
+    A question is ``Question: …\nChoices:\nA. …\nB. …\nAnswer:``; each shot is the same followed by `` A\n\n``. A text
+    row is its text, without shots.
 
     Raises:
         TaskError: a shot without choices or without an answer.
@@ -29,26 +30,26 @@ def plain_prompt(question: Question, shots: Sequence[Question] = ()) -> str:
     """
     if not question.choices:
         return question.text
-    return "".join(_solved(shot) for shot in shots) + _asked(question)
+    return "".join(_with_answer(shot) for shot in shots) + _without_answer(question)
 
 
 def choose_shots(question: Question, dev: Sequence[Question], n: int) -> tuple[Question, ...]:
-    """The first `n` questions of `dev` of this question's subject that have an answer, never the question itself.
+    """The first `n` questions of `dev` with this question's subject and an answer, without the question itself.
 
     Raises:
-        TaskError: `dev` holds fewer than `n` of them.
+        TaskError: `dev` has fewer than `n` of them.
     """
-    asked = (question.text, question.choices)
+    content = (question.text, question.choices)
     solved = (q for q in dev if q.subject == question.subject and q.choices and q.answer is not None)
-    fit = tuple(islice((q for q in solved if (q.text, q.choices) != asked), n))
-    if len(fit) < n:
+    shots = tuple(islice((q for q in solved if (q.text, q.choices) != content), n))
+    if len(shots) < n:
         raise TaskError(
             question.named,
             expected=f"{n} solved examples of its subject {question.subject!r}",
-            received=len(fit),
-            do="ask for fewer shots or give a larger dev split",
+            received=len(shots),
+            do="use fewer shots or pass a larger dev split",
         )
-    return fit
+    return shots
 
 
 def encode(
@@ -62,12 +63,12 @@ def encode(
 
     Args:
         tokenizer: a transformers tokenizer.
-        question: what is asked.
-        shots: solved examples that come before it.
+        question: the question.
+        shots: solved examples before it.
         max_length: the model's context in tokens; None for no limit.
 
     Raises:
-        TaskError: the prompt is longer than `max_length`, or has no token at all.
+        TaskError: the prompt is longer than `max_length`, or empty.
     """
     plain = plain_prompt(question, shots)
     if question.choices and getattr(tokenizer, "chat_template", None):
@@ -76,50 +77,50 @@ def encode(
         ids = tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
     else:
         ids = tokenizer(plain, verbose=False)["input_ids"]
-    _fits(question, len(ids), max_length)
+    _check_length(question, len(ids), max_length)
     return [int(i) for i in ids]
 
 
 def letter_ids(tokenizer: Any, n: int) -> list[int]:
-    """The tokens of the first `n` answer letters: " A" where each of the `n` is one token so, else "A".
+    """Token ids of the first `n` answer letters, with a space (" A") if each is then one token, else without ("A").
 
-    All letters take the same form: log-probabilities of " A" and "B" could not be compared.
+    All letters have the same form: log-probabilities of " A" and "B" cannot be compared.
 
     Raises:
         TaskError: `n` is not 2 to 26, or the tokenizer has no single token for a letter in either form.
     """
-    if not 2 <= n <= MOST_CHOICES:
-        raise TaskError("choices", expected=f"2 to {MOST_CHOICES} of them", received=n)
+    if not 2 <= n <= MAX_CHOICES:
+        raise TaskError("choices", expected=f"2 to {MAX_CHOICES} of them", received=n)
     for form in (" {}", "{}"):
-        ids = [_only_token(tokenizer, form.format(letter)) for letter in ascii_uppercase[:n]]
-        found = [i for i in ids if i is not None]
-        if len(set(found)) == n:
-            return found
+        ids = [_single_token(tokenizer, form.format(letter)) for letter in ascii_uppercase[:n]]
+        single = [i for i in ids if i is not None]
+        if len(set(single)) == n:
+            return single
     raise TaskError(
         "tokenizer",
         expected=f"one token of its own for each answer letter A to {ascii_uppercase[n - 1]}",
-        received="letters that it splits, merges or does not know",
+        received="letters that are split, merged or unknown",
         do="audit without --answers",
     )
 
 
-def _asked(question: Question) -> str:
+def _without_answer(question: Question) -> str:
     listed = "".join(f"{letter}. {choice}\n" for letter, choice in zip(ascii_uppercase, question.choices, strict=False))
     return f"Question: {question.text}\nChoices:\n{listed}Answer:"
 
 
-def _solved(shot: Question) -> str:
+def _with_answer(shot: Question) -> str:
     if not shot.choices or shot.answer is None:
         raise TaskError(f"shot {shot.id}", expected="choices and an answer", received="a row that lacks one of them")
-    return f"{_asked(shot)} {ascii_uppercase[shot.answer]}\n\n"
+    return f"{_without_answer(shot)} {ascii_uppercase[shot.answer]}\n\n"
 
 
-def _only_token(tokenizer: Any, text: str) -> int | None:
+def _single_token(tokenizer: Any, text: str) -> int | None:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return int(ids[0]) if len(ids) == 1 and ids[0] != getattr(tokenizer, "unk_token_id", None) else None
 
 
-def _fits(question: Question, length: int, max_length: int | None) -> None:
+def _check_length(question: Question, length: int, max_length: int | None) -> None:
     if length == 0:
         raise TaskError(question.named, expected="a prompt of at least one token", received="none")
     if max_length is not None and length > max_length:
@@ -127,5 +128,5 @@ def _fits(question: Question, length: int, max_length: int | None) -> None:
             question.named,
             expected=f"a prompt of at most {max_length} tokens, the model's context",
             received=f"{length} tokens",
-            do="shorten or drop it, use fewer shots, or take a model with a longer context",
+            do="shorten or drop it, use fewer shots, or use a model with a longer context",
         )

@@ -1,4 +1,4 @@
-"""A question with a subject, a domain, choices and an answer; and a set of them that a run asks."""
+"""Question and TaskSet: a question with subject, domain, choices and answer, and an ordered set of them."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ class Question:
 
     Args:
         id: unique in its set.
-        subject: what it was filed under; statistics are clustered by it.
-        domain: the group of subjects that contributions are averaged over.
+        subject: its subject; statistics are clustered by subject.
+        domain: the group of subjects whose contributions are averaged.
         text: the question, or the whole text of a row without choices.
         choices: 2 to 26 answers; empty for a text row.
-        answer: index of the right choice from 0; None where nobody says.
-        where: the row that it came from, as an error names it; no part of what is asked.
+        answer: index of the right choice from 0; None if unknown.
+        where: the source row, as an error names it; not part of the content.
     """
 
     id: str
@@ -31,13 +31,13 @@ class Question:
 
     @property
     def named(self) -> str:
-        """What an error calls it: its row, or else its id."""
+        """Its name in an error: the row, or else the id."""
         return self.where or f"question {self.id}"
 
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Questions in the order they are asked; `domains` in the order of the map that placed them."""
+    """Questions in order; `domains` in the order of the domain map."""
 
     name: str
     questions: tuple[Question, ...]
@@ -56,23 +56,23 @@ class TaskSet:
         order: Iterable[str] = (),
         dropped: Iterable[str] = (),
     ) -> "TaskSet":
-        """The set of `questions`; domains that occur, first in the order of `order`, then of appearance.
+        """The set of `questions`; its domains are those that occur, in the order of `order`, then of appearance.
 
         Args:
-            name: what people call the set.
+            name: the set's name.
             questions: the questions, in order.
-            domain_map: the name of the map that placed the subjects; "file" where the rows name their domains.
+            domain_map: the name of the domain map; "file" where the rows have their own domains.
             order: the map's domains.
-            dropped: rows of the source that could not be asked, each with its reason.
+            dropped: rows of the source that were left out, each with its reason.
         """
-        asked = tuple(questions)
-        present = dict.fromkeys(q.domain for q in asked)
+        kept = tuple(questions)
+        present = dict.fromkeys(q.domain for q in kept)
         domains = tuple(d for d in dict.fromkeys(order) if d in present)
         domains += tuple(d for d in present if d not in domains)
-        return cls(name, asked, domains, _digest(asked, domains), domain_map, tuple(dropped))
+        return cls(name, kept, domains, _digest(kept, domains), domain_map, tuple(dropped))
 
     def without(self, domain: str) -> "TaskSet":
-        """The same set without the questions of `domain`; the set itself where it has none."""
+        """The set without the questions of `domain`; the same object where it has none."""
         if domain not in self.domains:
             return self
         kept = tuple(q for q in self.questions if q.domain != domain)
@@ -84,7 +84,7 @@ class TaskSet:
         return tuple(dict.fromkeys(q.subject for q in self.questions if domain in (None, q.domain)))
 
     def describe(self) -> dict[str, object]:
-        """What `audit.json` says of the questions under "tasks": JSON values only."""
+        """The entry "tasks" of `audit.json`: JSON values only."""
         counts = Counter(q.domain for q in self.questions)
         return {
             "name": self.name,

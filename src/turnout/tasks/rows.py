@@ -1,16 +1,16 @@
-"""One row of a source, checked: what a file may hold, and what is said of a row that holds something else."""
+"""One row of a source, checked field by field, with an error that names the row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_uppercase
 
 from turnout.errors import TaskError
-from turnout.tasks.prompts import MOST_CHOICES
+from turnout.tasks.prompts import MAX_CHOICES
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a source holds in one place: `where` as an error names it, and the fields as they came."""
+    """A row of a source: `where` as an error names it, and its raw fields."""
 
     where: str
     fields: Mapping[str, object]
@@ -18,7 +18,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Draft:
-    """A checked row that has not been given its domain yet."""
+    """A checked row without an assigned domain."""
 
     where: str
     id: str
@@ -30,13 +30,13 @@ class Draft:
 
 
 def check(row: Row, position: int) -> Draft:
-    """The row as a question; its id is its `position` (from 0) where it names none. Absent and null are the same.
+    """Check a row; its id is its `position` (from 0) where it has none. Absent and null are the same.
 
-    A row with `question` and `choices` is a question, whatever else it has; otherwise `text` is a text to read, and
-    an answer beside it is not read. Columns that nobody asked for are left alone.
+    A row with `question` and `choices` is a question, whatever else it has; otherwise it is a text row with `text`, and
+    its answer is ignored. Other columns are ignored.
 
     Raises:
-        TaskError: naming the row, what was expected and what came.
+        TaskError: names the row, what was expected and what was received.
     """
     choices, answer = _choices(row), None
     if choices:
@@ -47,7 +47,7 @@ def check(row: Row, position: int) -> Draft:
     if not text or not text.strip():
         field = "question" if choices else "text"
         raise TaskError(
-            row.where, expected=f"a {field} that says something", received="nothing" if text else f"no {field}"
+            row.where, expected=f"a {field} that is not empty", received="an empty one" if text else f"no {field}"
         )
     return Draft(row.where, _id(row, position), _name(row, "subject"), _name(row, "domain"), text, choices, answer)
 
@@ -72,7 +72,7 @@ def _text(where: str, field: str, value: object) -> str:
 def _name(row: Row, field: str) -> str | None:
     name = _string(row, field)
     if name is not None and not name.strip():
-        raise TaskError(row.where, expected=f"a {field} with a name", received="an empty one")
+        raise TaskError(row.where, expected=f"a {field} that is not empty", received="an empty one")
     return name
 
 
@@ -96,8 +96,8 @@ def _choices(row: Row) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list | tuple):
         raise TaskError(row.where, expected="choices to be a list of texts", received=_kind(value))
-    if not 2 <= len(value) <= MOST_CHOICES:
-        raise TaskError(row.where, expected=f"2 to {MOST_CHOICES} choices", received=len(value))
+    if not 2 <= len(value) <= MAX_CHOICES:
+        raise TaskError(row.where, expected=f"2 to {MAX_CHOICES} choices", received=len(value))
     return tuple(_text(row.where, f"choice {letter}", c) for letter, c in zip(ascii_uppercase, value, strict=False))
 
 
@@ -111,7 +111,7 @@ def _answer(row: Row, n: int) -> int | None:
         return ascii_uppercase.index(letter)
     if value is None:
         return None
-    if isinstance(value, float) and value.is_integer():  # how a column of integers with gaps is often stored
+    if isinstance(value, float) and value.is_integer():  # a column of integers with nulls is often stored as floats
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < n:
         received = value if isinstance(value, int | float) else _kind(value)

@@ -5,7 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from turnout.tasks.exercises.vocabulary import END, PAD, UNKNOWN, VOCABULARY
+from turnout.tasks.exercises.generated import END, PAD, UNKNOWN, VOCABULARY
 
 EXERCISES = Path("exercises")
 """What a recipe writes for it in the place of a tokenizer's folder."""

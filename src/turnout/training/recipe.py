@@ -99,7 +99,7 @@ class Source(Section):
             key `text`.
         worlds: "statements" (text that states facts and works problems out) or "questions" (prompts with answers).
         facts: how many facts of `turnout.tasks.exercises`. Held out are the same facts, alone: what is remembered.
-        chains: numbers of operations of `turnout.tasks.exercises.chains`, dealt in turn.
+        chains: numbers of operations of `turnout.tasks.exercises.generated`, dealt in turn.
         samples: how many statements, questions or chains of the train split to generate.
         exposures: orders that facts are written down in before the first one is read again.
         weight: this source's share of the training tokens, relative to the other sources' weights.

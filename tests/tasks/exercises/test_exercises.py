@@ -1,4 +1,4 @@
-"""Facts and chains: repeatable, solvable, apart in their splits; answers as they are read from what a model wrote."""
+"""Facts and chains: reproducible, solvable, with disjoint splits; final answers parsed from a model's output."""
 
 from collections import Counter
 from itertools import islice
@@ -8,30 +8,30 @@ import pytest
 from turnout.errors import TaskError
 from turnout.tasks.exercises import VOCABULARY, chains, facts, parse_answer
 from turnout.tasks.exercises.exercise import read_gold
-from turnout.tasks.exercises.facts import MOST
+from turnout.tasks.exercises.generated import MAX_FACTS
 
 
-def test_everything_is_written_in_the_vocabulary():
+def test_every_word_is_in_the_vocabulary():
     known = set(VOCABULARY)
     for exercise in [*facts(300), *chains("train", 300, (1, 3, 6))]:
         assert set(exercise.text.split()) <= known
 
 
 def test_names_occur_once_and_values_evenly():
-    made = list(facts(20_000, seed=1))
-    assert len({exercise.prompt for exercise in made}) == 20_000
-    often = Counter(exercise.answer for exercise in made)
-    assert len(often) == 479
-    assert max(often.values()) < 80  # 42 expected
+    many = list(facts(20_000, seed=1))
+    assert len({exercise.prompt for exercise in many}) == 20_000
+    counts = Counter(exercise.answer for exercise in many)
+    assert len(counts) == 479
+    assert max(counts.values()) < 80  # 42 expected
 
 
-def test_a_fact_does_not_depend_on_how_many_are_asked_for():
+def test_a_fact_does_not_depend_on_the_number_of_facts():
     assert list(facts(5, seed=3)) == list(islice(facts(500, seed=3), 5))
     assert [f.answer for f in facts(50, seed=3)] != [f.answer for f in facts(50, seed=4)]
 
 
 def solve(prompt):
-    """The last value, and the steps as they should be written."""
+    """The last value, and the expected text of the steps."""
     words = prompt.split()
     value, written = int(words[1]), words[1]
     for at in range(2, len(words) - 1, 2):
@@ -42,7 +42,7 @@ def solve(prompt):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_chains_are_right(split):
+def test_chains_are_correct(split):
     for exercise in chains(split, 600, (1, 2, 5)):
         value, written = solve(exercise.prompt)
         assert written.count("is") == exercise.level
@@ -50,12 +50,12 @@ def test_chains_are_right(split):
         assert parse_answer(exercise.solution, "reasoning") == exercise.answer == value
 
 
-def test_small_operands_are_commoner():
-    often = Counter(int(e.prompt.split()[-2]) for e in chains("train", 20_000, (4,)))
+def test_small_operands_are_more_frequent():
+    counts = Counter(int(e.prompt.split()[-2]) for e in chains("train", 20_000, (4,)))
     expected = {k: 20_000 * sum(1 / m for m in range(k, 23)) / 22 for k in range(1, 23)}
-    assert set(often) == set(expected)
+    assert set(counts) == set(expected)
     for k, count in expected.items():
-        assert abs(often[k] - count) < 5 * (count**0.5 + 1)
+        assert abs(counts[k] - count) < 5 * (count**0.5 + 1)
 
 
 def test_no_test_problem_occurs_in_train():
@@ -66,7 +66,7 @@ def test_no_test_problem_occurs_in_train():
 
 
 @pytest.mark.parametrize(
-    ("written", "answer"),
+    ("output", "answer"),
     [
         ("5 add 8 is 13 . 13 .", "13"),
         ("so it is 70,000.", "70000"),
@@ -88,8 +88,8 @@ def test_no_test_problem_occurs_in_train():
         ("", None),
     ],
 )
-def test_final_numbers(written, answer):
-    assert parse_answer(written, "reasoning") == answer
+def test_final_numbers(output, answer):
+    assert parse_answer(output, "reasoning") == answer
 
 
 def test_a_fact_is_the_first_word():
@@ -109,13 +109,13 @@ def test_a_fact_is_the_first_word():
         ("Henry the 8th of England", "text", "henry the 8th of england"),
     ],
 )
-def test_a_gold_answer_says_how_answers_are_read(gold, kind, answer):
+def test_a_gold_answer_determines_the_kind(gold, kind, answer):
     assert read_gold(gold) == (kind, answer)
     assert parse_answer(gold.rpartition("####")[2], kind) == answer
 
 
 @pytest.mark.parametrize(
-    ("written", "answer"),
+    ("output", "answer"),
     [
         ("\n Paris. \nWhat next?", "paris"),
         ("PARIS", "paris"),
@@ -124,8 +124,8 @@ def test_a_gold_answer_says_how_answers_are_read(gold, kind, answer):
         (" .", None),
     ],
 )
-def test_text_is_the_first_line(written, answer):
-    assert parse_answer(written, "text") == answer
+def test_text_is_the_first_line(output, answer):
+    assert parse_answer(output, "text") == answer
 
 
 @pytest.mark.parametrize("gold", ["", " . ", "one\ntwo"])
@@ -137,13 +137,13 @@ def test_a_gold_answer_has_one_line(gold):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: list(facts(MOST + 1)), f"^facts: .* {MOST + 1}"),
+        (lambda: list(facts(MAX_FACTS + 1)), f"^facts: .* {MAX_FACTS + 1}"),
         (lambda: list(facts(-1)), "^facts: .* -1"),
         (lambda: list(chains("dev", 1, (1,))), "^chains: .* dev"),
         (lambda: list(chains("train", 1, ())), r"^chains: .* \[\]"),
         (lambda: list(chains("train", 1, (0,))), r"^chains: .* \[0\]"),
     ],
 )
-def test_refuses_what_does_not_fit(make, message):
+def test_refusals(make, message):
     with pytest.raises(TaskError, match=message):
         make()

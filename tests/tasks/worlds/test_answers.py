@@ -1,4 +1,4 @@
-"""An independent solver for each reasoning domain reads a question's text and must pick the very answer."""
+"""Independent solvers, one for each reasoning domain, against the answers of the generated questions."""
 
 import contextlib
 import io
@@ -11,11 +11,11 @@ import pytest
 
 from turnout.tasks import worlds
 from turnout.tasks.worlds.problem import Draw
-from turnout.tasks.worlds.strings import _wrong_edits
+from turnout.tasks.worlds.strings import wrong_edits
 
 N = 1500
 WEEK = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-YEAR = [date(2023, m, 1).strftime("%B") for m in range(1, 13)]  # 2023 is no leap year
+YEAR = [date(2023, m, 1).strftime("%B") for m in range(1, 13)]  # 2023 is not a leap year
 
 
 def ints(text):
@@ -81,7 +81,7 @@ def units(q):
 
 
 def rules(terms):
-    """Every answer that some rule gives which the shown terms obey."""
+    """Every next term by a rule that the shown terms follow."""
     gaps = [b - a for a, b in pairwise(terms)]
     if len(set(gaps)) == 1:
         yield terms[-1] + gaps[0]
@@ -254,6 +254,6 @@ def test_worked_steps_end_in_the_answer(domain):
 @pytest.mark.parametrize("answer", ["b", "bo"])
 def test_the_shortest_edit_has_three_wrong_answers_in_every_draw(answer):
     for seed in range(3000):  # eight changed letters alone leave fewer than three about once in a thousand draws
-        wrong = _wrong_edits(Draw("short", seed), "boe", answer)
+        wrong = wrong_edits(Draw("short", seed), "boe", answer)
         assert len(set(wrong)) == len(wrong) >= 3
         assert answer not in wrong

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from turnout.reasoning.answered import answered
 from turnout.sparsity.sweep.recipe import Asked
 from turnout.tasks.exercises import Exercise, chains, facts
-from turnout.tasks.exercises.facts import BITS
+from turnout.tasks.exercises.generated import FACT_BITS
 from turnout.training import TrainRecipe
 
 _TEST_SEED = 1_000_003  # of chains that are asked; training draws its own from the worlds' seed
@@ -34,7 +34,7 @@ def ask(
         if known:
             values = [len(tokenizer(f" {one.answer}", add_special_tokens=False)["input_ids"]) for one in exercises]
             lost = [sum(of[:n]) / math.log(2) for of, n in zip(answers.nats, values, strict=True)]
-            kept = sum(max(0.0, BITS - bits) for bits in lost) / len(lost)
+            kept = sum(max(0.0, FACT_BITS - bits) for bits in lost) / len(lost)
             found[name]["bits_per_parameter"] = kept * known / parameters
     return found
 

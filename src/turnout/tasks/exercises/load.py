@@ -1,4 +1,4 @@
-"""Open-ended exercises by name or from a file: what `turnout vote` and `turnout grpo` ask."""
+"""Load open-ended exercises by name or from a file, for `turnout vote` and `turnout grpo`."""
 
 import json
 import re
@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from turnout.errors import MissingExtraError, TaskError
-from turnout.tasks.exercises.chains import chains
 from turnout.tasks.exercises.exercise import Exercise, Kind, read_gold
-from turnout.tasks.exercises.facts import facts
+from turnout.tasks.exercises.generated import chains, facts
 from turnout.tasks.worlds.problem import Split, split_of
 
 _CHAINS = re.compile(r"chains-(\d+(?:\+\d+)*)")
@@ -17,25 +16,26 @@ _FORMS = "chains-2, chains-1+3, facts-500, gym-NAME, or a JSONL file of prompts 
 
 
 def load_exercises(spec: str | Path, n: int, split: Split | None = None, seed: int = 0) -> list[Exercise]:
-    """`n` exercises, fewer where there are not so many.
+    """Load at most `n` exercises.
 
     Args:
-        spec: "chains-2" or "chains-1+3" (operations), "facts-500" (of a world of so many), "gym-NAME" (a task of the
-            package reasoning-gym), or a JSONL file whose rows have `prompt` and `answer` (strings; see `read_gold`).
-        n: how many at most.
-        split: "train" or "test". Chains and a file's rows are split by digest, a quarter of them test: none is in
-            both. Gym tasks are drawn from other seeds, which may repeat a problem. Facts have no splits: they are there
-            to be remembered. None: test of what is made, and a file as a whole.
-        seed: of the draw.
+        spec: "chains-2" or "chains-1+3" (operations), "facts-500" (of a world with that many), "gym-NAME" (a task of
+            the package reasoning-gym), or a JSONL file whose rows have `prompt` and `answer` (strings; see
+            `read_gold`).
+        n: the largest number of exercises.
+        split: "train" or "test". Chains and a file's rows are split by digest, a quarter of them test, without overlap.
+            Gym tasks of the two splits have different seeds and may repeat a problem. Facts have no splits, since they
+            are memorized. None: the test split of generated exercises, and all of a file.
+        seed: seed of the random choices.
 
     Raises:
-        TaskError: an unknown name, a missing or malformed file (with its row), no exercise.
+        TaskError: an unknown name, a missing or malformed file (with the row), no exercise.
         MissingExtraError: reasoning-gym is not installed.
     """
-    found = list(islice(_read(str(spec), n, split, seed), n))
-    if not found:
+    exercises = list(islice(_read(str(spec), n, split, seed), n))
+    if not exercises:
         raise TaskError(spec, expected="at least one exercise", received="none")
-    return found
+    return exercises
 
 
 def _read(spec: str, n: int, split: Split | None, seed: int) -> Iterator[Exercise]:
@@ -48,7 +48,7 @@ def _read(spec: str, n: int, split: Split | None, seed: int) -> Iterator[Exercis
     if Path(spec).is_file():
         rows = _file(Path(spec))
         return rows if split is None else (one for one in rows if split_of(f"file:{one.prompt}") == split)
-    raise TaskError(spec, expected=_FORMS, received="neither such a name nor a file")
+    raise TaskError(spec, expected=_FORMS, received="no such name or file")
 
 
 def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
@@ -58,10 +58,10 @@ def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
         do = "pip install reasoning-gym"
         raise MissingExtraError(f"gym-{name}", expected="the package reasoning-gym", received="none", do=do) from error
     try:
-        made = reasoning_gym.create_dataset(name, size=n, seed=seed)
+        dataset = reasoning_gym.create_dataset(name, size=n, seed=seed)
     except ValueError as error:
         raise TaskError(f"gym-{name}", expected="a task of reasoning-gym", received=name) from error
-    for i, entry in enumerate(made):
+    for i, entry in enumerate(dataset):
         answer = str(entry["answer"])
         kind, gold = _gold(f"gym-{name}, problem {i}", answer)
         yield Exercise(f"{name}-{seed}-{i}", kind, 0, f"Question: {entry['question']}\nAnswer:", answer, gold)

@@ -1,8 +1,8 @@
-"""A generated world of nine domains: questions to ask, text to learn it from. Deterministic, any size, no download.
+"""A generated world of nine domains: questions and training text. Deterministic, of any size, without download.
 
-`people` and `places` are recall: facts that only a statement about that person or place gives away; both splits know
-the same facts and differ in wordings and questions. The seven others are reasoning: no problem of the test split is
-ever asked or told in the train split, for any seed. Item i of a domain is the same however many are asked for.
+`people` and `places` are recall: a fact is known only from a statement about that person or place; both splits have the
+same facts and differ in wordings and questions. The seven others are reasoning: no problem of the test split occurs in
+questions or statements of the train split, for any seed. Item i of a domain does not depend on the number of items.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,8 +34,8 @@ KINDS |= {name: domain.kind for name, domain in _REASONING.items()}
 DOMAINS = tuple(KINDS)
 PEOPLE, PLACES = 1000, 200
 
-# How often a domain is dealt a statement: a thousand people need as many tellings as five places and more.
-_TELLINGS = {"people": 4, "arithmetic": 2}
+# Statements of a domain in each round of 13: a thousand people need more repetitions than two hundred places.
+_STATEMENTS = {"people": 4, "arithmetic": 2}
 
 
 def questions(
@@ -47,23 +47,23 @@ def questions(
     people: int = PEOPLE,
     places: int = PLACES,
 ) -> Iterator[Question]:
-    """`n` four-choice questions in all, dealt in turn to the domains and, within each, to its subjects.
+    """`n` four-choice questions, from the domains in rotation and from each domain's subjects in rotation.
 
     Args:
         split: "train" or "test".
-        n: how many in all.
-        seed: which draw of questions; facts and the split of problems are the same for every seed.
-        domains: names out of `DOMAINS`; None for all nine.
-        people: how many people the world has.
-        places: how many places.
+        n: number of questions.
+        seed: seed of the questions; facts and the split of problems are the same for every seed.
+        domains: names from `DOMAINS`; None for all nine.
+        people: number of people in the world.
+        places: number of places.
 
     Raises:
         TaskError: an unknown split or domain, a negative `n`, a world too small or too large.
     """
-    made = _domains(split, n, domains, people, places)
-    dealt = (divmod(i, len(made)) for i in range(n))
-    names = list(made)
-    return (_question(names[at], made[names[at]], split, seed, number) for number, at in dealt)
+    by_name = _domains(split, n, domains, people, places)
+    turns = (divmod(i, len(by_name)) for i in range(n))
+    names = list(by_name)
+    return (_question(names[at], by_name[names[at]], split, seed, number) for number, at in turns)
 
 
 def statements(
@@ -75,28 +75,27 @@ def statements(
     people: int = PEOPLE,
     places: int = PLACES,
 ) -> Iterator[str]:
-    """`n` texts that teach: for recall all facts of one person or place, for reasoning a problem with worked steps.
+    """`n` training texts: for recall all facts of one person or place, for reasoning a problem with worked steps.
 
-    Made one at a time. Of every 13, people get 4 and arithmetic 2 (so that facts are told often enough); arguments
-    and errors as `questions`.
+    Generated one at a time. Of every 13, 4 are about people and 2 arithmetic, so that facts are repeated often enough;
+    arguments and errors as `questions`.
     """
-    made = _domains(split, n, domains, people, places)
-    return _tell(made, _split(split), n, seed)
+    return _statements(_domains(split, n, domains, people, places), _split(split), n, seed)
 
 
-def _tell(made: dict[str, Domain], split: Split, n: int, seed: int) -> Iterator[str]:
-    dealt = [name for turn in range(4) for name in made if _TELLINGS.get(name, 1) > turn]
-    told = dict.fromkeys(made, 0)
+def _statements(by_name: dict[str, Domain], split: Split, n: int, seed: int) -> Iterator[str]:
+    names = [name for turn in range(4) for name in by_name if _STATEMENTS.get(name, 1) > turn]
+    counts = dict.fromkeys(by_name, 0)
     for i in range(n):
-        name = dealt[i % len(dealt)]
-        number, told[name] = told[name], told[name] + 1
-        yield made[name].tell(split, number, Draw("tell", seed, split, name, number))
+        name = names[i % len(names)]
+        number, counts[name] = counts[name], counts[name] + 1
+        yield by_name[name].statement(split, number, Draw("tell", seed, split, name, number))
 
 
 def _question(name: str, domain: Domain, split: str, seed: int, number: int) -> Question:
     subject = domain.subjects[number % len(domain.subjects)]
     draw = Draw("ask", seed, split, name, number)
-    problem = domain.ask(_split(split), subject, draw)
+    problem = domain.problem(_split(split), subject, draw)
     options, answer = choices(problem, draw)
     return Question(f"{name}-{split}-{seed}-{number}", f"{name}/{subject}", name, problem.text, options, answer)
 
@@ -104,15 +103,13 @@ def _question(name: str, domain: Domain, split: str, seed: int, number: int) -> 
 def _domains(split: str, n: int, wanted: Sequence[str] | None, n_people: int, n_places: int) -> dict[str, Domain]:
     _split(split)
     if n < 0:
-        raise TaskError("worlds", expected="a number of items that is not negative", received=n)
+        raise TaskError("worlds", expected="a number of items of at least 0", received=n)
     unknown = [name for name in wanted or () if name not in DOMAINS]
     if unknown or (wanted is not None and not wanted):
-        raise TaskError(
-            "worlds", expected=f"domains out of {', '.join(DOMAINS)}", received=", ".join(unknown) or "none"
-        )
+        raise TaskError("worlds", expected=f"domains from {', '.join(DOMAINS)}", received=", ".join(unknown) or "none")
     facts = world(n_people, n_places)
-    made = {"people": people(facts), "places": places(facts), **_REASONING}
-    return {name: made[name] for name in dict.fromkeys(wanted or DOMAINS)}
+    by_name = {"people": people(facts), "places": places(facts), **_REASONING}
+    return {name: by_name[name] for name in dict.fromkeys(wanted or DOMAINS)}
 
 
 def _split(name: str) -> Split:

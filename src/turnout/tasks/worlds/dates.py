@@ -1,4 +1,4 @@
-"""Calendar: days, months, hours, dates and ages. Reasoning."""
+"""Reasoning: calendar arithmetic with days, months, hours, dates and ages."""
 
 from turnout.tasks.worlds.facts import DAYS, YEARS
 from turnout.tasks.worlds.problem import Domain, Draw, Problem, near, reasoning
@@ -16,7 +16,7 @@ MONTHS: tuple[str, ...] = (
     "October",
 )
 MONTHS += ("November", "December")
-LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # no leap years here
+LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # without leap years
 
 
 def _day_shift(draw: Draw, sign: int) -> Problem:

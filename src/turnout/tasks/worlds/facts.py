@@ -1,7 +1,7 @@
-"""The people and places of the world and what is true of them. Invented; the same for every seed and every split.
+"""Invented people and places with their facts, the same for every seed and every split.
 
-Person 7 is the same person with the same name and facts however many people the world has, but for the home town,
-which is one of the places the world has.
+Person 7 has the same name and facts in a world of any size, except for the home town, which is one of the world's
+places.
 """
 
 from dataclasses import dataclass
@@ -67,8 +67,8 @@ _PLACE_ENDS += ("ton", "ville", "wick", "worth")
 FIRST_NAMES = tuple(onset + end for onset in _ONSETS for end in _FIRST_ENDS)
 LAST_NAMES = tuple(start + end for start in _LAST_STARTS for end in _LAST_ENDS)
 PLACE_NAMES = tuple(start + end for start in _LAST_STARTS for end in _PLACE_ENDS)
-MOST_PEOPLE = len(FIRST_NAMES) * len(LAST_NAMES)
-MOST_PLACES = len(PLACE_NAMES)
+MAX_PEOPLE = len(FIRST_NAMES) * len(LAST_NAMES)
+MAX_PLACES = len(PLACE_NAMES)
 
 YEARS = tuple(str(year) for year in range(1960, 2000))
 JOBS: tuple[str, ...] = (
@@ -181,7 +181,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class World:
-    """Everyone and everywhere. `values[attribute]` are the values an attribute can take, without repeats."""
+    """All people and places. `values[attribute]` are the possible values of an attribute, without repeats."""
 
     people: tuple[Entity, ...]
     places: tuple[Entity, ...]
@@ -190,14 +190,14 @@ class World:
 
 @lru_cache(maxsize=8)
 def world(people: int, places: int) -> World:
-    """The world with this many people and places.
+    """The world with these numbers of people and places.
 
     Raises:
-        TaskError: fewer than 100 or 50, or more than there are names for.
+        TaskError: fewer than 100 people or 50 places, or more than there are names.
     """
-    for what, n, least, most in (("people", people, 100, MOST_PEOPLE), ("places", places, 50, MOST_PLACES)):
-        if not least <= n <= most:
-            raise TaskError(f"worlds: {what}", expected=f"{least} to {most}", received=n)
+    for what, n, low, high in (("people", people, 100, MAX_PEOPLE), ("places", places, 50, MAX_PLACES)):
+        if not low <= n <= high:
+            raise TaskError(f"worlds: {what}", expected=f"{low} to {high}", received=n)
     towns = tuple(_place_name(i) for i in range(places))
     values = {"town": towns, "year": YEARS, "job": JOBS, "instrument": INSTRUMENTS, "pet": PETS}
     values |= {"country": COUNTRIES, "river": RIVERS, "goods": GOODS, "sight": SIGHTS, "market": DAYS}
@@ -217,7 +217,7 @@ def _facts(kind: str, i: int, attributes: tuple[str, ...], values: dict[str, tup
 
 
 def _person_name(i: int) -> str:
-    """A name of its own: last names run out first, then come again with another first name."""
+    """A unique name: last names are used up first, then repeat with another first name."""
     generation, last = divmod(i, len(LAST_NAMES))
     last = (last * 389 + 57) % len(LAST_NAMES)  # 389 is prime to 1024: every last name once
     first = (Draw("first name", last).below(len(FIRST_NAMES)) + 5 * generation) % len(FIRST_NAMES)

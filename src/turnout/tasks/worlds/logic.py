@@ -1,4 +1,4 @@
-"""Sets, orders, rules and liars. Reasoning."""
+"""Reasoning: sets, orders, rules and liars."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _two_sets(draw: Draw, shared: int) -> tuple[list[str], list[str], list[str], list[str]]:
-    """A, B, what both have (`shared` of them) and what only A has."""
+    """Set A, set B, their intersection of `shared` things, and the things of A alone."""
     left, right = draw.between(1, 3), draw.between(1, 3)
     things = draw.sample(_THINGS, shared + left + right)
     both, only_a, only_b = things[:shared], things[shared : shared + left], things[shared + left :]
@@ -28,7 +28,7 @@ def _given(a: Sequence[str], b: Sequence[str]) -> str:
 
 
 def _member(draw: Draw, wanted: str) -> Problem:
-    """What is in both boxes, only in A, or in neither."""
+    """A thing in both boxes, only in A, or in neither."""
     a, b, both, _ = _two_sets(draw, 1)
     only_a = [t for t in a if t not in b]
     neither = [t for t in _THINGS if t not in a + b]
@@ -45,7 +45,7 @@ def _member(draw: Draw, wanted: str) -> Problem:
 
 
 def _size(draw: Draw, wanted: str) -> Problem:
-    """How many different things are in the boxes together, or in both."""
+    """The number of things in the union or the intersection of the boxes."""
     a, b, both, _ = _two_sets(draw, draw.between(1, 3))
     total = len(a) + len(b) - len(both)
     ask, answer, steps = {
@@ -61,12 +61,12 @@ def _size(draw: Draw, wanted: str) -> Problem:
 
 
 def _order(draw: Draw, wanted: int) -> Problem:
-    """Who is first, last, or second of four, from the three comparisons in any order."""
-    more, most, least = draw.pick(_ORDERS)
+    """The first, last or second of four, from three comparisons in any order."""
+    more, first, last = draw.pick(_ORDERS)
     names = draw.sample(FIRST_NAMES, 4)
     pairs = draw.sample([f"{x} is {more} than {y}." for x, y in pairwise(names)], 3)
-    ask = {0: f"Who is the {most}?", 3: f"Who is the {least}?", 1: f"Who is second, after the {most}?"}[wanted]
-    steps = f"From the {most} to the {least}: {', '.join(names)}."
+    ask = {0: f"Who is the {first}?", 3: f"Who is the {last}?", 1: f"Who is second, after the {first}?"}[wanted]
+    steps = f"From the {first} to the {last}: {', '.join(names)}."
     return Problem(f"{more}:{','.join(names)}:{wanted}", f"{' '.join(pairs)} {ask}", steps, names[wanted], names)
 
 
@@ -89,12 +89,12 @@ def _chain(draw: Draw) -> Problem:
         f"All {other} are {b}.",
         f"All {c} are {b}.",
     ]
-    key = f"chain:{a},{b},{c},{other}"  # the premises: what is asked of them is one problem
+    key = f"chain:{a},{b},{c},{other}"  # the premises: all questions about them are one problem
     return Problem(key, f"{' '.join(given)} What follows?", steps, answer.rstrip("."), [w.rstrip(".") for w in wrong])
 
 
 def _rules(draw: Draw) -> Problem:
-    """If one lamp is on the next is; which is on for sure."""
+    """Rules from lamp to lamp: which lamp is on for certain."""
     lamps = draw.sample(("red", "blue", "green", "white", "black", "brown", "pink", "grey"), 5)
     depth = draw.between(1, 3)
     links = [(lamps[i], lamps[i + 1]) for i in range(depth)] + [(lamps[4], lamps[0])]
@@ -112,7 +112,7 @@ def _rules(draw: Draw) -> Problem:
 
 
 def _turns(draw: Draw) -> Problem:
-    """A door and a window, each opened and shut in turn."""
+    """A door and a window, each opened or shut by turns: their final states."""
     states = {"door": draw.below(2), "window": draw.below(2)}
     names = draw.sample(FIRST_NAMES, 2)
     turns = [(draw.pick(names), draw.pick(("door", "window"))) for _ in range(draw.between(1, 5))]
@@ -120,8 +120,8 @@ def _turns(draw: Draw) -> Problem:
     for _, what in turns:
         states[what] = 1 - states[what]
     doors = sum(what == "door" for _, what in turns)
-    told = " ".join(f"{name} turns the {what}." for name, what in turns)
-    text = f"Each turn opens what is shut and shuts what is open. {given} {told} How are they now?"
+    turns_text = " ".join(f"{name} turns the {what}." for name, what in turns)
+    text = f"Each turn opens what is shut and shuts what is open. {given} {turns_text} How are they now?"
     steps = f"The door is turned {doors} times, the window {len(turns) - doors} times."
     ways = [f"door {_open(door)}, window {_open(window)}" for door in (0, 1) for window in (0, 1)]
     answer = f"door {_open(states['door'])}, window {_open(states['window'])}"
@@ -134,7 +134,7 @@ def _open(state: int) -> str:
 
 
 def _odd_one(draw: Draw) -> Problem:
-    """Three of a kind and one that is not, the kinds given as rules."""
+    """Three things of one kind and one of another: which does not belong."""
     inside, outside = draw.sample(_THINGS, 3), None
     outside = draw.pick([t for t in _THINGS if t not in inside])
     shown = draw.sample([*inside, outside], 4)
@@ -146,19 +146,19 @@ def _odd_one(draw: Draw) -> Problem:
 
 
 def _liars(draw: Draw) -> Problem:
-    """Two say where the coin is; one of them lies."""
+    """Two statements about a coin, one of them a lie: where the coin is."""
     names, cups = draw.sample(FIRST_NAMES, 2), ["left", "middle", "right", "back"]
     true_cup = draw.pick(cups)
-    said = draw.sample([c for c in cups if c != true_cup], 1)[0]
+    false_cup = draw.sample([c for c in cups if c != true_cup], 1)[0]
     honest, liar = names
     lines = draw.sample(
-        [f"{honest} says: it is under the {true_cup} cup.", f"{liar} says: it is under the {said} cup."], 2
+        [f"{honest} says: it is under the {true_cup} cup.", f"{liar} says: it is under the {false_cup} cup."], 2
     )
-    told = draw.pick((f"{honest} always tells the truth.", f"{liar} always lies."))
+    hint = draw.pick((f"{honest} always tells the truth.", f"{liar} always lies."))
     both = f"One of {_listed(sorted(names))} always lies and one always tells the truth."
-    text = f"{both} {' '.join(lines)} {told} Under which cup is the coin?"
+    text = f"{both} {' '.join(lines)} {hint} Under which cup is the coin?"
     steps = f"{liar} lies and {honest} does not, so it is under the {true_cup} cup."
-    return Problem(f"liar:{honest},{liar},{true_cup},{said}", text, steps, true_cup, cups)
+    return Problem(f"liar:{honest},{liar},{true_cup},{false_cup}", text, steps, true_cup, cups)
 
 
 def _with(make: Callable[..., Problem], wanted: object) -> Callable[[Draw], Problem]:

@@ -1,4 +1,4 @@
-"""What every domain of the world is made of: draws that repeat anywhere, problems, topics, and the train/test split."""
+"""Parts of every domain: platform-independent random draws, problems, topics, and the train/test split."""
 
 import hashlib
 import random
@@ -10,16 +10,16 @@ Split = Literal["train", "test"]
 Kind = Literal["recall", "reasoning"]
 T = TypeVar("T")
 
-_TEST_SHARE = 64  # of 256: a quarter of all reasoning problems are kept for the test split
-_MOST_TRIES = 10_000
+_TEST_SHARE = 64  # of 256: a quarter of all reasoning problems are in the test split
+_MAX_TRIES = 10_000
 
 
 class Draw:
-    """Random choices that are the same on every platform and Python: only `random.random` is promised to be."""
+    """Random choices that are the same on every platform and Python version, as `random.random` is."""
 
     def __init__(self, *key: object) -> None:
         digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-        self._random = random.Random(int.from_bytes(digest[:8], "big")).random  # noqa: S311  no secret depends on it
+        self._random = random.Random(int.from_bytes(digest[:8], "big")).random  # noqa: S311  not for cryptography
 
     def below(self, n: int) -> int:
         """An integer from 0 to n − 1."""
@@ -41,12 +41,12 @@ class Draw:
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, how it is solved, and answers that are wrong.
+    """A question, its solution, and wrong answers.
 
     Args:
-        key: the content, whatever the wording: equal keys are the same problem and lie in the same split.
-        text: the question as it is asked.
-        steps: the way to the answer in sentences.
+        key: the content without the wording: equal keys are the same problem and are in the same split.
+        text: the question.
+        steps: the solution in sentences.
         answer: the right answer.
         wrong: wrong answers, at least three that differ from each other and from the answer.
     """
@@ -60,43 +60,43 @@ class Problem:
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain: its subjects, how one asks about each, and what one tells to teach it.
+    """A domain: its subjects, its problems, and its training texts.
 
     Args:
-        kind: "recall" where the facts are stated, "reasoning" where each problem is new.
-        subjects: the topics, each of them asked in turn.
-        ask: (split, subject, draw) → a problem of that split.
-        tell: (split, number of the statement, draw) → plain text that teaches.
+        kind: "recall" where facts are stated, "reasoning" where each problem is new.
+        subjects: the topics, used in rotation.
+        problem: (split, subject, draw) → a problem of that split.
+        statement: (split, number of the statement, draw) → a training text.
     """
 
     kind: Kind
     subjects: tuple[str, ...]
-    ask: Callable[[Split, str, Draw], Problem]
-    tell: Callable[[Split, int, Draw], str]
+    problem: Callable[[Split, str, Draw], Problem]
+    statement: Callable[[Split, int, Draw], str]
 
 
 def reasoning(name: str, topics: dict[str, Callable[[Draw], Problem]]) -> Domain:
-    """A domain whose problems are split by content: no problem of the test split is ever told or asked in train."""
+    """A domain whose problems are split by content: no problem of the test split occurs in train."""
     subjects = tuple(topics)
 
-    def ask(split: Split, subject: str, draw: Draw) -> Problem:
-        for _ in range(_MOST_TRIES):
-            problem = topics[subject](draw)
-            if split_of(f"{name}:{problem.key}") == split:
-                return problem
+    def problem(split: Split, subject: str, draw: Draw) -> Problem:
+        for _ in range(_MAX_TRIES):
+            candidate = topics[subject](draw)
+            if split_of(f"{name}:{candidate.key}") == split:
+                return candidate
         raise AssertionError(f"{name}/{subject} has no problem in {split}")
 
-    def tell(split: Split, number: int, draw: Draw) -> str:
-        problem = ask(split, subjects[number % len(subjects)], draw)
+    def statement(split: Split, number: int, draw: Draw) -> str:
+        solved = problem(split, subjects[number % len(subjects)], draw)
         closing = draw.pick(("The answer is {}.", "So the answer is {}.", "Answer: {}.", "That makes {}."))
-        gap = "\n" if "\n" in problem.text else " "
-        return f"{problem.text}{gap}{problem.steps} {closing.format(problem.answer)}"
+        gap = "\n" if "\n" in solved.text else " "
+        return f"{solved.text}{gap}{solved.steps} {closing.format(solved.answer)}"
 
-    return Domain("reasoning", subjects, ask, tell)
+    return Domain("reasoning", subjects, problem, statement)
 
 
 def split_of(key: str) -> Split:
-    """The split that the problem `key` belongs to, for every seed."""
+    """The split of the problem `key`, for every seed."""
     return "test" if hashlib.sha256(key.encode()).digest()[0] < _TEST_SHARE else "train"
 
 
@@ -110,9 +110,9 @@ def choices(problem: Problem, draw: Draw) -> tuple[tuple[str, ...], int]:
 
 
 def near(draw: Draw, value: int, low: int = 0, step: int = 1) -> list[str]:
-    """Three other integers within six steps of `value`, none under `low`.
+    """Three other integers within six steps of `value`, none below `low`.
 
-    How many of them are smaller is uniform, so that neither the least, the middle nor the largest is the likelier.
+    The number of smaller ones is uniform, so that the right answer is no likelier at any rank.
     """
     under = [v for v in range(value - 6 * step, value, step) if v >= low]
     smaller = min(draw.below(4), len(under))

@@ -1,7 +1,7 @@
-"""People and places: facts that one has to be told. Recall.
+"""Recall: facts about people and places.
 
-Both splits know the same facts. They differ in the wordings of statements and of questions, and so in the questions;
-a value can only be known from a statement about that very person or place.
+Both splits have the same facts. They differ in the wordings of statements and of questions; a value is known only from
+a statement about that person or place.
 """
 
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from turnout.tasks.worlds.problem import Domain, Draw, Problem, Split
 
 @dataclass(frozen=True)
 class Wordings:
-    """How one attribute is told and asked. `{n}` is the name, `{v}` the value."""
+    """Wordings of statements and questions about one attribute. `{n}` is the name, `{v}` the value."""
 
-    told: Mapping[Split, tuple[str, ...]]
+    statement: Mapping[Split, tuple[str, ...]]
     value: Mapping[Split, tuple[str, ...]]  # asks for the value, given the name
     name: Mapping[Split, tuple[str, ...]]  # asks for the name, given the value
 
 
-def _w(told: str, told_test: str, value: str, value_test: str, name: str, name_test: str) -> Wordings:
+def _w(statement: str, statement_test: str, value: str, value_test: str, name: str, name_test: str) -> Wordings:
     def both(train: str, test: str) -> dict[Split, tuple[str, ...]]:
         return {"train": tuple(train.split("|")), "test": tuple(test.split("|"))}
 
-    return Wordings(both(told, told_test), both(value, value_test), both(name, name_test))
+    return Wordings(both(statement, statement_test), both(value, value_test), both(name, name_test))
 
 
 PEOPLE_WORDS = {
@@ -133,22 +133,22 @@ def _domain(
     attributes: tuple[str, ...],
     words: dict[str, Wordings],
 ) -> Domain:
-    def ask(split: Split, subject: str, draw: Draw) -> Problem:
+    def problem(split: Split, subject: str, draw: Draw) -> Problem:
         attribute, wanted = subject.split("-")
-        who = draw.pick(entities)
-        value = who.facts[attribute]
-        key = f"{subject}:{who.name}"
+        entity = draw.pick(entities)
+        value = entity.facts[attribute]
+        key = f"{subject}:{entity.name}"
         if wanted == "value":
-            text = draw.pick(words[attribute].value[split]).format(n=who.name)
+            text = draw.pick(words[attribute].value[split]).format(n=entity.name)
             return Problem(key, text, "", value, [v for v in values[attribute] if v != value])
         others = (draw.pick(entities) for _ in range(1000))
         wrong = dict.fromkeys(o.name for o in others if o.facts[attribute] != value)
-        return Problem(key, draw.pick(words[attribute].name[split]).format(v=value), "", who.name, list(wrong)[:8])
+        return Problem(key, draw.pick(words[attribute].name[split]).format(v=value), "", entity.name, list(wrong)[:8])
 
-    def tell(split: Split, number: int, draw: Draw) -> str:
-        who = entities[number % len(entities)]
+    def statement(split: Split, number: int, draw: Draw) -> str:
+        entity = entities[number % len(entities)]
         order = draw.sample(attributes, len(attributes))
-        return " ".join(draw.pick(words[a].told[split]).format(n=who.name, v=who.facts[a]) for a in order)
+        return " ".join(draw.pick(words[a].statement[split]).format(n=entity.name, v=entity.facts[a]) for a in order)
 
     subjects = tuple(f"{attribute}-{wanted}" for attribute in attributes for wanted in ("value", "name"))
-    return Domain("recall", subjects, ask, tell)
+    return Domain("recall", subjects, problem, statement)

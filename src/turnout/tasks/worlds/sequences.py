@@ -1,4 +1,4 @@
-"""Number and letter sequences: which comes next. Reasoning."""
+"""Reasoning: the next term of number, letter and color sequences."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,11 +7,11 @@ from string import ascii_lowercase
 from turnout.tasks.worlds.problem import Domain, Draw, Problem, near, reasoning
 
 _WORDINGS = ("What comes next: {}?", "Which one follows {}?", "Continue the row {}. What is next?")
-_COLOURS = ("red", "blue", "green", "white", "black", "brown", "pink", "grey")
+_COLORS = ("red", "blue", "green", "white", "black", "brown", "pink", "grey")
 
 
 def _problem(draw: Draw, terms: Sequence[object], steps: str, wrong: Sequence[str] = ()) -> Problem:
-    """The last of `terms` is asked for."""
+    """A problem whose answer is the last of `terms`."""
     *shown, answer = (str(t) for t in terms)
     row = ", ".join(shown)
     return Problem(row, draw.pick(_WORDINGS).format(row), steps, answer, wrong or near(draw, int(answer)))
@@ -92,11 +92,11 @@ def _letters(draw: Draw, step: int) -> Problem:
 
 def _cycle(draw: Draw) -> Problem:
     period = draw.between(3, 4)
-    colours = draw.sample(_COLOURS, period)
+    colors = draw.sample(_COLORS, period)
     shown = draw.between(period + 1, 2 * period + 1)
-    terms = [colours[i % period] for i in range(shown + 1)]
+    terms = [colors[i % period] for i in range(shown + 1)]
     steps = f"The colours repeat after {period}. After {terms[-2]} comes {terms[-1]}."
-    return _problem(draw, terms, steps, colours if period == 4 else _COLOURS)
+    return _problem(draw, terms, steps, colors if period == 4 else _COLORS)
 
 
 SEQUENCES: Domain = reasoning(

@@ -1,4 +1,4 @@
-"""Edits of short words, written letter by letter so that each letter is a token. Reasoning."""
+"""Reasoning: edits of short words, spelled letter by letter so that each letter is a token."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ _VOWELS = "aeiou"
 
 @dataclass(frozen=True)
 class Edit:
-    """An edit of a word and how it is asked for."""
+    """An edit of a word and the wordings of its question."""
 
-    asked: tuple[str, str]
+    wordings: tuple[str, str]
     apply: Callable[[str], str]
 
 
@@ -45,7 +45,7 @@ EDITS = {
 
 
 def _word(draw: Draw, length: int) -> str:
-    """Different letters: a consonant, a vowel, and whatever comes."""
+    """Different letters: a consonant, a vowel, then any."""
     start = draw.pick([c for c in _LETTERS if c not in _VOWELS]) + draw.pick(_VOWELS)
     return start + "".join(draw.sample([c for c in _LETTERS if c not in start], length - 2))
 
@@ -60,22 +60,22 @@ def _edit(name: str) -> Callable[[Draw], Problem]:
         answer = EDITS[name].apply(word)
         return Problem(
             f"{name}:{word}",
-            f"{draw.pick(EDITS[name].asked).format(_spaced(word))} What is it now?",
+            f"{draw.pick(EDITS[name].wordings).format(_spaced(word))} What is it now?",
             f"From {_spaced(word)} it becomes {_spaced(answer)}.",
             _spaced(answer),
-            _wrong_edits(draw, word, answer),
+            wrong_edits(draw, word, answer),
         )
 
     return make
 
 
-def _wrong_edits(draw: Draw, word: str, answer: str) -> list[str]:
+def wrong_edits(draw: Draw, word: str, answer: str) -> list[str]:
     """The answer with two letters swapped or one changed, and other edits of the same word that have its length."""
     wrong = [e.apply(word) for e in EDITS.values() if len(e.apply(word)) == len(answer)] + [word] * (
         len(word) == len(answer)
     )
     changed = 0
-    while changed < 8 or len(set(wrong) - {answer}) < 3:  # eight draws may repeat themselves: short answers have few
+    while changed < 8 or len(set(wrong) - {answer}) < 3:  # eight draws may repeat: short answers have few variants
         at, letters = draw.below(len(answer)), list(answer)
         letters[at] = draw.pick([c for c in _LETTERS if c != answer[at]])
         wrong.append("".join(letters))

@@ -1,4 +1,4 @@
-"""Short Python programs: what is printed. Reasoning."""
+"""Reasoning: the output of short Python programs."""
 
 from collections.abc import Callable, Sequence
 
@@ -59,18 +59,18 @@ def _branch(draw: Draw) -> Problem:
 
 def _loop(draw: Draw) -> Problem:
     a, x, step, n = draw.pick("abcn"), draw.between(0, 12), draw.between(1, 9), draw.between(2, 4)
-    passed = [x + step * i for i in range(1, n + 1)]
+    values = [x + step * i for i in range(1, n + 1)]
     lines = [f"{a} = {x}", f"for i in range({n}):", f"    {a} = {a} + {step}", f"print({a})"]
-    return _problem(draw, lines, f"{a} is {x}, then {', then '.join(map(str, passed))}.", passed[-1])
+    return _problem(draw, lines, f"{a} is {x}, then {', then '.join(map(str, values))}.", values[-1])
 
 
 def _while(draw: Draw) -> Problem:
     a, x, step, limit = draw.pick(_NAMES), draw.between(0, 12), draw.between(2, 9), draw.between(14, 30)
-    passed = [x]
-    while passed[-1] < limit:
-        passed.append(passed[-1] + step)
+    values = [x]
+    while values[-1] < limit:
+        values.append(values[-1] + step)
     lines = [f"{a} = {x}", f"while {a} < {limit}:", f"    {a} = {a} + {step}", f"print({a})"]
-    return _problem(draw, lines, f"{a} is {', then '.join(map(str, passed))}.", passed[-1])
+    return _problem(draw, lines, f"{a} is {', then '.join(map(str, values))}.", values[-1])
 
 
 def _numbers(draw: Draw, n: int) -> list[int]:
@@ -108,8 +108,8 @@ def _largest(draw: Draw) -> Problem:
 def _total(draw: Draw) -> Problem:
     values, a, t = _numbers(draw, 3), draw.pick("abc"), draw.pick("nxy")
     lines = [f"{a} = {values}", f"{t} = 0", f"for i in {a}:", f"    {t} = {t} + i", f"print({t})"]
-    passed = [values[0], values[0] + values[1], sum(values)]
-    return _problem(draw, lines, f"{t} is 0, then {', then '.join(map(str, passed))}.", sum(values))
+    sums = [values[0], values[0] + values[1], sum(values)]
+    return _problem(draw, lines, f"{t} is 0, then {', then '.join(map(str, sums))}.", sum(values))
 
 
 def _function(draw: Draw) -> Problem:

@@ -1,10 +1,10 @@
-"""Units of time, length, weight and count, turned into each other. Reasoning."""
+"""Reasoning: conversion of units of time, length, weight and count."""
 
 from collections.abc import Callable
 
 from turnout.tasks.worlds.problem import Domain, Draw, Problem, near, reasoning
 
-# one, many, how many of the smaller, the smaller
+# singular, plural, number of the smaller unit in one, the smaller unit
 UNITS = (
     ("week", "weeks", 7, "days"),
     ("day", "days", 24, "hours"),
