@@ -9,7 +9,7 @@ from turnout.embedded.evaluate import RESULTS
 from turnout.embedded.tables import GOAL, with_tables
 from turnout.ops import wilson
 
-PAGE = Path(__file__).parents[2] / "docs" / "embedded.md"
+PAGE = Path(__file__).parents[2] / "docs/findings/embedded.md"
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ def test_figures_are_plain_counts():
     ("spec", "said"),
     [
         ("chains-0", "levels of one operation"),
-        ("nothing", "neither such a name nor a file"),
+        ("nothing", "no such name or file"),
         ("facts-0", "at least one exercise"),
         ("empty.jsonl", r"empty.jsonl, row 1: expected an answer of one line"),
         ("unasked.jsonl", r'unasked.jsonl, row 1: expected an object with strings "prompt" and "answer"'),
