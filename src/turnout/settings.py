@@ -119,7 +119,7 @@ def refusal(error: ValidationError, known: Mapping[str, Any], prefix: str = "") 
     if kind == "missing":
         expected, received = "a value", "none"
     elif kind == "value_error":  # a rule over several keys
-        if key:
+        if key:  # a validator of one field, whose message says what it needs
             expected, received = str(context["error"]), repr(value)
         else:
             expected, received = "keys that fit together", f"some that do not: {context['error']}"

@@ -75,8 +75,10 @@ def test_what_is_wrong_is_one_line(turnout, routed):
     given = ["--experts", 6, "--out", routed / "run"]
     refused(turnout("import", routed / "nothing.npz", *given), "nothing.npz", "no such file")
     refused(turnout("import", routed / "routed.npz", "--experts", 3, "--out", routed / "run"), "experts from 0 to 2")
-    refused(turnout("import", routed / "routed.npz", *given, "--layers", "1-x"), "numbers such as 1-27")
-    refused(turnout("import", routed / "routed.npz", *given, "--shape", "48"), "LAYERSxK")
+    for option, text, expected in (("--layers", "1-x", "numbers such as 1-27"), ("--shape", "48", "LAYERSxK")):
+        ran = turnout("import", routed / "routed.npz", *given, option, text)
+        assert (ran.code, ran.out) == (2, "")
+        assert expected in ran.err
     assert not (routed / "run").exists()
     assert turnout("import", routed / "routed.npz").code == 2  # E is never guessed
 

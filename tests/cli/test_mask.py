@@ -84,7 +84,6 @@ def test_dry_run(turnout, audited):
     ("words", "says"),
     [
         ((), "name the audited checkpoint with --model"),
-        (("--layers", "a,b"), "all, each, or layer numbers such as 3,5"),
         (("--layers", "9"), "MoE layers of [0, 1, 2], got 9"),
     ],
 )
@@ -101,3 +100,9 @@ def test_another_model_is_refused(turnout, checkpoint, audited):
     ran = turnout("mask", audited, "--model", checkpoint("mixtral"))
     assert ran.code == 1
     assert "the audited weights" in ran.err
+
+
+def test_layers_that_do_not_parse(turnout, audited):
+    ran = turnout("mask", audited, "--layers", "a,b")
+    assert (ran.code, ran.out) == (2, "")
+    assert "expected all, each, or layer numbers such as 3,5, got a,b" in ran.err

@@ -7,11 +7,11 @@ import pytest
 import torch
 from auditing.planted import LAYERS, describe, domains_of, samples, write_trace
 
+from turnout import compare
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.evidence.bootstrap import Resamples
 from turnout.auditing.measures import MEASURES
 from turnout.auditing.run import complete
-from turnout.comparing import compare
 from turnout.comparing.overlap import set_overlap
 from turnout.comparing.paired import difference_interval, drawn_contribution
 from turnout.comparing.side import Side, match, rule

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,19 +11,28 @@ import pytest
 from auditing.planted import domains_of, samples, write_trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listeners import Recorder
 
-from turnout import audit
+import turnout
+from turnout import ImportConfig, audit
 from turnout.auditing.config import AuditConfig
 from turnout.auditing.figures import measure
 from turnout.auditing.tables import tables
 from turnout.auditing.tokens.atlas import atlas_tables
 from turnout.errors import RecipeError, RunError, TaskError
-from turnout.exchange.importing import NOT_COMPUTED, ImportConfig, import_routed
+from turnout.exchange import NOT_COMPUTED
 from turnout.runs import RunFolder, TraceLayer, verify
 from turnout.runs.tables import frame
 
 E, K = 8, 2
 LAYERS = (TraceLayer(1, E, K), TraceLayer(4, E, K), TraceLayer(6, E, K))
+
+
+def import_routed(file, out, config, **options):
+    """`turnout.import_routed` with its settings in one object."""
+    return turnout.import_routed(file, out, **config.model_dump(), **options)
+
+
 CONFIG = ImportConfig(experts=E, layers=(1, 4, 6))
 SAMPLES = samples({"maths": 6, "law": 5, "art": 7}, LAYERS)
 
@@ -229,7 +237,7 @@ def test_the_answers_last_token_has_no_row(tmp_path):
     np.savez(tmp_path / "r.npz", routed_experts=np.concatenate(arrays()), offsets=offsets(arrays()))
     notes = []
     beside = jsonl(tmp_path / "s.jsonl", said)
-    found = import_routed(tmp_path / "r.npz", tmp_path / "run", CONFIG, samples=beside, note=notes.append)
+    found = import_routed(tmp_path / "r.npz", tmp_path / "run", CONFIG, samples=beside, listener=Recorder(notes))
     assert found.left_out == len(SAMPLES)
     assert len(notes) == 1
     assert 7 not in RunFolder.read(tmp_path / "run").trace().tokens()[0]
@@ -251,7 +259,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
     taken_in(tmp_path)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*")}
     notes = []
-    taken_in(tmp_path, note=notes.append)
+    taken_in(tmp_path, listener=Recorder(notes))
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*")} == before
     assert "complete" in notes[0]
     with pytest.raises(RunError, match="as in the run that it holds"):
@@ -359,7 +367,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_is_named_and_nothing_is_left(tmp_path, name):
     write, message = BAD[name]
-    config = replace(CONFIG, shape=(3, K)) if name == "another shape" else CONFIG
+    config = CONFIG.replace(shape=(3, K)) if name == "another shape" else CONFIG
     with pytest.raises(RunError, match=message) as raised:
         import_routed(write(tmp_path), tmp_path / "run", config)
     assert "\n" not in str(raised.value)

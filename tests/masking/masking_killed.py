@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from auditing.killed import ended
 from auditing.tiny_tasks import task_set
+from listeners import Recorder
 from tiny import random_model, tiny_tokenizer
 
-from turnout import audit
-from turnout.masking import mask
+from turnout import audit, mask
 from turnout.models.wrap.anatomy import read
 
 
@@ -46,7 +46,7 @@ def main(folder):
 
     def masking(path):
         lines = []
-        mask(run, moe, path, layers="each", controls=1, note=lines.append)
+        mask(run, moe, path, layers="each", controls=1, listener=Recorder(lines))
         (folder / "said").write_text("".join(line for line in lines if "again" in line))
 
     assert ended(child(lambda: audit(moe, task_set(12, longest=3), run, token_budget=256))) == "done"

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from auditing.tiny_tasks import DOMAINS, task_set
+from listeners import Recorder
 from sklearn.isotonic import IsotonicRegression
 from tiny import random_model, tiny_tokenizer
 
-from turnout import audit
+from turnout import audit, mask
 from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.errors import ModelError, RecipeError, RunError
-from turnout.masking import Masking, mask, mask_plan
+from turnout.masking import MaskConfig, Masking, mask_plan
 from turnout.masking.effects import Measure, effects, isotonic_at
 from turnout.masking.scores import parse_letter
 from turnout.masking.sets import MaskLayer, MaskSet, Target, targets
@@ -60,7 +61,11 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     moe = planted()
     audit(moe, always_c(), folder / "run")
-    return moe, folder / "run", mask(folder / "run", moe, folder / "mask", layers="each", note=SAID.append, **QUICK)
+    return (
+        moe,
+        folder / "run",
+        mask(folder / "run", moe, folder / "mask", layers="each", listener=Recorder(SAID), **QUICK),
+    )
 
 
 def sets_of(result, layer):
@@ -86,7 +91,7 @@ def test_masking_what_carries_the_answer_costs_it_and_controls_do_not(run):
 def test_masking_what_only_takes_mass_has_no_effect(tmp_path):
     moe = planted(carries=False)
     audit(moe, always_c(), tmp_path / "run")
-    committee = sets_of(mask(tmp_path / "run", moe, layers=(1,), controls=20, note=SAID.append), 1)["committee"]
+    committee = sets_of(mask(tmp_path / "run", moe, layers=(1,), controls=20, listener=Recorder(SAID)), 1)["committee"]
     assert committee["experts"] == [{"layer": 1, "expert": 5}]
     assert committee["measures"]["accuracy"]["effect_interval"][0] <= 0.05
     assert abs(committee["measures"]["accuracy"]["effect"]) < 0.3
@@ -119,14 +124,14 @@ def test_stored_sound_and_never_computed_twice(run, tmp_path):
     moe, folder, result = run
     assert verify(result.path) == []
     again = []
-    same = mask(folder, moe, result.path, layers="each", note=again.append, **QUICK)
+    same = mask(folder, moe, result.path, layers="each", listener=Recorder(again), **QUICK)
     assert again == [f"{result.path}: this run is complete; nothing is computed again"]
     assert same.to_dict() == result.to_dict() == json.loads((result.path / "masking.json").read_text())
     assert Masking.load(result.path).frame().equals(result.frame())
     assert len(result.frame()) == result.table("effects").height > 0
     with pytest.raises(RunError, match=r"config\.controls"):
         mask(folder, moe, result.path, layers="each", controls=7)
-    other = mask(folder, moe, tmp_path / "other", layers=[1], note=SAID.append, **QUICK)
+    other = mask(folder, moe, tmp_path / "other", layers=[1], listener=Recorder(SAID), **QUICK)
     assert sets_of(other, 1) == sets_of(result, 1)  # a layer's controls do not depend on the other targets
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in moe.model.modules())
     assert all("forward" not in m.__dict__ for m in moe.model.modules())
@@ -156,7 +161,7 @@ def test_a_damaged_or_foreign_piece_is_computed_again(run, tmp_path, how):
         data[len(data) // 3] ^= 0xFF
         piece.write_bytes(data)
     said = []
-    mask(folder, moe, tmp_path / "mask", layers="each", note=said.append, **QUICK)
+    mask(folder, moe, tmp_path / "mask", layers="each", listener=Recorder(said), **QUICK)
     assert any("scores_0_00000" in line and "computed again" in line for line in said)
     assert (tmp_path / "mask/masking.json").read_bytes() == (result.path / "masking.json").read_bytes()
 
@@ -165,7 +170,7 @@ def test_texts_are_scored_in_bits_and_answers_can_be_written(tmp_path):
     moe = planted()
     texts = [Question(f"t{i}", "prose", "prose", "it rained all day " * (i + 1)) for i in range(3)]
     audit(moe, TaskSet.of("mixed", [*always_c(6).questions, *texts]), tmp_path / "run")
-    result = mask(tmp_path / "run", moe, layers=(1,), controls=2, generate=1, note=SAID.append)
+    result = mask(tmp_path / "run", moe, layers=(1,), controls=2, generate=1, listener=Recorder(SAID))
     measures = sets_of(result, 1)["committee"]["measures"]
     assert set(measures) == {"accuracy", "logprob", "generated", "bits_per_byte"}
     ids = [tiny_tokenizer()(t.text)["input_ids"] for t in texts]
@@ -211,7 +216,7 @@ def test_refusals(run, tmp_path):
         mask(folder, planted(carries=False))
     for options, words in (
         ({"layers": (7,)}, r"MoE layers of \[0, 1\], got 7"),
-        ({"layers": "some"}, "all, each or layer numbers"),
+        ({"layers": "some"}, "layers: expected all, each, or layer numbers"),
         ({"controls": 0}, "1 or more"),
         ({"which": "best"}, "committee or core"),
         ({"colour": 1}, "an unknown one"),
@@ -225,7 +230,7 @@ def test_refusals(run, tmp_path):
 
 def test_the_plan_needs_no_model(run):
     _, folder, result = run
-    plan = mask_plan(folder, layers="each", **QUICK)
+    plan = mask_plan(folder, MaskConfig(layers="each", **QUICK))
     assert plan.sets.keys() == {"0", "1", "all"}
     assert sum(plan.sets.values()) == result.table("masking").height
     assert plan.questions == 24

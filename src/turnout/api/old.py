@@ -1,85 +1,22 @@
 """Public functions that put rooms together: what the command line and scripts call alike."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnout import embedded, report
-from turnout.errors import ModelError, RunError
+from turnout import embedded
+from turnout.errors import ModelError
 from turnout.report import write_report
-from turnout.runs import RunFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from turnout.aligning import Alignment
-    from turnout.comparing import Comparison
     from turnout.coupling import CouplingResult
-    from turnout.masking import Masking
     from turnout.models.wrap.anatomy import MoE
     from turnout.reasoning.grpo import Rewarded
     from turnout.reasoning.vote import Votes
     from turnout.sparsity import Plan
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
-
-
-def compare(
-    runs: Sequence[str | Path], *, against_last: bool = False, out: str | Path | None = None, **listening: Any
-) -> "Comparison":
-    """Set complete runs side by side, layer by layer: differences with intervals, committees and choices in common.
-
-    >>> found = turnout.compare(["step-1000", "step-5000", "final"], against_last=True, out="compare.html")
-    >>> found.frame()
-
-    Args:
-        runs: two folders of complete runs or more; the first is what others differ from.
-        against_last: the last is: router saturation along a model's checkpoints.
-        out: the file of a page to write.
-        **listening: progress.
-
-    Raises:
-        TurnoutError: fewer than two runs, or one that is unfinished or damaged.
-    """
-    from turnout.comparing import compare as run
-
-    result = run(runs, against_last=against_last, **listening)
-    if out is not None:
-        report.write_comparison(result.to_dict(), out)
-    return result
-
-
-def mask(
-    run: str | Path,
-    model: "MoE | PreTrainedModel | str | Path | None" = None,
-    out: str | Path | None = None,
-    **options: Any,
-) -> "Masking":
-    """Mask an audit's committees, ask its questions again, hold the drop against controls; draw the audit's page again.
-
-    >>> found = turnout.mask("run", "path/to/checkpoint", "run-mask", layers="each")
-    >>> found.frame()
-
-    Args:
-        run: the folder of a complete audit with its own trace.
-        model: what was audited: a folder or hub id, a MoE, a live transformers model (with `tokenizer=`); None: the id
-            in the run, or the embedded model if it was that.
-        out: the masking run's folder; None keeps nothing on disk and leaves the page as it is.
-        **options: layers, which, controls, renormalise, generate, limit, seed (`turnout.masking.config`);
-            tokenizer, loading, progress, note.
-
-    Returns:
-        `.frame()` (a row a layer, set and measure), `.targets`, `.baseline`, `.to_dict()`.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.masking import mask as masked
-    from turnout.runs.stored import log_note
-
-    result = masked(run, _embedded(run) if model is None else model, out, **options)
-    if out is not None:
-        _show_masking(Path(run), Path(out), options.get("note", log_note))
-    return result
 
 
 def measure_coupling(
@@ -114,35 +51,10 @@ def measure_coupling(
     return result
 
 
-def _parted(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Options that are given: those of who listens, those of the model, and the others."""
-    given = {name: value for name, value in options.items() if value is not None}
-    listening: dict[str, Any] = {name: given.pop(name) for name in ("progress", "note") if name in given}
-    outside = {"tokenizer", "adapter", "dtype", "device", "device_map", "revision", "trust_remote_code"}
-    loading = {name: given.pop(name) for name in outside & given.keys()}
-    return listening, loading, given
-
-
 def _draw_page(out: str | Path | None) -> None:
     """A run's report.html, unless there is one, or no folder to keep it in."""
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(Path(out))
-
-
-def _embedded(run: str | Path) -> Path | None:
-    """The embedded model's folder, if that is what the run audited."""
-    described, path = RunFolder.read(run).manifest.get("model"), embedded.model_path()
-    is_it = isinstance(described, dict) and described.get("id") == path.name
-    return path if is_it and path.is_dir() else None
-
-
-def _show_masking(run: Path, out: Path, note: Callable[[str], None]) -> None:
-    """Draw the audit's page with this masking run and those beside it; one that cannot be written stays."""
-    try:
-        others = [path for path in report.masking_runs(run) if path.resolve() != out.resolve()]
-        write_report(run, [*others, out])
-    except RunError as error:
-        note(f"the audit's page stays as it was: {error}")
 
 
 def align(

@@ -98,13 +98,14 @@ def _arranged(own: list[inspect.Parameter], generated: list[inspect.Parameter]) 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     """One field as an option whose default is None, "not given"."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    flag = str(extra.get("option", "--" + name.replace("_", "-")))
+    option = extra.get("option", "--" + name.replace("_", "-"))
+    flags = [str(flag) for flag in option] if isinstance(option, list) else [str(option)]
     kind, least = _plain(field.annotation), _least(field)
     info: dict[str, Any] = {"help": _help(field), "show_default": False}
     annotation: Any = kind | None if kind in (int, float, str) else Any
     if kind is bool:
         annotation = bool | None
-        flag = flag if field.default is False else f"{flag}/--no-{flag.removeprefix('--')}"
+        flags = flags if field.default is False else [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
     elif get_origin(kind) is Literal:
         annotation = kind | None
     elif kind in (int, float):
@@ -114,7 +115,10 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     elif annotation is Any:
         info |= {"parser": _parser(field), "metavar": str(extra.get("metavar", "A,B,…"))}
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, typer.Option(flag, **info)]
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[annotation, typer.Option(*flags, **info)],
     )
 
 
@@ -126,10 +130,14 @@ def _parser(field: FieldInfo) -> Callable[[str], Any]:
         try:
             return adapter.validate_python(text)
         except ValidationError as error:
-            raise typer.BadParameter(f"expected {field.examples or 'numbers such as 4,8'}, got {text}") from error
+            raise typer.BadParameter(f"expected {_examples(field)}, got {text}") from error
 
     parse.__name__ = "text"
     return parse
+
+
+def _examples(field: FieldInfo) -> str:
+    return str(field.examples[0]) if field.examples else "numbers such as 4,8"
 
 
 def _plain(annotation: Any) -> Any:

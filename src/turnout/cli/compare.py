@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from turnout.cli.command import Json, command, print_json
 from turnout.cli.console import Bars, print_result, say
-from turnout.cli.verb import Json, print_json, verb
 
 
-@verb
+@command()
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more runs' folders; the first is what others differ from.")
@@ -22,10 +22,10 @@ def compare(
 ) -> None:
     """Set audits side by side, layer by layer: differences with intervals, committees and choices in common."""
     from turnout import report
-    from turnout.api import old as api
+    from turnout.api.compare import compare as run
 
     with Bars() as bars:
-        result = api.compare(runs, against_last=against_last, out=out, progress=bars).to_dict()
+        result = run(runs, against_last=against_last, out=out, listener=bars).to_dict()
     if json:
         print_json(result)
         return

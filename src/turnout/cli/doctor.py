@@ -1,4 +1,4 @@
-"""`turnout doctor`: what is installed, what device, what can run."""
+"""`turnout doctor`: installed packages, devices, and the verbs that can run."""
 
 import importlib.metadata
 import importlib.util
@@ -7,8 +7,8 @@ import platform
 import shutil
 from collections.abc import Mapping
 
+from turnout.cli.command import Json, command, print_json
 from turnout.cli.console import print_table
-from turnout.cli.verb import Json, print_json, verb
 
 # What each verb stands on, beyond what importing turnout needs.
 _NEEDS = {
@@ -20,7 +20,7 @@ _NEEDS = {
 }
 
 
-@verb
+@command()
 def doctor(json: Json = False) -> None:
     """Say what is installed, which devices there are, and which verbs can run."""
     result: dict[str, Mapping[str, object]] = {"versions": _versions(), "device": _devices(), "verbs": _verbs()}

@@ -1,91 +1,60 @@
-"""`turnout mask RUN`: what an audit's committees do for the answers, against controls."""
+"""`turnout mask RUN`: what an audit's committees contribute to the answers, against controls."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from turnout.cli.command import Adapter, Device, Json, TrustRemoteCode, command, print_json
 from turnout.cli.console import Bars, print_table, say
-from turnout.cli.options import Adapter, Device, TrustRemoteCode
-from turnout.cli.verb import Json, print_json, verb
-from turnout.errors import RecipeError
+from turnout.masking.config import MaskConfig
 
 if TYPE_CHECKING:
-    from turnout.masking import Masking
+    from turnout.masking.result import Masking
 
 
-class Which(StrEnum):
-    """Which set the controls are made for."""
-
-    committee = "committee"
-    core = "core"
-
-
-@verb
+@command(MaskConfig)
 def mask(
     run: Annotated[Path, typer.Argument(help="The folder of a finished audit.")],
     model: Annotated[
         str | None, typer.Option(help="The audited checkpoint's folder or hub id. [default: the id in the run]")
     ] = None,
-    layers: Annotated[
-        str, typer.Option(help="all (at once), each (alone, then all at once), or numbers: 3,5 (each alone).")
-    ] = "all",
-    which: Annotated[
-        Which, typer.Option("--set", help="The set that controls are made for; core: all candidates.")
-    ] = Which.committee,
-    controls: Annotated[int, typer.Option(help="Random sets of equal size.", min=1)] = 99,
-    renormalise: Annotated[
-        bool, typer.Option("--renormalise", help="Score all experts, zero the masked, rescale the rest.")
-    ] = False,
-    generate: Annotated[int, typer.Option(help="Also let it write so many tokens for an answer.", min=0)] = 0,
-    limit: Annotated[int | None, typer.Option(help="At most this many questions of a subject.", min=1)] = None,
     adapter: Adapter = None,
-    device: Device = None,
+    device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
-    seed: Annotated[int, typer.Option(help="Of the controls and resamples.", min=0)] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will cost and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it will cost and stop.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the result. [default: RUN-mask-SET-LAYERS]")] = None,
     json: Json = False,
+    **settings: Any,
 ) -> None:
-    """Mask an audit's committees, ask its questions again, and hold the drop against controls; redraws RUN's page."""
-    from turnout import masking
-    from turnout.api import old as api
-
-    options = {
-        "layers": _layers(layers),
-        "which": which.value,
-        "controls": controls,
-        "renormalise": renormalise,
-        "generate": generate,
-        "limit": limit,
-        "seed": seed,
-    }
+    """Mask an audit's committees, ask its questions again, and compare the drop with controls; redraws RUN's page."""
+    config = MaskConfig.of(settings)
     if dry_run:
-        plan = masking.mask_plan(run, **options)
+        from turnout.masking.run import mask_plan
+
+        plan = mask_plan(run, config)
         print_json(plan.to_dict()) if json else say(str(plan))
         return
-    folder = out or run.with_name(f"{run.name}-mask-{which.value}-{layers}" + "-renormalised" * renormalise)
-    loading: dict[str, object] = {"trust_remote_code": trust_remote_code}
-    loading |= {} if adapter is None else {"adapter": adapter}
-    loading |= {} if device is None else {"device": device}
+    from turnout.api.mask import mask as run_mask
+
+    layers = config.layers if isinstance(config.layers, str) else ",".join(map(str, config.layers))
+    folder = out or run.with_name(f"{run.name}-mask-{config.which}-{layers}" + "-renormalised" * config.renormalize)
     with Bars() as bars:
-        result = api.mask(run, model, folder, loading=loading, progress=bars, note=say, **options)
+        result = run_mask(
+            run,
+            model,
+            folder,
+            adapter=adapter,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            listener=bars,
+            **settings,
+        )
     if json:
         print_json(result.to_dict())
         return
     _show(result, folder)
     say(f"page: {run / 'report.html'}")
-
-
-def _layers(words: str) -> str | tuple[int, ...]:
-    """Layers as the library takes them: all, each, or numbers."""
-    if words in ("all", "each"):
-        return words
-    try:
-        return tuple(int(word) for word in words.split(","))
-    except ValueError as error:
-        raise RecipeError("--layers", expected="all, each, or layer numbers such as 3,5", received=words) from error
 
 
 def _show(result: "Masking", folder: Path) -> None:
@@ -94,25 +63,25 @@ def _show(result: "Masking", folder: Path) -> None:
     for measure in frame["measure"].unique(maintain_order=True):
         without = _number(result.baseline[measure])
         beyond = {
-            (str(target["layer"]), found["set"])
+            (str(target["layer"]), masked["set"])
             for target in result.targets
-            for found in target["sets"]
-            if measure in found["measures"] and found["measures"][measure]["extrapolated"]
+            for masked in target["sets"]
+            if measure in masked["measures"] and masked["measures"][measure]["extrapolated"]
         }
         rows = [_row(row, beyond) for row in frame.filter(measure=measure).rows(named=True)]
         print_table(columns, rows, f"{measure}: {without} without a mask; drop is how much worse with it")
         print()
-    say("p: how many random sets, of equal size and of equal mass, cost as much as the set that they were made for")
+    say("p: share of random sets, of equal size and of equal mass, that cost as much as the set they were drawn for")
     for line in _notes(result):
         say(line)
     say(f"run: {folder}")
 
 
 def _notes(result: "Masking") -> list[str]:
-    """What of the tables is not to be read as it stands."""
+    """Cautions about figures in the tables."""
     targets = result.targets
-    sets = [measure for target in targets for found in target["sets"] for measure in found["measures"].values()]
-    lines = ["†: beyond the mass of any control, and overstated"] if any(of["extrapolated"] for of in sets) else []
+    measured = [measure for target in targets for masked in target["sets"] for measure in masked["measures"].values()]
+    lines = ["†: beyond the mass of any control, and overstated"] if any(m["extrapolated"] for m in measured) else []
     fallback = sorted({layer for target in targets for layer in target.get("fallback", [])})
     lines += [f"fallback, a committee by construction: layer {', '.join(map(str, fallback))}"] if fallback else []
     return lines + [f"layer {x['layer']} left out: {x['reason']}" for target in targets for x in target["left_out"]]

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from turnout.cli.command import Json, command, print_json
 from turnout.cli.console import say
-from turnout.cli.verb import Json, print_json, verb
 
 
-@verb
+@command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     masking: Annotated[
@@ -23,7 +23,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a run's report.html from its stored tables; needs no model."""
-    from turnout.report import write_report
+    from turnout.api.write_report import write_report
 
     page = write_report(run, masking or None)
     files = [] if figures is None else _figures(run, figures)

@@ -1,22 +1,22 @@
-"""`turnout verify RUN`: whether a run is still what was written."""
+"""`turnout verify RUN`: whether every file of a run is what was written."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from turnout.cli.command import Json, command, print_json
 from turnout.cli.console import say
-from turnout.cli.verb import Json, print_json, verb
 
 
-@verb
+@command()
 def verify(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     json: Json = False,
 ) -> None:
     """Check a run's shards, tables and manifest against their digests. Exit status 1 if anything is wrong."""
+    from turnout.api.verify import verify as check
     from turnout.runs import not_covered
-    from turnout.runs import verify as check
 
     problems, left_out = [str(problem) for problem in check(run)], not_covered(run)
     if json:

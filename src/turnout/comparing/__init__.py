@@ -1,6 +1,5 @@
 """Compare runs: paired differences with intervals, committees and choices in common."""
 
-from turnout.comparing.result import Comparison
-from turnout.comparing.run import compare
+from turnout.lazy import lazy_names
 
-__all__ = ["Comparison", "compare"]
+__getattr__, __dir__ = lazy_names(__name__, {"Comparison": "turnout.comparing.result"})

@@ -1,18 +1,17 @@
 """Result of a comparison."""
 
 from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from turnout.runs.result import Result
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+
+class Comparison(Result):
     """Runs side by side, layer by layer, with differences from the reference; an undefined figure is None."""
 
-    _content: Mapping[str, Any]
+    FILE, VERB = "compare.json", "compare"
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
@@ -36,12 +35,9 @@ class Comparison:
         kinds = {"layer": pl.Int64, "run": pl.String, "matched": pl.Int64, "measure": pl.String}
         return pl.DataFrame(rows, schema={**kinds, **dict.fromkeys(("value", "difference", "low", "high"), pl.Float64)})
 
-    def to_dict(self) -> dict[str, Any]:
-        """The whole comparison as a JSON object, a copy."""
-        return deepcopy(dict(self._content))
-
-    def __repr__(self) -> str:
-        return f"Comparison of {', '.join(run['run'] for run in self._content['runs'])}\n{self.frame()}"
+    def title(self) -> str:
+        """The names of the runs."""
+        return f"Comparison of {', '.join(run['run'] for run in self._content['runs'])}"
 
 
 def _row(layer: Mapping[str, Any], name: str, at: int, measure: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`compare`: differences between complete runs, layer by layer, with intervals; no model is needed."""
+"""Differences between complete runs, layer by layer, with intervals; no model is needed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from turnout.comparing.paired import Pair, difference_interval, drawn_contributi
 from turnout.comparing.result import Comparison
 from turnout.comparing.side import Side, described, differences, match, rule
 from turnout.errors import RunError
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 
 SCHEMA = 1
 _COLUMNS = ("experts", "top_k", "committee", "candidates", "fallback")
@@ -29,7 +29,7 @@ class _Compared:
     drawn: dict[str, Tensor]
 
 
-def compare(runs: Sequence[Path | str], *, against_last: bool = False, progress: Progress = silent) -> Comparison:
+def run(runs: Sequence[Path | str], against_last: bool, listener: Listener) -> Comparison:
     """Compare complete runs: figures, committees and choices against those of a reference run.
 
     Layers are matched by position, or by relative depth if their numbers differ. Differences have 95 % intervals,
@@ -39,7 +39,7 @@ def compare(runs: Sequence[Path | str], *, against_last: bool = False, progress:
         runs: two or more folders of complete runs.
         against_last: the last run is the reference, as for router saturation along a model's checkpoints; else the
             first.
-        progress: called once a layer.
+        listener: receives progress, once a layer.
 
     Raises:
         RunError: fewer than two runs, or one that is unfinished or damaged.
@@ -51,9 +51,9 @@ def compare(runs: Sequence[Path | str], *, against_last: bool = False, progress:
     others = [None if i == at else _Other.of(sides[at], side) for i, side in enumerate(sides)]
     rows: list[list[_Compared | None]] = []
     for done in range(len(sides[at].layers)):
-        progress("comparing", done, len(sides[at].layers), "layers")
+        listener.progress("comparing", done, len(sides[at].layers), "layers")
         rows.append(_layer(sides[at], others, done))
-    progress("comparing", len(rows), len(rows), "layers")
+    listener.progress("comparing", len(rows), len(rows), "layers")
     layers = [_entry(sides[at], others, place, row) for place, row in enumerate(rows)]
     return Comparison({
         "schema": SCHEMA,

@@ -1,7 +1,13 @@
 """Exchange: routing recorded by other engines in, tables for other programs out."""
 
-from turnout.exchange.exporting import export
-from turnout.exchange.importing import NOT_COMPUTED, Imported, import_routed
-from turnout.exchange.samples import ImportConfig
+from turnout.lazy import lazy_names
 
-__all__ = ["NOT_COMPUTED", "ImportConfig", "Imported", "export", "import_routed"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "NOT_COMPUTED": "turnout.exchange.importing",
+        "ImportConfig": "turnout.exchange.config",
+        "Imported": "turnout.exchange.importing",
+        "export": "turnout.exchange.exporting",
+    },
+)

@@ -1,4 +1,4 @@
-"""Routing that was recorded elsewhere, as a run: the chosen experts of vLLM, SGLang or any array of ids.
+"""Import of routing recorded by another engine: chosen experts from vLLM, SGLang or any array of ids, as a run.
 
 Shape suffixes: S samples, T tokens of one sample, L MoE layers, E routed experts, K experts chosen per token.
 """
@@ -12,21 +12,20 @@ import numpy as np
 
 from turnout.auditing.config import AuditConfig
 from turnout.errors import RunError
+from turnout.exchange.config import ImportConfig
 from turnout.exchange.routed_rows import routed_rows
 from turnout.exchange.samples import (
     Checked,
     Form,
-    ImportConfig,
     Placing,
     check_sample,
     join,
     read_form,
 )
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 from turnout.runs import RunFolder, Sample, TraceLayer
 from turnout.runs.digest import sha256
 from turnout.runs.layout import UNKNOWN_TOKEN
-from turnout.runs.stored import Note, log_note
 from turnout.tasks.question import Question, TaskSet
 
 NOT_COMPUTED = {
@@ -41,7 +40,7 @@ SHARD_CELLS = 1 << 24  # chosen experts in memory together
 
 @dataclass(frozen=True)
 class Imported:
-    """What came in. `left_out`: token ids without a row, the last of an answer, which no router saw."""
+    """An imported recording. `left_out`: token ids without a row, the last of an answer, which no router received."""
 
     path: Path
     samples: int
@@ -53,97 +52,110 @@ class Imported:
     left_out: int
 
     def to_dict(self) -> dict[str, object]:
-        """As a JSON object, with what cannot be computed from it and why."""
+        """The numbers as a JSON object, with the figures that cannot be computed from it, and why."""
         return {**asdict(self), "path": str(self.path), "layers": list(self.layers), "not_computed": NOT_COMPUTED}
 
 
-def import_routed(
-    file: Path | str,
-    out: Path | str,
-    config: ImportConfig,
-    *,
-    samples: Path | str | None = None,
-    domains: str | Path | None = None,
-    progress: Progress = silent,
-    note: Note = log_note,
-) -> Imported:
-    """Make a run of the routed-expert ids in `file`; `turnout audit OUT --kind frequency` measures it.
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A file of routed-expert ids, checked completely: what identifies the run, and what is written into it."""
 
-    Everything is checked before anything is written.
+    file: Path
+    beside: Path | None
+    config: ImportConfig
+    form: Form
+    placing: Placing
+    samples: list[Sample]
+    shards: list[int]
+    left_out: int
+    tasks: TaskSet
+
+    @classmethod
+    def check(
+        cls, file: Path, samples: Path | None, domains: str | Path | None, config: ImportConfig, listener: Listener
+    ) -> "Recording":
+        """Read the whole file and check every sample.
+
+        Args:
+            file: npy, npz, Parquet or JSONL; see `exchange.routed_files.read_routed`.
+            samples: JSONL or Parquet with more about each sample.
+            domains: a domain map by which subjects are placed.
+            config: what the ids are of.
+            listener: receives progress.
+
+        Raises:
+            RunError: a file, sample, token or layer that does not fit, or two samples of one id.
+            RecipeError: settings that do not fit the file.
+            TaskError: a subject that the domain map does not contain.
+        """
+        placing, form = Placing(domains), read_form(file, config)
+        checked, shards, left_out = _check_all(_read(file, samples, config, form, placing), listener)
+        return cls(file, samples, config, form, placing, checked, shards, left_out, _tasks(file, checked, placing))
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """What identifies the run, wherever the file is."""
+        numbers = [layer.layer for layer in self.form.layers]
+        return {
+            "verb": "import",
+            "routed": sha256(self.file),
+            "samples": self.tasks.digest,
+            "tokens": _tokens_digest(self.samples),
+            "config": {**self.config.describe(), "layers": numbers},
+        }
+
+    def describe(self, path: Path) -> Imported:
+        """Numbers of samples, tokens, layers and experts, for the run in `path`."""
+        return Imported(
+            path=path,
+            samples=len(self.samples),
+            tokens=sum(len(sample.tokens) for sample in self.samples),
+            layers=tuple(layer.layer for layer in self.form.layers),
+            experts=self.form.layers[0].experts,
+            top_k=self.form.layers[0].top_k,
+            token_ids=all(sample.tokens[0] != UNKNOWN_TOKEN for sample in self.samples),
+            left_out=self.left_out,
+        )
+
+
+def run(recording: Recording, folder: RunFolder, listener: Listener) -> None:
+    """Write the trace of `recording`, and complete the run in `folder`.
 
     Args:
-        file: npy, npz, Parquet or JSONL; see `runs.routed_files.read_routed`.
-        out: the run's folder.
-        config: what the ids are of.
-        samples: JSONL or Parquet, a row a sample: id, subject, domain, tokens, answer, prompt_tokens; matched by id
-            where the file has ids too, else by order. Its fields win over the file's own.
-        domains: a domain map by which subjects are placed; None as the samples say, else mmlu-9, else one domain.
-        progress: told of each sample.
-        note: told in one line of what was left out, and when `out` is complete already.
-
-    Raises:
-        RunError: a file, sample, token or layer that is not as it must be; `out` holds something else.
-        RecipeError: options that do not fit the file.
-        TaskError: a subject that the domain map does not place.
+        recording: the checked file.
+        folder: an open, unfinished run; shards that it has already are kept.
+        listener: receives progress, and a note of token ids that were left out.
     """
-    file, beside, placing = Path(file), None if samples is None else Path(samples), Placing(domains)
-    form = read_form(file, config)
-
-    def read() -> Iterator[Checked]:
-        pairs = enumerate(join(file, beside, config))
-        return (check_sample(i, one, said, form, placing, config.prompt_only) for i, (one, said) in pairs)
-
-    found, shards, left_out = _check_all(read(), progress)
-    tasks = _tasks(file, found, placing)
-    imported = _imported(Path(out), found, form, left_out)
-    with RunFolder.open(out, _inputs(file, config, form, found, tasks)) as run:
-        if run.complete:
-            note(f"{out}: this run is complete; nothing is imported again")
-            return imported
-        if left_out:
-            said = "samples have a token id more than rows; the last, which no router saw, is left out"
-            note(f"{file}: {left_out} {said}")
-        _write(run, read(), shards, form.layers, progress, note)
-        about = {"model": _model(file, config, form), "tasks": tasks.describe()}
-        counts = {name: value for name, value in imported.to_dict().items() if name != "path"}
-        run.finish(**about, config=AuditConfig(kind="frequency").describe(), imported=counts, timings={})
-    return imported
-
-
-def _check_all(read: Iterator[Checked], progress: Progress) -> tuple[list[Sample], list[int], int]:
-    """Every sample; how many of them each shard takes; how many token ids were left out."""
-    found, sizes, left_out = list[Sample](), list[int](), 0
-    for checked in read:
-        found.append(checked.sample)
-        sizes.append(checked.experts_TLK.size)
-        left_out += checked.left_out
-        progress("checking samples", len(found), len(found) + 1, "samples")
-    progress("checking samples", len(found), len(found), "samples")
-    return found, _shards(sizes), left_out
-
-
-def _imported(out: Path, found: Sequence[Sample], form: Form, left_out: int) -> Imported:
-    return Imported(
-        path=out,
-        samples=len(found),
-        tokens=sum(len(sample.tokens) for sample in found),
-        layers=tuple(layer.layer for layer in form.layers),
-        experts=form.layers[0].experts,
-        top_k=form.layers[0].top_k,
-        token_ids=all(sample.tokens[0] != UNKNOWN_TOKEN for sample in found),
-        left_out=left_out,
+    if recording.left_out:
+        reason = "samples have one token id more than rows; the last, which no router received, is left out"
+        listener.note(f"{recording.file}: {recording.left_out} {reason}")
+    again = _read(recording.file, recording.beside, recording.config, recording.form, recording.placing)
+    _write(folder, again, recording.shards, recording.form.layers, listener)
+    counts = {name: value for name, value in recording.describe(folder.path).to_dict().items() if name != "path"}
+    folder.finish(
+        model=_model(recording.file, recording.config, recording.form),
+        tasks=recording.tasks.describe(),
+        config=AuditConfig(kind="frequency").describe(),
+        imported=counts,
+        timings={},
     )
 
 
-def _inputs(file: Path, config: ImportConfig, form: Form, found: Sequence[Sample], tasks: TaskSet) -> dict[str, object]:
-    """What makes this import this one, wherever its file lies."""
-    return {
-        "verb": "import",
-        "routed": sha256(file),
-        "samples": tasks.digest,
-        "tokens": _tokens_digest(found),
-        "config": {**asdict(config), "layers": [layer.layer for layer in form.layers]},
-    }
+def _read(file: Path, beside: Path | None, config: ImportConfig, form: Form, placing: Placing) -> Iterator[Checked]:
+    pairs = enumerate(join(file, beside, config))
+    return (check_sample(i, one, fields, form, placing, config.prompt_only) for i, (one, fields) in pairs)
+
+
+def _check_all(read: Iterator[Checked], listener: Listener) -> tuple[list[Sample], list[int], int]:
+    """Every sample; how many of them each shard takes; how many token ids were left out."""
+    samples, sizes, left_out = list[Sample](), list[int](), 0
+    for checked in read:
+        samples.append(checked.sample)
+        sizes.append(checked.experts_TLK.size)
+        left_out += checked.left_out
+        listener.progress("checking samples", len(samples), len(samples) + 1, "samples")
+    listener.progress("checking samples", len(samples), len(samples), "samples")
+    return samples, _shards(sizes), left_out
 
 
 def _write(
@@ -151,18 +163,17 @@ def _write(
     read: Iterator[Checked],
     shards: Sequence[int],
     layers: Sequence[TraceLayer],
-    progress: Progress,
-    note: Note,
+    listener: Listener,
 ) -> None:
     """Write the shards that are not there yet; `shards` says how many samples each has."""
-    writer = run.trace_writer(layers, len(shards), warn=note)
+    writer = run.trace_writer(layers, len(shards), warn=listener.note)
     finished, done = writer.done(), 0
     for number, n_samples in enumerate(shards):
         batch = [next(read) for _ in range(n_samples)]
         if number not in finished:
             writer.write(number, routed_rows([c.sample for c in batch], [c.experts_TLK for c in batch], layers))
         done += n_samples
-        progress("importing", done, sum(shards), "samples")
+        listener.progress("importing", done, sum(shards), "samples")
 
 
 def _shards(sizes: Sequence[int]) -> list[int]:
@@ -177,20 +188,20 @@ def _shards(sizes: Sequence[int]) -> list[int]:
     return shards
 
 
-def _tasks(file: Path, found: Sequence[Sample], placing: Placing) -> TaskSet:
+def _tasks(file: Path, samples: Sequence[Sample], placing: Placing) -> TaskSet:
     """The samples as questions without text; RunError where two have one id."""
     seen = set[str]()
-    for sample in found:
+    for sample in samples:
         if sample.id in seen:
             raise RunError(file, expected="an id of its own for each sample", received=f"{sample.id!r} twice")
         seen.add(sample.id)
-    questions = (Question(s.id, s.subject, s.domain, "", (), s.answer) for s in found)
+    questions = (Question(s.id, s.subject, s.domain, "", (), s.answer) for s in samples)
     return TaskSet.of(file.name, questions, domain_map=placing.name, order=placing.domains)
 
 
-def _tokens_digest(found: Sequence[Sample]) -> str:
+def _tokens_digest(samples: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
-    for sample in found:
+    for sample in samples:
         digest.update(np.asarray(sample.tokens, "<i4").tobytes() + b"|")
     return digest.hexdigest()
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.errors import RecipeError, RunError
-from turnout.exchange.routed_files import Routed, Shape, read_records, read_routed
+from turnout.exchange.config import ImportConfig
+from turnout.exchange.routed_files import Routed, read_records, read_routed
 from turnout.exchange.routed_rows import check_experts
 from turnout.runs import Sample, TraceLayer
 from turnout.runs.layout import UNKNOWN_TOKEN
@@ -20,36 +21,6 @@ from turnout.tasks.domains import DomainMap, load_map
 
 _DEFAULT_MAP, _UNNAMED = "mmlu-9", "all"
 _MOST_CHOICES = 26
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportConfig:
-    """How arrays of chosen experts are read."""
-
-    experts: int
-    """E, routed experts of a layer: the largest id seen need not be the last."""
-    layers: tuple[int, ...] | None = None
-    """The decoder layers' own numbers, as many as the array has layers; or fewer: those to keep of an array that has a
-    layer for every decoder layer, dense ones too. None: 0, 1, 2, …"""
-    shape: Shape | None = None
-    """(L, K), for numbers that come without their shape."""
-    shared: int = 0
-    """Shared experts of a layer, which no router chooses."""
-    prompt_only: bool = False
-    """Keep the prompt's tokens only; each sample must say how many they are (`prompt_tokens`)."""
-    model: str | None = None
-    """What the model is called; None: the file's name."""
-
-    def __post_init__(self) -> None:
-        if self.experts < 1:
-            raise RecipeError("experts", expected="1 or more", received=self.experts)
-        layers = self.layers
-        if layers is not None and (not layers or min(layers) < 0 or list(layers) != sorted(set(layers))):
-            raise RecipeError("layers", expected="decoder layers from 0, ascending, each once", received=list(layers))
-        if self.shape is not None and min(self.shape) < 1:
-            raise RecipeError("shape", expected="LAYERSxK, 1 or more each", received=self.shape)
-        if self.shared < 0:
-            raise RecipeError("shared", expected="0 or more", received=self.shared)
 
 
 @dataclass(frozen=True, eq=False)

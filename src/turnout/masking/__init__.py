@@ -1,7 +1,13 @@
-"""Masking: what a committee is worth, measured by asking again without it, against matched controls."""
+"""Masking: what a committee contributes to the answers, against matched controls."""
 
-from turnout.masking.config import MaskConfig, MaskPlan
-from turnout.masking.result import Masking
-from turnout.masking.run import mask, mask_plan
+from turnout.lazy import lazy_names
 
-__all__ = ["MaskConfig", "MaskPlan", "Masking", "mask", "mask_plan"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "MaskConfig": "turnout.masking.config",
+        "MaskPlan": "turnout.masking.config",
+        "Masking": "turnout.masking.result",
+        "mask_plan": "turnout.masking.run",
+    },
+)

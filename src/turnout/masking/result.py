@@ -1,19 +1,14 @@
 """What masking found: masking.json as an object, and its tables."""
 
-import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from turnout.errors import RunError
 from turnout.masking.effects import Measure
 from turnout.masking.sets import MaskSet, Target
-from turnout.runs import RunFolder
+from turnout.runs.result import Result
 
 SCHEMA = 1
 MASKING_FILE = "masking.json"
@@ -38,16 +33,10 @@ _EFFECTS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Masking:
-    """A masking run's result; an undefined figure is None.
+class Masking(Result):
+    """A masking run's result; an undefined figure is None."""
 
-    Attributes:
-        path: the run's folder, if it lies on disk.
-    """
-
-    _content: Mapping[str, Any]
-    path: Path | None = None
+    FILE, VERB = MASKING_FILE, "mask"
 
     @property
     def targets(self) -> tuple[dict[str, Any], ...]:
@@ -69,35 +58,9 @@ class Masking:
         ]
         return pl.DataFrame(rows, schema=_EFFECTS)
 
-    def table(self, name: str) -> pl.DataFrame:
-        """`masking` (one row a masked set), `effects`, or a piece of the questions' scores.
-
-        Raises:
-            RunError: the result was loaded from a bare masking.json, or there is no such table.
-        """
-        if self.path is None:
-            raise RunError(name, expected="a run's folder", received="a bare masking.json", do="load the folder itself")
-        return RunFolder.read(self.path).read_table(name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Exactly masking.json, as a copy."""
-        return deepcopy(dict(self._content))
-
-    @classmethod
-    def load(cls, path: Path | str) -> "Masking":
-        """The result in a masking run's folder.
-
-        Raises:
-            RunError: no complete run or no masking there, or one of another schema.
-        """
-        content = RunFolder.read(path).read_json(MASKING_FILE)
-        if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"a masking of schema {SCHEMA}", received=content.get("schema"))
-        return cls(content, Path(path))
-
-    def __repr__(self) -> str:
-        head = f"Masking of {self._content['model']['id']}: {self._content['questions']} questions"
-        return f"{head}\n{self.frame()}" if self.targets else json.dumps(self._content)
+    def title(self) -> str:
+        """The model and the number of questions."""
+        return f"Masking of {self._content['model']['id']}: {self._content['questions']} questions"
 
 
 def masking_table(targets: Sequence[Target], values: Sequence[Mapping[str, Sequence[float | None]]]) -> pa.Table:

@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from turnout.masking.config import Which
+
 Kind = Literal["none", "committee", "core", "least", "random", "matched", "curve"]
-Which = Literal["committee", "core"]
 Left = Callable[[int, Collection[int]], int]
 """(layer, masked experts) → how many a token can still choose from."""
 _TRIES = 100  # a control, before it is taken that no other exists
