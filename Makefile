@@ -41,6 +41,7 @@ bench: install
 docs: install
 	$(BIN)/python -m turnout.cli.docs > docs/reference/cli.md
 	$(BIN)/python docs/tree.py
+	$(BIN)/python docs/python_page.py
 
 site: docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -9,9 +9,6 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import MissingExtraError, ModelError, RecipeError, RunError, TaskError, TurnoutError
-from turnout.listener import Listener
-
 if TYPE_CHECKING:
     from turnout import ops
     from turnout.api.audit import audit
@@ -28,10 +25,12 @@ if TYPE_CHECKING:
     from turnout.auditing.result import Audit
     from turnout.comparing.result import Comparison
     from turnout.coupling import couple, uncouple
+    from turnout.errors import MissingExtraError, ModelError, RecipeError, RunError, TaskError, TurnoutError
     from turnout.evaluating.config import EvaluateConfig
     from turnout.evaluating.result import Evaluation
     from turnout.exchange.config import ImportConfig
     from turnout.exchange.importing import Imported
+    from turnout.listener import Listener
     from turnout.masking.config import MaskConfig
     from turnout.masking.result import Masking
     from turnout.models.wrap.anatomy import MoE, MoELayer
@@ -41,45 +40,61 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name → module that defines it. Imported on first use, so that `import turnout` imports no torch.
-_HOMES = {
-    # verbs
-    "align": "turnout.api.old",
-    "audit": "turnout.api.audit",
-    "compare": "turnout.api.compare",
-    "couple": "turnout.coupling",
-    "evaluate": "turnout.api.evaluate",
-    "export": "turnout.api.export",
-    "grpo": "turnout.api.old",
-    "import_routed": "turnout.api.import_routed",
-    "load": "turnout.api.load",
-    "mask": "turnout.api.mask",
-    "measure_coupling": "turnout.api.old",
-    "plan": "turnout.api.old",
-    "sweep": "turnout.api.old",
-    "uncouple": "turnout.coupling",
-    "upcycle": "turnout.upcycling",
-    "verify": "turnout.api.verify",
-    "vote": "turnout.api.old",
-    "write_report": "turnout.api.write_report",
-    # results
-    "Audit": "turnout.auditing.result",
-    "Comparison": "turnout.comparing.result",
-    "Evaluation": "turnout.evaluating.result",
-    "Imported": "turnout.exchange.importing",
-    "Masking": "turnout.masking.result",
-    "Result": "turnout.runs.result",
-    # settings
-    "AuditConfig": "turnout.auditing.config",
-    "EvaluateConfig": "turnout.evaluating.config",
-    "ImportConfig": "turnout.exchange.config",
-    "MaskConfig": "turnout.masking.config",
-    # models and questions
-    "MoE": "turnout.models.wrap.anatomy",
-    "MoELayer": "turnout.models.wrap.anatomy",
-    "Question": "turnout.tasks.question",
-    "TaskSet": "turnout.tasks.question",
+PUBLIC = {
+    "Verbs": {
+        "load": "turnout.api.load",
+        "audit": "turnout.api.audit",
+        "write_report": "turnout.api.write_report",
+        "mask": "turnout.api.mask",
+        "compare": "turnout.api.compare",
+        "evaluate": "turnout.api.evaluate",
+        "import_routed": "turnout.api.import_routed",
+        "export": "turnout.api.export",
+        "verify": "turnout.api.verify",
+        "align": "turnout.api.old",
+        "upcycle": "turnout.upcycling",
+        "couple": "turnout.coupling",
+        "uncouple": "turnout.coupling",
+        "measure_coupling": "turnout.api.old",
+        "plan": "turnout.api.old",
+        "sweep": "turnout.api.old",
+        "grpo": "turnout.api.old",
+        "vote": "turnout.api.old",
+    },
+    "Results": {
+        "Result": "turnout.runs.result",
+        "Audit": "turnout.auditing.result",
+        "Masking": "turnout.masking.result",
+        "Comparison": "turnout.comparing.result",
+        "Evaluation": "turnout.evaluating.result",
+        "Imported": "turnout.exchange.importing",
+    },
+    "Settings": {
+        "AuditConfig": "turnout.auditing.config",
+        "MaskConfig": "turnout.masking.config",
+        "EvaluateConfig": "turnout.evaluating.config",
+        "ImportConfig": "turnout.exchange.config",
+    },
+    "Training": {},
+    "Models and questions": {
+        "MoE": "turnout.models.wrap.anatomy",
+        "MoELayer": "turnout.models.wrap.anatomy",
+        "Question": "turnout.tasks.question",
+        "TaskSet": "turnout.tasks.question",
+    },
+    "Progress and errors": {
+        "Listener": "turnout.listener",
+        "TurnoutError": "turnout.errors",
+        "ModelError": "turnout.errors",
+        "TaskError": "turnout.errors",
+        "RunError": "turnout.errors",
+        "RecipeError": "turnout.errors",
+        "MissingExtraError": "turnout.errors",
+    },
 }
+"""Sections of the Python reference: public name → module that defines it, imported on first use (no torch before)."""
+
+_HOMES = {name: home for names in PUBLIC.values() for name, home in names.items()}
 __all__ = [
     "Audit",
     "AuditConfig",
