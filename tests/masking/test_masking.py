@@ -218,7 +218,7 @@ def test_refusals(run, tmp_path):
         ({"layers": (7,)}, r"MoE layers of \[0, 1\], got 7"),
         ({"layers": "some"}, "layers: expected all, each, or layer numbers"),
         ({"controls": 0}, "1 or more"),
-        ({"which": "best"}, "committee or core"),
+        ({"which": "best"}, "which: expected 'committee' or 'core'"),
         ({"colour": 1}, "an unknown one"),
     ):
         with pytest.raises(RecipeError, match=words):
