@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from turnout.masking.sets import MaskLayer, MaskSet, Target, targets
 from turnout.masking.source import listed_choices
 from turnout.models.change.intervene import mask as masked
 from turnout.models.forward.capture import capture
-from turnout.models.forward.prefix import Prefix
 from turnout.models.wrap.anatomy import read
 from turnout.runs import RunFolder, verify
 from turnout.tasks.question import Question, TaskSet
@@ -186,26 +184,6 @@ def test_texts_are_scored_in_bits_and_answers_can_be_written(tmp_path):
     assert 0 <= written <= 1
     assert result.baseline["generated"] > 0.9  # it writes "C" too
     assert measures["generated"]["drop"] > 0.3
-
-
-def refuse(*_):
-    raise AssertionError("a layer below the mask was computed")
-
-
-def test_the_prefix_gives_what_the_whole_forward_gives():
-    for family in ("olmoe", "deepseek_v2", "gpt_oss", "qwen2_moe"):
-        moe = read(random_model(family))
-        prompts, letters = [[1, 2, 3, 4], [5, 6]], [[1, 2], [3, 4]]
-        number = moe.layers[-1].layer
-        prefix = Prefix.before(moe, number)
-        assert len(prefix.below) == number
-        with prefix.recording():
-            whole = capture(moe, prompts, letters=letters)
-        handle = prefix.below[0].mlp.register_forward_pre_hook(refuse)
-        with prefix.resuming():
-            assert capture(replace(moe, layers=()), prompts, letters=letters).choice_logprobs == whole.choice_logprobs
-        handle.remove()
-        assert capture(moe, prompts, letters=letters).choice_logprobs == whole.choice_logprobs
 
 
 def test_refusals(run, tmp_path):

@@ -101,15 +101,15 @@ def rules(terms):
 def sequences(q):
     shown = re.search(r"(?:next:|follows|row) (.*?)[?.]", q.text)[1].split(", ")
     if shown[0].isdigit():
-        found = set(rules([int(t) for t in shown]))
+        answers = set(rules([int(t) for t in shown]))
     elif len(shown[0]) == 1:
         at = [ascii_lowercase.index(t) for t in shown]
-        found = {ascii_lowercase[(at[-1] + step) % 26] for step in {(b - a) % 26 for a, b in pairwise(at)}}
+        answers = {ascii_lowercase[(at[-1] + step) % 26] for step in {(b - a) % 26 for a, b in pairwise(at)}}
     else:
         period = next(p for p in range(1, len(shown)) if all(a == b for a, b in zip(shown, shown[p:], strict=False)))
-        found = {shown[len(shown) % period]}
-    assert len(found) == 1, f"{q.text} has {found}"
-    return str(found.pop())
+        answers = {shown[len(shown) % period]}
+    assert len(answers) == 1, f"{q.text} has {answers}"
+    return str(answers.pop())
 
 
 def strings(q):
@@ -181,8 +181,8 @@ def syllogism(q):
 
     things = [dict(zip(kinds, bits, strict=True)) for bits in product([False, True], repeat=len(kinds))]
     allowed = [t for t in things if all(holds(t, *premise) for premise in given)]
-    said = {c: re.fullmatch(r"(All|No) (\w+) are (\w+)", c).groups() for c in q.choices}
-    return among(q, {c for c in q.choices if all(holds(t, *said[c]) for t in allowed)})
+    claims = {c: re.fullmatch(r"(All|No) (\w+) are (\w+)", c).groups() for c in q.choices}
+    return among(q, {c for c in q.choices if all(holds(t, *claims[c]) for t in allowed)})
 
 
 def rules_of_lamps(q):
@@ -210,9 +210,9 @@ def logic(q):
         of = dict(re.findall(r"The (\w+) is one of the (\w+)\.", q.text))
         return next(t for t, bag in of.items() if list(of.values()).count(bag) == 1)
     if kind == "liar":
-        said = dict(re.findall(r"(\w+) says: it is under the (\w+) cup", q.text))
+        claims = dict(re.findall(r"(\w+) says: it is under the (\w+) cup", q.text))
         name, verb = re.search(r"(\w+) always (lies|tells the truth)\. Under", q.text).groups()
-        return next(cup for who, cup in said.items() if (who == name) == (verb != "lies"))
+        return next(cup for who, cup in claims.items() if (who == name) == (verb != "lies"))
     return {"syllogism": syllogism, "rules": rules_of_lamps}.get(kind, order)(q)
 
 
@@ -241,13 +241,13 @@ def test_the_solver_agrees(domain, split):
 @pytest.mark.parametrize("domain", SOLVERS)
 def test_worked_steps_end_in_the_answer(domain):
     closings = r"(?:The answer is|So the answer is|Answer:|That makes) (.*)\."
-    for q, told in zip(
+    for q, statement in zip(
         worlds.questions("train", 300, domains=[domain]), worlds.statements("train", 300, domains=[domain]), strict=True
     ):
-        ending = re.search(closings + r"$", told)
-        assert ending, told
-        text = re.split(r"(?<=[?.])\s", told)
-        assert len(text) >= 3, told
+        ending = re.search(closings + r"$", statement)
+        assert ending, statement
+        text = re.split(r"(?<=[?.])\s", statement)
+        assert len(text) >= 3, statement
         assert q.domain == domain
 
 
