@@ -197,7 +197,6 @@ def test_refusals(run, tmp_path):
         ({"layers": "some"}, "layers: expected all, each, or layer numbers"),
         ({"controls": 0}, "1 or more"),
         ({"which": "best"}, "which: expected 'committee' or 'core'"),
-        ({"colour": 1}, "an unknown one"),
     ):
         with pytest.raises(RecipeError, match=words):
             mask(folder, moe, **options)
