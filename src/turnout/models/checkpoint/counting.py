@@ -92,20 +92,7 @@ def _size(model: PreTrainedModel, config: PreTrainedConfig, moe_layers: list[Can
         expert_width = _same(
             {_expert_width(model, candidate, config) for candidate in moe_layers}, name, "width of experts"
         )
-    routed = {
-        p: n for candidate in moe_layers for n, p in model.get_submodule(candidate.experts_name).named_parameters()
-    }
-    embeddings, products = _embeddings(model), 0
-    total = routed_total = 0
-    for full_name, parameter in model.named_parameters():
-        total += parameter.numel()
-        share = parameter.numel()
-        if parameter in routed:
-            routed_total += parameter.numel()
-            share = parameter.numel() * top_k // experts
-        if _multiplies(full_name, parameter) and not _only_looked_up(parameter, model):
-            products += share
-    idle = routed_total - routed_total * top_k // experts
+    counted, routed, products = _parameters(model, moe_layers, top_k, experts)
     attention, cache, stored, notes = attention_widths(config)
     return Size(
         name=name,
@@ -117,14 +104,30 @@ def _size(model: PreTrainedModel, config: PreTrainedConfig, moe_layers: list[Can
         shared=_shared(config, moe_layers),
         expert_width=expert_width,
         vocab=config.vocab_size,
-        parameters=Parameters(total, total - idle, total - embeddings, total - idle - embeddings),
-        routed=routed_total,
+        parameters=counted,
+        routed=routed,
         active_products=products,
         attention_widths=attention,
         cache_widths=cache,
         activations=_activations(model, config, moe_layers, stored, top_k, expert_width),
         notes=notes,
     )
+
+
+def _parameters(
+    model: PreTrainedModel, moe_layers: list[Candidate], top_k: int, experts: int
+) -> tuple[Parameters, int, int]:
+    """Total and active parameters, parameters of all routed experts, and active weights that multiply a token."""
+    in_experts = {p for layer in moe_layers for p in model.get_submodule(layer.experts_name).parameters()}
+    embeddings, products, total, routed = _embeddings(model), 0, 0, 0
+    for name, parameter in model.named_parameters():
+        n = parameter.numel()
+        total += n
+        routed += n if parameter in in_experts else 0
+        if _multiplies(name, parameter) and not _only_looked_up(parameter, model):
+            products += n * top_k // experts if parameter in in_experts else n
+    active = total - routed + routed * top_k // experts
+    return Parameters(total, active, total - embeddings, active - embeddings), routed, products
 
 
 def _same(values: set[int], name: str, what: str) -> int:
