@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from turnout.errors import RunError
 from turnout.runs import RunFolder, inputs, verify
-from turnout.runs.digest import canonical, json_sha256
 from turnout.runs.inputs import differences
+from turnout.runs.json_files import canonical, json_sha256
 
 INPUTS = {"model": {"id": "m", "digest": "a" * 64}, "tasks": {"names": ["x", "y"]}, "limit": None, "scope": "last"}
 

@@ -1,6 +1,6 @@
 """Runs that an earlier version stored: each kind is sound, is read, is drawn, and is recognized as what it is.
 
-Version 0.1.0 wrote `tests/fixtures/runs-0.1.0`, on a random checkpoint of a few thousand parameters. It is never written
+Version 0.1.0 wrote `tests/fixtures/runs-0.1.0`, on a random checkpoint of a few thousand parameters. It is not written
 again: a change that cannot read it must read both forms.
 """
 

@@ -11,7 +11,7 @@ from turnout.coupling.attach import couple_as
 from turnout.coupling.baselines import NormMatchedDecay, norm_trajectory
 from turnout.coupling.callback import CouplingCallback
 from turnout.coupling.config import CoupleConfig
-from turnout.runs.digest import sha256
+from turnout.runs.json_files import sha256
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from turnout.exchange.samples import (
 )
 from turnout.listener import Listener
 from turnout.runs import RunFolder, Sample, TraceLayer
-from turnout.runs.digest import sha256
+from turnout.runs.json_files import sha256
 from turnout.runs.layout import UNKNOWN_TOKEN
 from turnout.tasks.question import Question, TaskSet
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from turnout.errors import RunError
 from turnout.runs.layout import TraceLayer, layer_fields
-from turnout.runs.trace_rows import Sample, assembled
+from turnout.runs.rows import Sample, assembled
 
 
 def check_experts(experts: NDArray[Any], where: str, layers: Sequence[TraceLayer]) -> None:

@@ -2,8 +2,9 @@
 
 from turnout.runs.folder import RunFolder
 from turnout.runs.layout import TraceLayer, trace_schema
-from turnout.runs.trace import Trace, TraceWriter
-from turnout.runs.trace_rows import Sample, rows
+from turnout.runs.rows import Sample, rows
+from turnout.runs.trace import Trace
+from turnout.runs.trace_writer import TraceWriter
 from turnout.runs.verify import Problem, not_covered, verify
 
 __all__ = [

@@ -1,6 +1,10 @@
-"""Files that are either whole or not there: written beside their place, flushed, then renamed into it."""
+"""Atomic writes, and the lock of a run folder.
+
+A file is written beside its place, flushed, then renamed into it: it is whole or absent.
+"""
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from turnout.errors import RunError
+from turnout.runs import atomic
 
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+")
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}  # some network file systems cannot flush a folder
@@ -97,3 +102,32 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise write_error(path, error) from error
+
+
+LOCK = ".lock"
+
+
+def lock_folder(path: Path) -> IO[bytes]:
+    """Lock the folder `path` until the returned file is closed, or this process ends, however it ends.
+
+    Raises:
+        RunError: another process has it; the lock cannot be written; a file system without locks.
+    """
+    try:
+        lock = (path / LOCK).open("ab")
+    except OSError as error:
+        raise atomic.write_error(path / LOCK, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise _refused(path, error) from error
+    return lock
+
+
+def _refused(path: Path, error: OSError) -> RunError:
+    if isinstance(error, BlockingIOError):
+        do = "wait for it, or choose another folder with --out"
+        return RunError(path, expected="a free folder", received="one in use by another process", do=do)
+    do = "choose a folder on another disk"
+    return RunError(path, expected="a file system that keeps locks", received=error.strerror or error, do=do)

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from turnout.errors import RunError
-from turnout.runs import atomic, lock
-from turnout.runs.digest import canonical, json_sha256
+from turnout.runs import atomic
 from turnout.runs.inputs import INPUTS, OTHER_FOLDER, read_inputs, refuse_difference, versions, write_inputs
-from turnout.runs.json_files import read_object, write_json
+from turnout.runs.json_files import canonical, json_sha256, read_object, write_json
 from turnout.runs.layout import TraceLayer
 from turnout.runs.manifest import FINISH_ANEW, MANIFEST, PAGE, check_file, read_manifest, write_manifest
 from turnout.runs.tables import parquet_bytes
-from turnout.runs.trace import Trace, TraceWriter
+from turnout.runs.trace import Trace
+from turnout.runs.trace_writer import TraceWriter
 
 
 class _Loadable(Protocol):
@@ -243,7 +243,7 @@ def _refuse_foreign(path: Path) -> None:
     if not path.exists() or (path / INPUTS).exists():
         return
     try:
-        others = [file.name for file in path.iterdir() if file.name != lock.LOCK and not atomic.is_temporary(file)]
+        others = [file.name for file in path.iterdir() if file.name != atomic.LOCK and not atomic.is_temporary(file)]
     except OSError as error:
         raise RunError(path, expected="a folder that can be read", received=error.strerror or error) from error
     if others:
@@ -254,7 +254,7 @@ def _refuse_foreign(path: Path) -> None:
 def _take(path: Path) -> IO[bytes] | None:
     """The folder's lock; None for a complete run that cannot be written, since nothing will be."""
     try:
-        return lock.take(path)
+        return atomic.lock_folder(path)
     except RunError as error:
         cause = error.__cause__
         unwritable = isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -267,6 +267,6 @@ def _take_back(path: Path, missing: Sequence[Path], held: IO[bytes] | None) -> N
     """Remove what a run that could not even write its inputs made: its own lock, and the folders `missing` before."""
     with suppress(OSError):  # what cannot be removed stays: an empty folder is no run
         if held is not None:
-            (path / lock.LOCK).unlink(missing_ok=True)
+            (path / atomic.LOCK).unlink(missing_ok=True)
         for folder in missing:
             folder.rmdir()

@@ -6,8 +6,7 @@ from pathlib import Path
 from platform import python_version
 
 from turnout.errors import RunError
-from turnout.runs.digest import canonical
-from turnout.runs.json_files import read_object, write_json
+from turnout.runs.json_files import canonical, read_object, write_json
 
 INPUTS = "inputs.json"
 OTHER_FOLDER = "choose another folder with --out, or remove this one"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from turnout.errors import RunError
 from turnout.runs import shards
-from turnout.runs.digest import json_sha256, sha256
 from turnout.runs.inputs import INPUTS, MAKE_ANEW, read_inputs
-from turnout.runs.json_files import read_object, write_json
+from turnout.runs.json_files import json_sha256, read_object, sha256, write_json
 
 MANIFEST, PAGE = "manifest.json", "report.html"
 FINISH_ANEW = "remove manifest.json and run the command that made this run again: what is sound is kept"

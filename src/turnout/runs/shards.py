@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 
 from turnout.errors import RunError
 from turnout.runs import atomic
-from turnout.runs.digest import sha256
-from turnout.runs.json_files import read_object, write_json
+from turnout.runs.json_files import read_object, sha256, write_json
 from turnout.runs.layout import TraceLayer, trace_schema
 
 META, INDEX = "meta.json", "index.jsonl"

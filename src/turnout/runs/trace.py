@@ -1,10 +1,9 @@
-"""The trace: what every router did with every sample, in Parquet shards that are written once and read by layer.
+"""A finished trace, read layer by layer: the routing of every sample, in Parquet shards.
 
 Shape suffixes: S samples, T tokens (all samples' together), E routed experts of a layer, K experts chosen per token.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,115 +14,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.errors import RunError
-from turnout.runs import atomic, shards
-from turnout.runs.digest import sha256
-from turnout.runs.layout import FLOAT_COLUMNS, SAMPLE_COLUMNS, TraceLayer
-from turnout.runs.row_checks import check_rows, fixed, flat, list_lengths
+from turnout.runs import shards
+from turnout.runs.layout import SAMPLE_COLUMNS, TraceLayer
+from turnout.runs.rows import fixed, flat, list_lengths
 from turnout.runs.shards import ShardEntry, TraceMeta
-from turnout.runs.tables import frame, parquet_bytes
-
-__all__ = ["Scope", "Trace", "TraceLayer", "TraceWriter"]
+from turnout.runs.tables import frame
 
 Scope = Literal["last", "all"]
-_SHARD_ROW_GROUP = 1024
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
-
-
-class TraceWriter:
-    """Writes the shards 0 … n_shards − 1 of a trace, in any order, each whole or not at all.
-
-    Args:
-        folder: the run's `trace/`.
-        layers: the MoE layers that each row holds.
-        n_shards: how many shards the finished trace has.
-        run: the run's identity (RunFolder.identity); stamped on each shard, so that a foreign one is known.
-        warn: called with one line for each shard found damaged, missing or foreign.
-
-    Raises:
-        RunError: `folder` holds a trace of other layers, another number of shards or another run.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        layers: Sequence[TraceLayer],
-        n_shards: int,
-        *,
-        run: str = "",
-        warn: Callable[[str], None] = _warn,
-    ) -> None:
-        self.folder, self.meta, self._warn = Path(folder), TraceMeta(run, tuple(layers), n_shards), warn
-        atomic.make_folder(self.folder)
-        if not (self.folder / shards.META).exists():
-            self.meta.write(self.folder)
-        else:
-            self._check_meta()
-        self._listed: dict[int, ShardEntry] | None = None
-
-    def _check_meta(self) -> None:
-        try:
-            stored = TraceMeta.read(self.folder)
-        except RunError as error:  # nothing is lost with it: each shard says itself whose it is
-            self._warn(f"{error}; it will be written again")
-            return self.meta.write(self.folder)
-        if stored != self.meta:
-            expected, received = f"a trace of {_describe(self.meta)}", f"one of {_describe(stored)}"
-            raise RunError(self.folder, expected=expected, received=received, do="choose another folder with --out")
-        return None
-
-    def done(self) -> set[int]:
-        """The shards that need no more work: listed in the index, present, and their digest holds.
-
-        One that is damaged, missing or foreign is named to `warn` and struck from the index, to be written again.
-        """
-        entries, torn = shards.read_index(self.folder)
-        faults = {entry.shard: shards.fault(self.folder, entry, self.meta) for entry in entries}
-        for entry in entries:
-            if faults[entry.shard]:
-                self._warn(f"{self.folder / entry.file}: {faults[entry.shard]}; it will be computed again")
-        sound = [entry for entry in entries if not faults[entry.shard]]
-        if torn or len(sound) < len(entries):
-            shards.write_index(self.folder, sound)
-        self._listed = {entry.shard: entry for entry in sound}
-        return set(self._listed)
-
-    def write(self, i: int, rows: pa.Table, *, seconds: float = 0.0) -> None:
-        """Check `rows` (as `trace_rows.rows` makes them), write them as shard `i` and list it.
-
-        Args:
-            i: the shard's number, 0 … n_shards − 1.
-            rows: one row a sample, the columns of `layout.trace_schema`.
-            seconds: the time that its forward passes took, for the manifest's timings.
-
-        Raises:
-            RunError: rows that do not fit the layers or are miscounted; a write error. Nothing half-written stays.
-        """
-        if self._listed is None:
-            self.done()
-        assert self._listed is not None
-        assert 0 <= i < self.meta.n_shards, f"shard {i} of {self.meta.n_shards}"
-        path = self.folder / shards.shard_name(i)
-        check_rows(rows, self.meta.layers, path.name)
-        atomic.write_bytes(path, _shard_bytes(rows, self.meta, i))
-        tokens = int(list_lengths(rows["tokens"]).sum())
-        entry = ShardEntry(i, path.name, sha256(path), len(rows), tokens, round(seconds, 6))
-        if i in self._listed:
-            shards.write_index(self.folder, [*(e for e in self._listed.values() if e.shard != i), entry])
-        else:
-            shards.append_index(self.folder, entry)
-        self._listed[i] = entry
-
-    def totals(self) -> tuple[int, float]:
-        """Tokens and seconds over the shards listed, whichever process wrote them."""
-        entries, _ = shards.read_index(self.folder)
-        return sum(e.tokens for e in entries), sum(e.seconds for e in entries)
 
 
 class Trace:
-    """A finished trace. Each method reads only its own columns, shard by shard; rows come in the order of `index`."""
+    """A finished trace. Each method reads only its own columns, shard by shard; rows are in the order of `index`."""
 
     def __init__(self, folder: Path, meta: TraceMeta, entries: Sequence[ShardEntry]) -> None:
         self.folder, self.meta = folder, meta
@@ -135,7 +36,7 @@ class Trace:
 
     @property
     def scored(self) -> bool:
-        """Whether every layer holds scores and weights; one that was imported holds the chosen experts only."""
+        """Whether every layer has scores and weights; an imported one has the chosen experts only."""
         return all(layer.scored for layer in self.layers)
 
     @classmethod
@@ -174,7 +75,7 @@ class Trace:
         return self._fixed("scores", layer) if _is_last(scope) else self._mean("sum_scores", layer)
 
     def weights(self, layer: int, scope: Scope = "last") -> NDArray[np.float32]:
-        """The weights that were applied, [S, E] float32, 0 where not chosen: last token, or mean over all tokens."""
+        """The applied weights, [S, E] float32, 0 where not chosen: last token, or mean over all tokens."""
         self._check_scored(layer)
         if not _is_last(scope):
             return self._mean("sum_weights", layer)
@@ -189,7 +90,7 @@ class Trace:
         return self._scatter(layer, chosen_SK, np.ones(chosen_SK.shape, np.float32))
 
     def inputs(self, layer: int) -> NDArray[np.float16] | None:
-        """What the router was given at each sample's last token, [S, H] in half precision; None if not stored."""
+        """The router's inputs at each sample's last token, [S, H] in half precision; None if not stored."""
         return self._fixed("inputs", layer) if self._layer(layer).hidden else None
 
     def chosen(self, layer: int) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
@@ -259,16 +160,11 @@ class Trace:
         out: NDArray[Any] = np.zeros(0, np.int32)
         for file, places in zip(self._files, self._places, strict=True):
             values, sizes = flat(_column(file, name)), lengths_S[places]
-            if len(out) != offsets[-1] or out.dtype != values.dtype:  # the first shard tells the type
+            if len(out) != offsets[-1] or out.dtype != values.dtype:  # the dtype is that of the first shard
                 out = np.empty(offsets[-1], values.dtype)
             shift = np.repeat(offsets[places] - (np.cumsum(sizes) - sizes), sizes)
             out[shift + np.arange(len(values))] = values
         return out, offsets
-
-
-def _shard_bytes(rows: pa.Table, meta: TraceMeta, i: int) -> bytes:
-    floats = [f"{name}_{layer.layer}" for layer in meta.layers if layer.scored for name in FLOAT_COLUMNS]
-    return parquet_bytes(shards.stamp(rows, meta, i), split=floats, row_group=_SHARD_ROW_GROUP)
 
 
 def _columns(file: Path, names: Sequence[str]) -> pa.Table:
@@ -295,9 +191,3 @@ def _is_last(scope: Scope) -> bool:
     if scope not in ("last", "all"):
         raise RunError("scope", expected="last or all", received=scope)
     return scope == "last"
-
-
-def _describe(meta: TraceMeta) -> str:
-    experts = sorted({(layer.experts, layer.top_k) for layer in meta.layers})
-    numbers = [layer.layer for layer in meta.layers]
-    return f"layers {numbers} with (experts, top-k) {experts} in {meta.n_shards} shards of run {meta.run[:12]}"

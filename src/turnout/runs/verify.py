@@ -5,8 +5,8 @@ from pathlib import Path
 
 from turnout.errors import RunError
 from turnout.runs import atomic, shards
-from turnout.runs.digest import json_sha256, sha256
 from turnout.runs.inputs import INPUTS, read_inputs
+from turnout.runs.json_files import json_sha256, sha256
 from turnout.runs.manifest import MANIFEST, PAGE, read_manifest, run_files
 
 

@@ -34,7 +34,7 @@ from turnout.models.fast.experts import set_fast_experts
 from turnout.models.wrap.anatomy import read
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
-from turnout.runs.digest import json_sha256, sha256
+from turnout.runs.json_files import json_sha256, sha256
 from turnout.training.bfloat16 import set_fast_bfloat16
 from turnout.training.checkpoints import MarkComplete, newest_complete
 from turnout.training.data import Mixture, Tokens, load_tokenizer, windows

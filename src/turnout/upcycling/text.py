@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from turnout.errors import TaskError
-from turnout.runs.digest import sha256
+from turnout.runs.json_files import sha256
 from turnout.tasks import load_tasks
 from turnout.tasks.prompts import plain_prompt
 from turnout.upcycling.config import UpcycleConfig

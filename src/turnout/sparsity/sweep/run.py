@@ -7,8 +7,7 @@ from typing import Any, Literal
 from turnout.errors import RecipeError
 from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
-from turnout.runs.digest import sha256
-from turnout.runs.json_files import read_object, write_json
+from turnout.runs.json_files import read_object, sha256, write_json
 from turnout.sparsity.analysis.frontier import FRONTIER_FILE, frontier, frontier_tables
 from turnout.sparsity.sweep.estimate import Estimate, estimate
 from turnout.sparsity.sweep.local import run_local
