@@ -15,10 +15,7 @@ from after import EXPERTS, LAST, LOOK, NARROW, RATES, RESULTS, ROUTERS, SEEDS, l
 from scipy.stats import t
 
 from turnout.sparsity.analysis.frontier import frontier
-from turnout.sparsity.analysis.gaps import generalisation_gap, loss_accuracy_gap
-from turnout.sparsity.analysis.intervals import interval
-from turnout.sparsity.analysis.optimum import optimum
-from turnout.sparsity.analysis.two_lines import two_lines
+from turnout.sparsity.analysis.statistics import generalisation_gap, interval, loss_accuracy_gap, optimum, two_lines
 from turnout.sparsity.sweep.result import SweepResult
 
 HERE = Path(__file__).parent

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from turnout.errors import RecipeError
-from turnout.sparsity.analysis.gaps import generalisation_gap, loss_accuracy_gap
-from turnout.sparsity.analysis.optimum import optimum
-from turnout.sparsity.analysis.two_lines import two_lines
+from turnout.sparsity.analysis.statistics import generalisation_gap, loss_accuracy_gap, optimum, two_lines
 
 X = np.log2(np.array([2, 4, 8, 16, 32, 64]))
 U = 0.05 * (X - 3.5) ** 2

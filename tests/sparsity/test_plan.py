@@ -11,9 +11,8 @@ from turnout import ops
 from turnout.errors import ModelError, RecipeError, RunError
 from turnout.quantities import parse_count, show_count
 from turnout.sparsity import Plan, PlanConfig
-from turnout.sparsity.known import known_size, published
 from turnout.sparsity.laws import joint_moe_loss
-from turnout.sparsity.shapes import shape_size
+from turnout.sparsity.shapes import known_size, published, shape_size
 
 BUDGETS = [
     {"active": "170M", "tokens": "125B"},

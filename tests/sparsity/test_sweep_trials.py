@@ -9,9 +9,9 @@ from sparsity.sweeps import content
 from turnout import ops
 from turnout.errors import RecipeError
 from turnout.sparsity.sweep import SweepRecipe
-from turnout.sparsity.sweep.asking import ask
+from turnout.sparsity.sweep.grid import trials
 from turnout.sparsity.sweep.recipe import Asked
-from turnout.sparsity.sweep.trials import trials
+from turnout.sparsity.sweep.trial import ask
 from turnout.tasks.exercises import facts
 from turnout.training.model import build_model
 

@@ -1,7 +1,13 @@
-"""Shapes (d, L, E, K) of the architecture of arXiv 2508.18672, and those of a grid that a budget allows."""
+"""Shapes (d, L, E, K): of the architecture of arXiv 2508.18672, of a grid within a budget, of models known by name."""
 
+import json
+import re
 from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
 from itertools import groupby, product
+from os import PathLike
+from typing import Any
 
 from turnout.errors import RecipeError
 from turnout.models.checkpoint.size import Size
@@ -79,3 +85,43 @@ def _but_for_width(sizes: list[Size]) -> list[list[Size]]:
         return (size.vocab, size.layers, size.top_k, size.experts)
 
     return [list(alike) for _, alike in groupby(sorted(sizes, key=rest), key=rest)]
+
+
+_RELEASED = re.compile(r"(?:llm-jp/)?optimal-sparsity-(?:math|code)-d(\d+)-E(\d+)-k(\d+)(?:-.*)?")
+
+
+def known_size(source: str | PathLike[str]) -> Size:
+    """The size of a model by its name, of one on disk, or of a hub id (whose configuration is fetched).
+
+    Names that need no network: OLMoE, Qwen3-30B-A3B, DeepSeek-V2-Lite, and ids of the paper's checkpoints,
+    `llm-jp/optimal-sparsity-{math,code}-d{d}-E{E}-k{k}-…`, whose shape is read from the id.
+
+    Raises:
+        RecipeError: an id with K > E or a number of 0.
+        ModelError: neither known nor readable.
+    """
+    name = str(source)
+    if shape := _RELEASED.fullmatch(name):
+        return _released(name, *map(int, shape.groups()))
+    from turnout.models.checkpoint.counting import size_of  # only now: a budget alone needs no transformers
+
+    for model in published():
+        if name.lower() in {alias.lower() for alias in (model["name"], *model["aliases"])}:
+            from transformers import AutoConfig
+
+            settings = dict(model["config"])
+            return size_of(AutoConfig.for_model(settings.pop("model_type"), **settings), model["name"])
+    return size_of(source)
+
+
+@cache
+def published() -> tuple[dict[str, Any], ...]:
+    """The published configurations, each with where it was published."""
+    return tuple(json.loads(files("turnout.sparsity").joinpath("known.json").read_text(encoding="utf-8")))
+
+
+def _released(name: str, width: int, experts: int, top_k: int) -> Size:
+    try:
+        return shape_size(width=width, layers=PAPER_LAYERS, experts=experts, top_k=top_k, vocab=PAPER_VOCAB, name=name)
+    except ValueError as error:
+        raise RecipeError(name, expected="an id with d, E and k of 1 or more, k at most E", received=error) from error

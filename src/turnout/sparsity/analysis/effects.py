@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from turnout.sparsity.analysis.intervals import FEWEST, excludes_zero, interval
 from turnout.sparsity.analysis.shapes import AUDIT, AUDITED, NEARLY, TRAINING, Shape, curve_names, paired_values
+from turnout.sparsity.analysis.statistics import FEWEST, excludes_zero, interval
 
 MEASURES = ("loss", "accuracy")
 _WORSE = {"loss": 1, "accuracy": -1}

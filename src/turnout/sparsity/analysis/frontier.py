@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from turnout.errors import RecipeError
 from turnout.sparsity.analysis.effects import audit_slopes, effects
-from turnout.sparsity.analysis.intervals import FEWEST, interval
 from turnout.sparsity.analysis.shapes import Shape, computing, curve_names, curves_of, read_shapes, tasks_of
+from turnout.sparsity.analysis.statistics import FEWEST, interval
 from turnout.sparsity.analysis.verdicts import SIGNS, verdict
 
 SCHEMA, FRONTIER_FILE = 1, "frontier.json"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.sparsity.analysis.gaps import generalisation_gap, loss_accuracy_gap
+from turnout.sparsity.analysis.statistics import generalisation_gap, loss_accuracy_gap
 
 ALL_CHAINS = "chains"
 """The mean over all numbers of operations that were asked."""

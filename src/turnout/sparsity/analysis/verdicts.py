@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.sparsity.analysis.intervals import FEWEST
-from turnout.sparsity.analysis.optimum import optimum
 from turnout.sparsity.analysis.shapes import Shape, paired_values
-from turnout.sparsity.analysis.two_lines import Slope, TwoLines, two_lines
+from turnout.sparsity.analysis.statistics import FEWEST, Slope, TwoLines, optimum, two_lines
 
 SIGNS = {"loss": 1, "accuracy": -1}
 """Tested measures: which way is worse."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from turnout.progress import Progress, silent
-from turnout.sparsity.sweep.trials import Trial
+from turnout.sparsity.sweep.grid import Trial
 from turnout.training import TrainRecipe
 from turnout.training.data import load_tokenizer
 from turnout.training.run import timed_steps

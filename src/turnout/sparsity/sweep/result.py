@@ -12,7 +12,7 @@ import pyarrow as pa
 from turnout.errors import RunError
 from turnout.runs import RunFolder
 from turnout.sparsity.analysis.frontier import FRONTIER_FILE
-from turnout.sparsity.sweep.trials import Trial
+from turnout.sparsity.sweep.grid import Trial
 
 SCHEMA, SWEEP_FILE = 1, "sweep.json"
 _AUDITED = ("coverage", "gini", "jaccard_mean")

@@ -9,13 +9,12 @@ from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.runs.json_files import read_object, sha256, write_json
 from turnout.sparsity.analysis.frontier import FRONTIER_FILE, frontier, frontier_tables
+from turnout.sparsity.sweep.engines import run_local, run_on_ray
 from turnout.sparsity.sweep.estimate import Estimate, estimate
-from turnout.sparsity.sweep.local import run_local
-from turnout.sparsity.sweep.on_ray import run_on_ray
+from turnout.sparsity.sweep.grid import Trial, trials
 from turnout.sparsity.sweep.recipe import SweepRecipe
 from turnout.sparsity.sweep.result import SWEEP_FILE, SweepResult, gather
-from turnout.sparsity.sweep.trials import Trial, trials
-from turnout.sparsity.sweep.work import FAILED, FOUND, AuditModel, Job
+from turnout.sparsity.sweep.trial import FAILED, FOUND, AuditModel, Job
 from turnout.training.run import recipe_files
 
 Engine = Literal["local", "ray"]

@@ -14,11 +14,10 @@ from turnout.quantities import parse_count, show_bytes
 from turnout.runs import RunFolder
 from turnout.sparsity.config import PlanConfig
 from turnout.sparsity.costs import CONVENTIONS, configuration, predictions
-from turnout.sparsity.known import known_size
 from turnout.sparsity.laws import LAWS
 from turnout.sparsity.recommend import REASONING_TPP, recommend
 from turnout.sparsity.result import CONFIGURATIONS, PLAN_FILE, Plan
-from turnout.sparsity.shapes import legal_sizes, shape_size
+from turnout.sparsity.shapes import known_size, legal_sizes, shape_size
 
 SCHEMA = 1
 _OCTAVE = 4  # points of a law's curve from one number of experts to its double

@@ -1,22 +1,38 @@
-"""Whether a curve is U-shaped or monotone, or these runs cannot tell.
-
-Simonsohn's two lines (2018, doi:10.1177/2515245918805755): a U needs a line that falls and, beyond a break, a line that
-rises, each significantly. A quadratic fit calls most saturating curves a U, and a raw interior optimum is noise as
-often as not. Ours: the break of each seed is found on the other seeds, so that it is never tested on the data that
-chose it, and the slopes are tested over seeds, which are what varies.
-
-Shapes: S paired seeds, X points of the grid.
-"""
+"""Statistics over paired seeds: t intervals, two-lines test, optimum of a curve, gaps between losses."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
+from sklearn.isotonic import IsotonicRegression
 
 from turnout.errors import RecipeError
+
+FEWEST = 3
+"""Seeds below which nothing is concluded."""
+_ROUNDING = 1e-9
+
+
+def interval(values: Iterable[float]) -> dict[str, Any]:
+    """`n`, `mean`, and the 95 % t interval `low`, `high` (None below three values; `mean` None for no value)."""
+    x = np.array(list(values), np.float64)
+    if not len(x):
+        return {"n": 0, "mean": None, "low": None, "high": None}
+    mean = float(x.mean())
+    if len(x) < FEWEST:
+        return {"n": len(x), "mean": mean, "low": None, "high": None}
+    half = float(t.ppf(0.975, len(x) - 1)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    return {"n": len(x), "mean": mean, "low": mean - half, "high": mean + half}
+
+
+def excludes_zero(found: dict[str, Any]) -> bool:
+    """Whether an `interval` lies on one side of 0, by more than rounding."""
+    return found["low"] is not None and (found["low"] > _ROUNDING or found["high"] < -_ROUNDING)
+
 
 Verdict = Literal["U", "monotone", "cannot tell"]
 LEVEL = 0.05
@@ -115,3 +131,73 @@ def _check(x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> Non
         )
     if not margin > 0:
         raise RecipeError("margin", expected="a slope above 0", received=margin)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The point where y is least.
+
+    Attributes:
+        x: of the mean curve: the vertex of the parabola through the least point and its neighbours.
+        low: 2.5 % of resamples lie below.
+        high: 2.5 % of resamples lie above.
+        at_edge: share of resamples whose least point is the grid's first or last: the optimum may lie outside.
+    """
+
+    x: float
+    low: float
+    high: float
+    at_edge: float
+
+    def to_dict(self) -> dict[str, float]:
+        """JSON values."""
+        return asdict(self)
+
+
+def optimum(x_X: NDArray[np.floating], y_SX: NDArray[np.floating], resamples: int = 2000, seed: int = 0) -> Optimum:
+    """Where the mean curve is least, with a 95 % bootstrap interval over seeds; for a greatest value give −y.
+
+    Args:
+        x_X: ascending points, at least three.
+        y_SX: one curve a seed, at least two.
+        resamples: B.
+        seed: of the resamples.
+
+    Raises:
+        RecipeError: shapes that do not fit.
+    """
+    x, y = np.asarray(x_X, np.float64), np.asarray(y_SX, np.float64)
+    if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or len(x) < 3 or len(y) < 2:
+        raise RecipeError(
+            "optimum", expected="two curves or more of three points or more", received=f"{x.shape}, {y.shape}"
+        )
+    drawn_BS = np.random.default_rng(seed).integers(0, len(y), (resamples, len(y)))
+    means_BX = y[drawn_BS].mean(1)
+    places = np.array([_vertex(x, mean_X) for mean_X in means_BX])
+    least_B = means_BX.argmin(1)
+    low, high = np.quantile(places, [0.025, 0.975])
+    at_edge = ((least_B == 0) | (least_B == len(x) - 1)).mean()
+    return Optimum(_vertex(x, y.mean(0)), float(low), float(high), float(at_edge))
+
+
+def _vertex(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    at = int(y.argmin())
+    if at in (0, len(x) - 1):
+        return float(x[at])
+    a, b, _ = np.polyfit(x[at - 1 : at + 2] - x[at], y[at - 1 : at + 2], 2)
+    return float(x[at] if a <= 0 else x[at] - b / (2 * a))
+
+
+def generalisation_gap(task_loss_R: NDArray[np.floating], training_loss_R: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Task loss − training loss, nats a token, run by run."""
+    return np.asarray(task_loss_R, np.float64) - np.asarray(training_loss_R, np.float64)
+
+
+def loss_accuracy_gap(task_loss_R: NDArray[np.floating], accuracy_R: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Accuracy − what the family's falling fit predicts from the task loss; above 0: more accurate than its loss says.
+
+    The fit is isotonic (accuracy never rises with loss), made on the same runs: residuals, which sum to about 0.
+    """
+    loss, accuracy = np.asarray(task_loss_R, np.float64), np.asarray(accuracy_R, np.float64)
+    fit = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(loss, accuracy)
+    return accuracy - fit.predict(loss)

@@ -1,4 +1,4 @@
-"""Trials on this machine: as many processes as asked for, each of one thread, a fresh one a trial."""
+"""Engines of a sweep: trials in local processes, or on Ray."""
 
 import multiprocessing
 import os
@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
-from turnout.sparsity.sweep.work import Job, work
+from turnout.errors import MissingExtraError
+from turnout.sparsity.sweep.trial import Job, work
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Ended = Callable[[Job, int], bool]
@@ -75,3 +77,63 @@ def _one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+_KILLED = -9
+
+
+def run_on_ray(jobs: Sequence[Job], processes: int, started: Callable[[Job], None], ended: Ended) -> None:
+    """As `run_local`, with Ray's workers, each of one thread and used once.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    ray = _ray()
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            num_cpus=None if os.environ.get("RAY_ADDRESS") else processes,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    try:
+        _run(ray, list(reversed(jobs)), processes, started, ended)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _run(ray: Any, waiting: list[Job], processes: int, started: Callable[[Job], None], ended: Ended) -> None:
+    threads = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}}
+    remote = ray.remote(num_cpus=1, max_calls=1, max_retries=0, runtime_env=threads)(work)
+    running: dict[Any, Job] = {}
+    while waiting or running:
+        while waiting and len(running) < processes:
+            job = waiting.pop()
+            started(job)
+            running[remote.remote(job)] = job
+        (done, *_), _ = ray.wait(list(running))
+        job = running.pop(done)
+        if ended(job, _exit_code(ray, done)):
+            waiting.append(job)
+
+
+def _exit_code(ray: Any, done: Any) -> int:
+    """0, or as of a process that was killed: whatever Ray says of a worker that is gone."""
+    try:
+        ray.get(done)
+    except ray.exceptions.RayError:
+        return _KILLED
+    return 0
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "--engine ray", expected="the package ray", received="none", do="install turnout[ray]"
+        ) from error
+    return ray
