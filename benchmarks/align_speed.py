@@ -26,13 +26,12 @@ from random_model import embedded_tokenizer, random_olmoe
 from torch.nn import functional
 
 from turnout import ops
-from turnout.aligning.answering import Letters
-from turnout.aligning.base import read_base
+from turnout.aligning.answers import Letters
 from turnout.aligning.config import AlignConfig
 from turnout.aligning.methods import Setting, penalty
-from turnout.aligning.neighbourhood import find
+from turnout.aligning.neighbors import find
 from turnout.aligning.questions import prepare
-from turnout.aligning.reading import Reader
+from turnout.aligning.reading import Reader, read_base
 from turnout.aligning.training import Trainer
 from turnout.models.change.adapter import RouterWeights
 from turnout.models.fast.experts import fast_experts, real_tokens

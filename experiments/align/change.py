@@ -16,7 +16,7 @@ from questions import FOLDER
 
 import turnout
 from turnout import ops
-from turnout.aligning.embedding import embed
+from turnout.aligning.neighbors import embed
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.load import load
 from turnout.runs import atomic

@@ -15,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from aligning.unlike import unlike
-from auditing.killed import ended
+from auditing.killed import outcome
 from tiny import random_model, tiny_tokenizer
 
 from turnout.aligning import align
-from turnout.aligning.checkpoint import Checkpoint
+from turnout.aligning.training import Checkpoint
 from turnout.models.wrap.anatomy import read
 
 CHECKPOINT = ".work/checkpoint.safetensors"
@@ -47,12 +47,12 @@ def main(folder):
     def work(path):
         return lambda: align(moe, tasks, tested, path, save_every=2, **options)
 
-    assert ended(child(work(folder / "unbroken"))) == "done"
+    assert outcome(child(work(folder / "unbroken"))) == "done"
     rng, path, steps = random.Random(0), folder / "killed", []
     steps.append(killed(child(work(path)), path, lambda: (path / ".work/states.bin").exists(), rng))
     for least in (3, 11):
         steps.append(killed(child(work(path)), path, lambda n=least: step(path) >= n, rng))
-    assert ended(child(work(path))) == "done"
+    assert outcome(child(work(path))) == "done"
     same = {
         str(f.relative_to(folder / "unbroken")): f.read_bytes()
         == (path / f.relative_to(folder / "unbroken")).read_bytes()
@@ -73,7 +73,7 @@ def killed(pid, path, ready, rng):
         time.sleep(0.002)
     time.sleep(rng.uniform(0, 0.03))
     os.kill(pid, signal.SIGKILL)
-    return step(path) if ended(pid) == "killed" else None
+    return step(path) if outcome(pid) == "killed" else None
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 import turnout
 from turnout.aligning import AlignConfig, Alignment, align, merge
-from turnout.aligning.embedding import embed
+from turnout.aligning.neighbors import embed
 from turnout.errors import ModelError, RecipeError, RunError, TaskError
 from turnout.models.change.adapter import RouterAdapter
 from turnout.models.forward.capture import capture

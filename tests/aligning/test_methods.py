@@ -6,9 +6,11 @@ from aligning.unlike import unlike
 from tiny import random_model, tiny_tokenizer
 
 from turnout.aligning import align
+from turnout.aligning import methods as penalties
+from turnout.aligning import methods as targets
 from turnout.aligning.config import ManifoldConfig
-from turnout.aligning.methods import Setting, penalties, penalty, targets
-from turnout.aligning.neighbourhood import find
+from turnout.aligning.methods import Setting, penalty
+from turnout.aligning.neighbors import find
 from turnout.models.change.adapter import RouterWeights
 from turnout.models.wrap.anatomy import read
 

@@ -8,18 +8,16 @@ from auditing.tiny_tasks import task_set
 from tiny import random_model, tiny_model, tiny_tokenizer
 
 from turnout.aligning import Alignment, align
-from turnout.aligning.answering import Letters
-from turnout.aligning.base import read_base
+from turnout.aligning.answers import Letters
 from turnout.aligning.config import ManifoldConfig, ReroutingConfig
 from turnout.aligning.flops import count
 from turnout.aligning.questions import prepare
-from turnout.aligning.rerouting.asking import Asking
+from turnout.aligning.reading import read_base
+from turnout.aligning.rerouting.answering import Asking, Batch, descent, letter_losses
 from turnout.aligning.rerouting.c3po import ALPHAS, C3PO
 from turnout.aligning.rerouting.oracle import Oracle
-from turnout.aligning.rerouting.question import Batch, descent, letter_losses
 from turnout.aligning.rerouting.references import References, median_distance, nearest
-from turnout.aligning.rerouting.scores import core, logits, scores
-from turnout.aligning.rerouting.steering import Steering
+from turnout.aligning.rerouting.steering import Steering, core, logits, scores
 from turnout.errors import RecipeError, TaskError
 from turnout.models.fast.products import linear
 from turnout.models.forward.capture import capture

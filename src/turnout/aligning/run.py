@@ -14,15 +14,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.aligning import flops, methods
-from turnout.aligning.answering import Letters
-from turnout.aligning.base import Read, read_base, read_trained
+from turnout.aligning.answers import Letters, accuracy, answers
 from turnout.aligning.config import AlignConfig
-from turnout.aligning.content import curves_table, neighbours_table, training_figures
-from turnout.aligning.embedding import embed
-from turnout.aligning.evaluation import accuracy, answers
-from turnout.aligning.neighbourhood import Neighbourhood, find
+from turnout.aligning.figures import curves_table, neighbours_table, training_figures
+from turnout.aligning.neighbors import Neighbourhood, embed, find
 from turnout.aligning.questions import Asked, prepare
-from turnout.aligning.reading import Reader
+from turnout.aligning.reading import Read, Reader, read_base, read_trained
 from turnout.aligning.rerouting import Work as Rerouting
 from turnout.aligning.result import ALIGN_FILE, SCHEMA, Alignment
 from turnout.aligning.training import Trainer, Training

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from turnout import ops
-from turnout.aligning.answering import Answers, Letters
+from turnout.aligning.answers import Answers, Letters
 from turnout.aligning.config import ReroutingConfig
 from turnout.aligning.flops import count
-from turnout.aligning.rerouting.question import Batch, Rerouted, descent, letter_losses
+from turnout.aligning.rerouting.answering import Batch, Rerouted, descent, letter_losses
 from turnout.aligning.rerouting.references import References, median_distance
-from turnout.aligning.rerouting.scores import core, logits, scores
-from turnout.aligning.rerouting.steering import Held, Steering
-from turnout.aligning.states import EnteredStates
+from turnout.aligning.rerouting.steering import Held, Steering, core, logits, scores
+from turnout.aligning.state_cache import EnteredStates
 
 STEPS = 10
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)

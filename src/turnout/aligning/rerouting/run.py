@@ -10,18 +10,14 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from turnout.aligning.answering import Letters
-from turnout.aligning.base import Read, read_base
+from turnout.aligning.answers import Letters, accuracy
 from turnout.aligning.config import AlignConfig
-from turnout.aligning.embedding import embed
-from turnout.aligning.evaluation import accuracy
-from turnout.aligning.neighbourhood import references
+from turnout.aligning.neighbors import embed, references
 from turnout.aligning.questions import Asked
-from turnout.aligning.rerouting.asking import Asking
+from turnout.aligning.reading import Read, read_base
+from turnout.aligning.rerouting.answering import Asking, Method
 from turnout.aligning.rerouting.c3po import C3PO
-from turnout.aligning.rerouting.figures import oracle_figures
-from turnout.aligning.rerouting.oracle import Oracle
-from turnout.aligning.rerouting.question import Method
+from turnout.aligning.rerouting.oracle import Oracle, oracle_figures
 from turnout.aligning.rerouting.references import References, nearest
 from turnout.aligning.rerouting.steering import Steering
 from turnout.models.forward.tail import Tail

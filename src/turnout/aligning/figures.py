@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from turnout import ops
-from turnout.aligning.base import Read
-from turnout.aligning.checkpoint import CURVES
-from turnout.aligning.neighbourhood import Neighbourhood
+from turnout.aligning.neighbors import Neighbourhood
 from turnout.aligning.questions import Asked
+from turnout.aligning.reading import Read
+from turnout.aligning.training import CURVES
 
 _CHUNK = 4096
 

@@ -1,16 +1,47 @@
-"""Penalties that pull a question's routing to targets: neighbours, and what is put in their place to test them.
+"""What each method adds to the cross-entropy: a penalty on a batch's routing.
 
-Shapes: S training questions, B of a batch, k neighbours, R references, F scores of the layers that are read.
+Shapes: S training questions, B of a batch, k neighbors, R references, F scores of the layers that are read, E experts
+of one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from turnout import ops
-from turnout.aligning.methods.setting import Setting
+from turnout.aligning.config import Method
+from turnout.aligning.neighbors import Neighbourhood
+from turnout.models.change.adapter import RouterWeights
+from turnout.models.wrap.anatomy import MoELayer
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+"""From the batch's routing [B, F] and its questions [B] to a scalar, mean over the batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One alignment, as its method sees it.
+
+    Attributes:
+        routing_SF: r of every training question under the base routers.
+        hood: its neighbours.
+        domains: each question's domain.
+        layers: the layers that are trained, in the order of F.
+        weights: the routers that are trained.
+        live: r of some questions (their numbers) under the routers as they are, without gradient; None: base.
+        seed: of what is drawn.
+    """
+
+    routing_SF: Tensor
+    hood: Neighbourhood
+    domains: Sequence[str]
+    layers: Sequence[MoELayer]
+    weights: RouterWeights
+    live: Callable[[Tensor], Tensor] | None
+    seed: int
+
 
 Targets = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a batch's questions [B] to their targets [B, k, F] and weights [B, k]."""
@@ -94,3 +125,55 @@ def _repeated(index_Sk: Tensor) -> Tensor:
     """[S, k]: whether a number stood in its row before."""
     same_Skk = index_Sk.unsqueeze(2) == index_Sk.unsqueeze(1)
     return same_Skk.tril(-1).any(2)
+
+
+def l1(setting: Setting) -> Penalty:
+    """Mean over the trained routers' rows of Σ|w|."""
+    return lambda *_: _mean_row(setting, lambda rows: rows.abs())
+
+
+def l2(setting: Setting) -> Penalty:
+    """Mean over the trained routers' rows of Σw²."""
+    return lambda *_: _mean_row(setting, lambda rows: rows.square())
+
+
+def entropy(setting: Setting) -> Penalty:
+    """Mean over the layers of the entropy of p, in nats: a router that is sure of itself pays less."""
+    widths = [layer.n_experts for layer in setting.layers]
+
+    def penalty(routing_BF: Tensor, question_B: Tensor) -> Tensor:  # noqa: ARG001  a Penalty's arguments
+        parts = [torch.special.entr(p_BE).sum(1) for p_BE in routing_BF.split(widths, 1)]
+        return torch.stack(parts).mean()
+
+    return penalty
+
+
+def _mean_row(setting: Setting, size: Callable[[Tensor], Tensor]) -> Tensor:
+    rows = [size(tensor).sum(-1) for tensor in setting.weights.tensors.values() if tensor.dim() > 1]
+    return torch.cat([row.reshape(-1) for row in rows]).mean()
+
+
+_TARGETS: Mapping[Method, Callable[[Setting], Targets]] = {
+    "roma": nearest,
+    "no-success-filter": nearest,
+    "random-neighbours": random_neighbours,
+    "permuted-targets": permuted,
+    "domain-mean": domain_mean,
+}
+_PENALTIES: Mapping[Method, Callable[[Setting], Penalty]] = {
+    "l1": l1,
+    "l2": l2,
+    "entropy": entropy,
+}
+
+
+def filters(method: Method) -> bool:
+    """Whether only questions that the base model answers right may be neighbours."""
+    return method != "no-success-filter"
+
+
+def penalty(method: Method, setting: Setting) -> Penalty | None:
+    """The penalty of `method`; None for router tuning, which has none."""
+    if method in _TARGETS:
+        return Manifold(_TARGETS[method](setting))
+    return _PENALTIES[method](setting) if method in _PENALTIES else None
