@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from auditing.killed import ended
+from auditing.killed import outcome
 from auditing.tiny_tasks import task_set
 from listeners import Recorder
 from tiny import random_model, tiny_tokenizer
@@ -49,12 +49,12 @@ def main(folder):
         mask(run, moe, path, layers="each", controls=1, listener=Recorder(lines))
         (folder / "said").write_text("".join(line for line in lines if "again" in line))
 
-    assert ended(child(lambda: audit(moe, task_set(12, longest=3), run, token_budget=256))) == "done"
-    assert ended(child(lambda: masking(folder / "unbroken"))) == "done"
+    assert outcome(child(lambda: audit(moe, task_set(12, longest=3), run, token_budget=256))) == "done"
+    assert outcome(child(lambda: masking(folder / "unbroken"))) == "done"
     rng, path, left = random.Random(0), folder / "mask", []
     for n_pieces in (1, 2):
         left.append(kill_behind(child(lambda: masking(path)), path, n_pieces, rng))
-    assert ended(child(lambda: masking(path))) == "done"
+    assert outcome(child(lambda: masking(path))) == "done"
     same = figures(path) == figures(folder / "unbroken")
     print(json.dumps({"left": left, "same": same, "said": (folder / "said").read_text()}))
 
@@ -65,7 +65,7 @@ def kill_behind(pid, path, n_pieces, rng):
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.1))
     os.kill(pid, signal.SIGKILL)
-    return len(list(path.glob("tables/scores_*"))) if ended(pid) == "killed" else -1
+    return len(list(path.glob("tables/scores_*"))) if outcome(pid) == "killed" else -1
 
 
 if __name__ == "__main__":
