@@ -15,7 +15,6 @@ from tiny import random_model, tiny_tokenizer
 import turnout
 from turnout.auditing.measures import MEASURES, Floor, Measure, Routing, drawn_measures, layer_measures
 from turnout.auditing.result import Audit
-from turnout.comparing import compare
 from turnout.exchange import export
 from turnout.models.wrap.anatomy import read
 
@@ -138,7 +137,7 @@ def test_a_new_measure_is_in_budgets(runs):
 
 
 def test_a_new_measure_is_compared(runs):
-    comparison = compare(runs)
+    comparison = turnout.compare(runs)
     one, two = (Audit.load(path) for path in runs)
     rows = comparison.frame().filter(measure="effective", run="1")
     assert rows["difference"].to_list() == pytest.approx(
@@ -160,5 +159,5 @@ def test_a_new_measure_is_in_the_export(runs, tmp_path):
 def test_a_run_without_the_measure_still_reads_and_compares(runs, monkeypatch):
     monkeypatch.setitem(MEASURES, "newer", entry("newer"))
     assert "newer" not in Audit.load(runs[0]).frame().columns
-    rows = compare(runs).frame().filter(measure="newer")
+    rows = turnout.compare(runs).frame().filter(measure="newer")
     assert rows["value"].null_count() == len(rows)
