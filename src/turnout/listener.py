@@ -11,6 +11,9 @@ class Listener:
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Receive that `done` of `total` units ("tokens", "steps") of `what` are finished; `done == total` ends it."""
 
+    def trial(self, name: str, state: str) -> None:
+        """Receive that a sweep's trial is now "waiting", "running", "done" or "failed"."""
+
     def note(self, line: str) -> None:
         """Receive one line that a user should read: something left out, computed again, or complete already."""
         _LOG.warning(line)

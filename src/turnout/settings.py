@@ -117,7 +117,8 @@ def refusal(error: ValidationError, known: Mapping[str, Any], prefix: str = "") 
     key = ".".join(map(str, first["loc"]))
     kind, context, value = first["type"], first.get("ctx", {}), first["input"]
     if kind == "missing":
-        expected, received = "a value", "none"
+        examples = getattr(known.get(key), "examples", None)
+        expected, received = f"a value such as {examples[0]}" if examples else "a value", "none"
     elif kind == "value_error":  # a rule over several keys
         if key:  # a validator of one field, whose message says what it needs
             expected, received = str(context["error"]), repr(value)

@@ -11,7 +11,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def former_names(**renamed: str) -> Callable[[Function], Function]:
-    """Accept keyword arguments by their former names; `progress=` and `note=` callables become a listener.
+    """Accept keyword arguments by their former names; `progress=`, `note=` and `watch=` callables become a listener.
 
     >>> @former_names(renormalise="renormalize")
     ... def mask(run, *, renormalize=False, listener=None): ...
@@ -23,9 +23,9 @@ def former_names(**renamed: str) -> Callable[[Function], Function]:
             for old in renamed.keys() & kwargs.keys():
                 _warn(function, f"{old}=", f"{renamed[old]}=")
                 kwargs[renamed[old]] = kwargs.pop(old)
-            if "progress" in kwargs or "note" in kwargs:
-                _warn(function, "progress= and note=", "listener=")
-                kwargs["listener"] = _Callables(kwargs.pop("progress", None), kwargs.pop("note", None))
+            if kwargs.keys() & {"progress", "note", "watch"}:
+                _warn(function, "progress=, note= and watch=", "listener=")
+                kwargs["listener"] = _Callables(*(kwargs.pop(name, None) for name in ("progress", "note", "watch")))
             return function(*args, **kwargs)
 
         return call  # type: ignore[return-value]
@@ -39,10 +39,15 @@ def _warn(function: Callable[..., Any], old: str, new: str) -> None:
 
 
 class _Callables(Listener):
-    """A listener made of the two callables that functions took before."""
+    """A listener made of the callables that functions took before."""
 
-    def __init__(self, progress: Callable[[str, int, int, str], None] | None, note: Callable[[str], None] | None):
-        self._progress, self._note = progress, note
+    def __init__(
+        self,
+        progress: Callable[[str, int, int, str], None] | None,
+        note: Callable[[str], None] | None,
+        watch: Callable[[str, str], None] | None,
+    ):
+        self._progress, self._note, self._watch = progress, note, watch
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Call the former `progress=`."""
@@ -52,3 +57,8 @@ class _Callables(Listener):
     def note(self, line: str) -> None:
         """Call the former `note=`, or log."""
         self._note(line) if self._note is not None else super().note(line)
+
+    def trial(self, name: str, state: str) -> None:
+        """Call the former `watch=`."""
+        if self._watch is not None:
+            self._watch(name, state)

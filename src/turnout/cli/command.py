@@ -54,10 +54,13 @@ def command(
     """
     fields = {name: field for owner in settings for name, field in owner.model_fields.items() if name not in leave_out}
     generated = {name: _option(name, field) for name, field in fields.items() if not _is_section(field)}
+    former = {_name_of(flag): name for name, field in fields.items() if (flag := _extra(field).get("former"))}
+    hidden = [_option(old, fields[name], hidden=True) for old, name in former.items()]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
+            kwargs |= {new: value for old, new in former.items() if (value := kwargs.pop(old, None)) is not None}
             given = {name: value for name, value in kwargs.items() if name not in generated or value is not None}
             try:
                 function(*args, **given)
@@ -71,7 +74,7 @@ def command(
                 _stop("turnout: interrupted; the same command continues where this one stopped")
 
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        parameters = [*_arranged(own, list(generated.values())), _DEBUG]
+        parameters = [*_arranged(own, list(generated.values())), *hidden, _DEBUG]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
@@ -95,18 +98,25 @@ def _arranged(own: list[inspect.Parameter], generated: list[inspect.Parameter]) 
     )
 
 
-def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    """One field as an option whose default is None, "not given"."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    option = extra.get("option", "--" + name.replace("_", "-"))
+def _option(name: str, field: FieldInfo, hidden: bool = False) -> inspect.Parameter:
+    """One field as an option whose default is None, "not given".
+
+    Entries of the field's `json_schema_extra`: `option`, its flag or flags; `former`, a flag that is still accepted;
+    `metavar`, the form of text that the field's validator reads; `text`, to leave that reading to the function.
+    """
+    extra = _extra(field)
+    option = "--" + name.replace("_", "-") if hidden else extra.get("option", "--" + name.replace("_", "-"))
     flags = [str(flag) for flag in option] if isinstance(option, list) else [str(option)]
     kind, least = _plain(field.annotation), _least(field)
-    info: dict[str, Any] = {"help": _help(field), "show_default": False}
+    info: dict[str, Any] = {"help": _help(field), "show_default": False, "hidden": hidden}
     annotation: Any = kind | None if kind in (int, float, str) else Any
+    if extra.get("text"):
+        annotation, kind = str | None, str
+        info["metavar"] = extra.get("metavar")
     if kind is bool:
         annotation = bool | None
         flags = flags if field.default is False else [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
-    elif get_origin(kind) is Literal:
+    elif get_origin(kind) is Literal and "metavar" not in extra:
         annotation = kind | None
     elif kind in (int, float):
         info["min"] = least
@@ -120,6 +130,15 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         default=None,
         annotation=Annotated[annotation, typer.Option(*flags, **info)],
     )
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
+def _name_of(flag: str) -> str:
+    """The parameter of an option: `--most-tokens` is `most_tokens`."""
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def _parser(field: FieldInfo) -> Callable[[str], Any]:
