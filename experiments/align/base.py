@@ -1,9 +1,11 @@
-"""A base model with headroom for alignment: `python experiments/align/base.py` writes runs/align/base.
+"""Base model with headroom for alignment, written to runs/align/base.
 
-The embedded model answers worlds' questions at chance: it knows their form, but does not bind a choice to its letter. A
-letter's loss alone does not teach that in any time we have. A curriculum does: lists of four words with many questions
-about each list (16 different words first, then 200, then any), the same with the question first, then the questions of
-worlds' train split. Same machine, same weights; a killed run starts anew.
+    python -m experiments.align.base
+
+The embedded model answers the questions of worlds at chance: it has learned their form, but does not associate a choice
+with its letter. Training on the loss of the letter alone does not change that within hours. A curriculum does: lists of
+four words with several questions about each (16 different words first, then 200, then any), the same with the question
+first, then the questions of worlds' train split. The same machine gives the same weights; a killed run starts again.
 
 Shapes: B rows of a batch, T tokens of a row.
 """
@@ -28,17 +30,17 @@ OUT = Path("runs/align/base")
 DOMAINS = ("sequences", "strings", "units", "logic", "calendar")
 QUESTIONS, SEED = 200_000, 0
 LENGTH, BATCH = 192, 20
-LEARNING_RATE, WARMUP, LEAST = 1e-3, 100, 0.1
-BALANCING, TEXT = 0.02, 0.1  # weights of the balancing loss and of tokens that are not letters
+LEARNING_RATE, WARMUP, FINAL = 1e-3, 100, 0.1
+BALANCING, TEXT = 0.02, 0.1  # weights of the load-balancing loss and of tokens that are not letters
 WORDS = (16, 200, 4096)
-SURE, MOST_STEPS = 0.95, 900  # a stage of words ends at this share of right letters, or after so many steps
+ENOUGH, MAX_STEPS = 0.95, 900  # a stage of words ends at this share of correct letters, or after so many steps
 WORLD_STEPS = 2400
 
 Row = tuple[list[int], list[float]]
 
 
 class Rows:
-    """Token rows with a weight a token: 1 for a letter that is an answer."""
+    """Token rows with one weight a token: 1 for the letter of an answer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._draw = random.Random(SEED)  # noqa: S311  no secret depends on it
@@ -53,9 +55,9 @@ class Rows:
         self._line = self._encode("\n")
         self._asks = [self._encode("Question: Which one is"), self._encode("Question: Find")]
         self.words = WORDS[0]
-        asked = list(worlds.questions("train", QUESTIONS, SEED, DOMAINS))
-        self._draw.shuffle(asked)
-        self._worlds = [(self._encode(prompts.plain_prompt(q)), q.answer) for q in asked]
+        questions = list(worlds.questions("train", QUESTIONS, SEED, DOMAINS))
+        self._draw.shuffle(questions)
+        self._worlds = [(self._encode(prompts.plain_prompt(q)), q.answer) for q in questions]
         self._next = 0
 
     def _content(self) -> Callable[[], list[int]]:
@@ -68,7 +70,7 @@ class Rows:
         return lambda: [self._draw.choice(self._spelled) for _ in range(n)]
 
     def _four(self) -> tuple[list[list[int]], list[int]]:
-        """Four different contents, and the list as tokens."""
+        """Four different contents, and the tokens of the list."""
         make, four = self._content(), list[list[int]]()
         while len(four) < 4:
             one = make()
@@ -84,20 +86,20 @@ class Rows:
         weights = [0.0] * len(ids)
         for _ in range(4):
             answer = self._draw.randrange(4)
-            asked = self._draw.choice(self._asks) + four[answer] + self._encode("?\nAnswer:")
-            ids += [*asked, self._letters[answer], *self._line]
-            weights += [0.0] * len(asked) + [1.0] + [0.0] * len(self._line)
+            question = self._draw.choice(self._asks) + four[answer] + self._encode("?\nAnswer:")
+            ids += [*question, self._letters[answer], *self._line]
+            weights += [0.0] * len(question) + [1.0] + [0.0] * len(self._line)
         return ids, weights
 
     def question_first(self) -> Row:
-        """A question about a list that follows, as in worlds."""
+        """A question about the list that follows it, as in worlds."""
         four, listed = self._four()
         answer = self._draw.randrange(4)
-        asked = self._draw.choice(self._asks) + four[answer] + self._encode("?") + self._encode("\nChoices:\n") + listed
-        return self._answered(asked + self._encode("Answer:"), answer, 0.0)
+        question = self._draw.choice(self._asks) + four[answer] + self._encode("?")
+        return self._answered(question + self._encode("\nChoices:\n") + listed + self._encode("Answer:"), answer, 0.0)
 
     def world(self) -> Row:
-        """The next of worlds' questions."""
+        """The next question of worlds."""
         ids, answer = self._worlds[self._next % len(self._worlds)]
         self._next += 1
         assert answer is not None
@@ -124,18 +126,18 @@ class Rows:
 
 
 def losses(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, float, float]:
-    """The loss to minimise; the letters' own; the share of letters that are right."""
+    """Loss to minimize, cross-entropy of the letters, and share of correct letters."""
     with torch.autocast("cpu", torch.bfloat16):
         out = model(input_ids=ids)
-    wanted, weight = ids[:, 1:], weights[:, 1:]
+    targets, weight = ids[:, 1:], weights[:, 1:]
     letters, text = weight == 1, (weight > 0) & (weight < 1)
     logits = out.logits[:, :-1]
-    own = cross_entropy(logits[letters].float(), wanted[letters])
-    right = (logits[letters].argmax(-1) == wanted[letters]).float().mean()
-    total = own + BALANCING * out.aux_loss
+    letter_loss = cross_entropy(logits[letters].float(), targets[letters])
+    correct = (logits[letters].argmax(-1) == targets[letters]).float().mean()
+    total = letter_loss + BALANCING * out.aux_loss
     if text.any():
-        total = total + TEXT * cross_entropy(logits[text].float(), wanted[text])
-    return total, float(own.detach()), float(right)
+        total = total + TEXT * cross_entropy(logits[text].float(), targets[text])
+    return total, float(letter_loss.detach()), float(correct)
 
 
 def main() -> None:
@@ -153,28 +155,28 @@ def main() -> None:
 
     def step(worlds_too: bool, share: float) -> tuple[float, float]:
         nonlocal steps
-        rate = LEARNING_RATE * min(1, (steps + 1) / WARMUP) * (1 - (1 - LEAST) * share)
+        rate = LEARNING_RATE * min(1, (steps + 1) / WARMUP) * (1 - (1 - FINAL) * share)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, own, right = losses(model, *rows.batch(worlds_too))
+        loss, letter_loss, correct = losses(model, *rows.batch(worlds_too))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         steps += 1
-        return own, right
+        return letter_loss, correct
 
     for words in WORDS:
         rows.words, recent = words, list[float]()
-        while len(recent) < MOST_STEPS and (len(recent) < 50 or sum(recent[-50:]) < 50 * SURE):
+        while len(recent) < MAX_STEPS and (len(recent) < 50 or sum(recent[-50:]) < 50 * ENOUGH):
             recent.append(step(False, 0.0)[1])
-        print(f"{words} words: {len(recent)} steps, {sum(recent[-50:]) / 50:.3f} right", flush=True)
-    heard = list[tuple[float, float]]()
+        print(f"{words} words: {len(recent)} steps, {sum(recent[-50:]) / 50:.3f} correct", flush=True)
+    figures = list[tuple[float, float]]()
     for at in range(WORLD_STEPS):
-        heard.append(step(True, at / WORLD_STEPS))
+        figures.append(step(True, at / WORLD_STEPS))
         if at % 100 == 99:
-            own, right = (sum(column) / 100 for column in zip(*heard[-100:], strict=True))
-            print(f"worlds, step {at + 1}: loss of letters {own:.3f}, {right:.3f} right", flush=True)
+            letter_loss, correct = (sum(column) / 100 for column in zip(*figures[-100:], strict=True))
+            print(f"worlds, step {at + 1}: loss of letters {letter_loss:.3f}, {correct:.3f} correct", flush=True)
     model.config.output_router_logits = False
     model.save_pretrained(OUT)
     tokenizer.save_pretrained(OUT)

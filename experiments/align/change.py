@@ -1,7 +1,8 @@
-"""What an alignment changed in the routing of the test questions, given its name as JSON; run.py calls it.
+"""Changes that an alignment made to the routing of the test questions; its name is given as JSON, run.py starts it.
 
-Written: agreement of task embedding and routing (overlap of the ten nearest, linear CKA, each beside its value for
-unrelated representations), the audit, and how it differs from the base model's. Shapes: S questions, F scores.
+The result contains the agreement of task embedding and routing (overlap of the ten nearest, linear CKA, each with its
+value for unrelated representations), the audit, and its comparison with the base model's. Shapes: S questions, F
+scores.
 """
 
 import json
@@ -11,15 +12,15 @@ from typing import Any
 
 import polars as pl
 import torch
-from base import OUT
-from questions import FOLDER
 
 import turnout
+from experiments.align.base import OUT
+from experiments.align.questions import FOLDER
+from experiments.shared.pool import write_result
 from turnout import ops
 from turnout.aligning.neighbors import embed
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.load import load
-from turnout.runs import atomic
 from turnout.tasks.load import load_tasks
 
 RUNS = Path("runs/align")
@@ -42,11 +43,11 @@ def main(name: str) -> None:
     if adapter is not None:
         compared = turnout.compare([AUDITS / BASE, out]).to_dict()
         content["beside_base"] = {"overall": compared["overall"], "layers": compared["layers"]}
-    atomic.write_bytes(RUNS / "results" / f"change-{name}.json", json.dumps(content, default=str).encode())
+    write_result(RUNS / "results", f"change-{name}", content)
 
 
 def routing(samples: pl.DataFrame) -> torch.Tensor:
-    """Routing r of every question [S, F]: p at its last token, layer after layer."""
+    """Routing r of every question [S, F]: p at its last token, concatenated over layers."""
     layers = sorted(name for name in samples.columns if name.startswith("scores_"))
     return torch.cat([torch.from_numpy(samples[name].to_numpy().copy()) for name in layers], 1)
 

@@ -1,4 +1,4 @@
-"""Alignments of the experiment, given as a JSON list; run.py calls it. One that fails is kept with its error."""
+"""Alignments of the experiment, given as a JSON list; run.py starts it. A failed one is kept with its error."""
 
 import json
 import sys
@@ -7,32 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from base import OUT
-from questions import FOLDER
 
+from experiments.align.base import OUT
+from experiments.align.questions import FOLDER
+from experiments.shared.pool import write_error, write_result
 from turnout.aligning import align
-from turnout.runs import atomic
 
 RUNS = Path("runs/align")
 
 
 def main(job: dict[str, Any]) -> None:
-    """Align, and write which questions were right."""
+    """Align, and write the result with the answers."""
     options = job["options"] | {"method": job["method"], "seed": job["seed"]}
-    tuning, asked = (FOLDER / f"{name}.jsonl" for name in (job["tuning"], job["on"]))
-    found = align(OUT, tuning, asked, RUNS / "runs" / job["name"], **options)
-    assert found.accuracy is not None
-    content = {**job, "found": found.to_dict(), "answers": found.table("answers").to_dict(as_series=False)}
-    content["right"] = found.accuracy["overall"]["after"]
-    atomic.write_bytes(RUNS / "results" / f"{job['name']}.json", json.dumps(content, default=str).encode())
+    tuning, evaluation = (FOLDER / f"{name}.jsonl" for name in (job["tuning"], job["on"]))
+    result = align(OUT, tuning, evaluation, RUNS / "runs" / job["name"], **options)
+    assert result.accuracy is not None
+    content = {**job, "found": result.to_dict(), "answers": result.table("answers").to_dict(as_series=False)}
+    content["right"] = result.accuracy["overall"]["after"]
+    write_result(RUNS / "results", job["name"], content)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for asked in json.loads(sys.argv[1]):
+    for job in json.loads(sys.argv[1]):
         try:
-            main(asked)
-        except Exception:  # whatever it is, it is kept, and the others go on
-            said = traceback.format_exc()[-4000:]
-            atomic.write_bytes(RUNS / "results" / f"{asked['name']}.error", said.encode())
-        print(asked["name"], flush=True)
+            main(job)
+        except Exception:  # of any kind: it is recorded, and the other jobs run
+            write_error(RUNS / "results", job["name"], traceback.format_exc())
+        print(job["name"], flush=True)

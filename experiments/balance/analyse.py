@@ -1,32 +1,38 @@
-"""results/* and tables for docs/findings/index.md from what run.py measured: `python experiments/balance/analyse.py`.
+"""results/* and tables for docs/findings/index.md from the results of run.py.
+
+    python -m experiments.balance.analyse
 
 Every difference is to weight 0, paired by seed, with a two-sided 95 % t interval.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from run import HERE, RESULTS, STEPS, WEIGHTS
-from scipy.stats import nct, t
 
+from experiments.balance.run import HERE, RESULTS, STEPS, WEIGHTS
+from experiments.shared.intervals import paired, signed
+from experiments.shared.markdown import table
+from experiments.shared.pool import read_results
 from turnout import ops
 
 Measure = Callable[[dict[str, Any]], float]
+Trials = dict[tuple[float, int], dict[str, Any]]
+"""Results by weight and seed."""
 LAST, PRIMARY = STEPS[-1], 0.01
+COLUMNS = ("weight", "measure", "pairs", "fixed", "mean", "p", "low", "high", "detectable", "holm")
+ROUNDING = 0.0025  # standard deviations that a detectable difference is rounded up to
 
 
 def audited(scope: str, name: str) -> Measure:
-    """Mean over layers of an audit's figure at the end."""
+    """Mean over layers of a measure of the last audit."""
     return lambda one: float(one["audits"][f"{scope}-{LAST}"]["overall"][name]["mean"])
 
 
 def final(metric: str) -> Measure:
-    """The last logged value of a metric."""
+    """Last logged value of a metric."""
     return lambda one: [value for _, name, value in one["along"] if name == metric][-1]
 
 
@@ -44,11 +50,27 @@ MEASURES: dict[str, Measure] = {
 
 
 def main() -> None:
-    """Write the tables."""
-    found = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
-    by = {(one["weight"], one["seed"]): one for one in found}
-    seeds = sorted({seed for _, seed in by})
-    rows = [
+    """Write and print the tables."""
+    trials = list(read_results(RESULTS).values())
+    by = {(one["weight"], one["seed"]): one for one in trials}
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    pl.DataFrame(runs(by)).write_csv(folder / "runs.csv", float_precision=6)
+    differences = contrasts(by)
+    if differences:
+        pl.DataFrame(differences).select(COLUMNS).write_csv(folder / "differences.csv", float_precision=6)
+    audits = pl.DataFrame([row for one in trials for row in audit_rows(one)], infer_schema_length=None)
+    audits.write_csv(folder / "audits.csv", float_precision=4)
+    along = [(one["weight"], one["seed"], *entry) for one in trials for entry in one["along"]]
+    names = ["weight", "seed", "step", "metric", "value"]
+    kept = pl.DataFrame(along, schema=names, orient="row").with_columns(pl.col("value").cast(pl.Float32))
+    kept.write_parquet(folder / "along.parquet", compression="zstd")
+    print_tables(differences, audits)
+
+
+def runs(by: Trials) -> list[dict[str, Any]]:
+    """One row a model: every measure, accuracy by domain, verdicts."""
+    return [
         {
             "weight": weight,
             "seed": seed,
@@ -57,49 +79,47 @@ def main() -> None:
             **_claims(by[weight, seed]),
         }
         for weight in WEIGHTS
-        for seed in seeds
+        for seed in sorted({seed for _, seed in by})
         if (weight, seed) in by
     ]
+
+
+def contrasts(by: Trials) -> list[dict[str, Any]]:
+    """One row a weight and measure: the difference to weight 0; Holm over those that were not fixed beforehand."""
     differences = []
     for weight in WEIGHTS[1:]:
-        pairs = [seed for seed in seeds if (weight, seed) in by and (0.0, seed) in by]
+        pairs = [seed for seed in sorted({seed for _, seed in by}) if (weight, seed) in by and (0.0, seed) in by]
         for name, of in MEASURES.items() if len(pairs) > 1 else ():
             values = np.array([of(by[weight, seed]) - of(by[0.0, seed]) for seed in pairs])
             fixed = weight == PRIMARY and name in ("held-out loss", "gini (all)")
             row = {"weight": weight, "measure": name, "pairs": len(pairs), "fixed": fixed}
-            differences.append(row | {"mean": float(values.mean()), **_interval(values)})
+            differences.append(row | paired(values, step=ROUNDING))
     rest = [one for one in differences if not one["fixed"]]
     adjusted = ops.holm(torch.tensor([one["p"] for one in rest], dtype=torch.float64)).tolist() if rest else []
     holm = dict(zip(map(id, rest), adjusted, strict=True))
-    differences = [one | {"holm": holm.get(id(one))} for one in differences]
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
-    pl.DataFrame(rows).write_csv(folder / "runs.csv", float_precision=6)
-    if differences:
-        pl.DataFrame(differences).write_csv(folder / "differences.csv", float_precision=6)
-    audits = pl.DataFrame([row for one in found for row in _audits(one)], infer_schema_length=None)
-    audits.write_csv(folder / "audits.csv", float_precision=4)
-    along = [(one["weight"], one["seed"], *entry) for one in found for entry in one["along"]]
-    names = ["weight", "seed", "step", "metric", "value"]
-    kept = pl.DataFrame(along, schema=names, orient="row").with_columns(pl.col("value").cast(pl.Float32))
-    kept.write_parquet(folder / "along.parquet", compression="zstd")
-    _print(differences, audits)
+    return [one | {"holm": holm.get(id(one))} for one in differences]
 
 
-def _print(differences: list[dict[str, Any]], audits: pl.DataFrame) -> None:
-    """The tables, in Markdown."""
-    for one in differences:
-        interval = f"{one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
-        holm = "primary" if one["holm"] is None else f"{one['holm']:.2g}"
-        print(
-            f"| {one['weight']:g} | {one['measure']} | {one['pairs']} | {interval} | {holm} | {one['detectable']:.4f} |"
-        )
-    print()
+def print_tables(differences: list[dict[str, Any]], audits: pl.DataFrame) -> None:
+    """Print differences, and the audits by step, as Markdown."""
+    rows = [
+        [
+            f"{one['weight']:g}",
+            one["measure"],
+            str(one["pairs"]),
+            signed(one["mean"], one["low"], one["high"]),
+            "primary" if one["holm"] is None else f"{one['holm']:.2g}",
+            f"{one['detectable']:.4f}",
+        ]
+        for one in differences
+    ]
+    print(table(["weight", "measure", "pairs", "difference [95 %]", "Holm", "detectable (80 %)"], rows))
     means = [pl.col(name).mean().round(3) for name in ("gini", "jaccard", "coverage", "rotated gini")]
     committees = pl.col("verdict").is_in(["core", "dominant committee"]).sum().alias("committees")
     by_step = audits.group_by("scope", "step", "weight").agg(*means, committees, pl.len().alias("layers"))
-    for row in by_step.sort("scope", "step", "weight").iter_rows():
-        print(f"| {' | '.join('–' if cell is None else str(cell) for cell in row)} |")
+    by_step = by_step.sort("scope", "step", "weight")
+    rows = [["–" if cell is None else str(cell) for cell in row] for row in by_step.iter_rows()]
+    print(table(by_step.columns, rows))
 
 
 def _domains(one: dict[str, Any]) -> dict[str, Any]:
@@ -107,8 +127,8 @@ def _domains(one: dict[str, Any]) -> dict[str, Any]:
     return one["audits"][f"all-{LAST}"]["accuracy"]["domains"]
 
 
-def _audits(one: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row a step and layer: each figure, and the null that it is held against."""
+def audit_rows(one: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row a step and layer: each measure with its null."""
     for name, audit in one["audits"].items():
         scope, step = name.split("-")
         for number, layer in enumerate(audit["layers"]):
@@ -138,29 +158,12 @@ def _audits(one: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _claims(one: dict[str, Any]) -> dict[str, str]:
-    """Each scope's verdicts, layer by layer."""
+    """Verdicts of each scope, layer by layer."""
     return {
         f"claim ({scope})": " / ".join(
             layer["claim"]["verdict"] for layer in one["audits"][f"{scope}-{LAST}"]["layers"]
         )
         for scope in ("all", "last")
-    }
-
-
-def _interval(values: np.ndarray) -> dict[str, float]:
-    """95 % t interval, p of no difference, and the least difference that so many pairs find with 80 % power."""
-    n, sd = len(values), float(values.std(ddof=1))
-    quantile = float(t.ppf(0.975, n - 1))
-    half = quantile * sd / math.sqrt(n)
-    effects = np.linspace(0, 50, 20001)
-    power = 1 - nct.cdf(quantile, n - 1, effects * math.sqrt(n))
-    if not sd:
-        return {"low": float(values.mean()), "high": float(values.mean()), "p": 1.0, "detectable": 0.0}
-    return {
-        "p": float(2 * t.sf(abs(values.mean()) / (sd / math.sqrt(n)), n - 1)),
-        "low": float(values.mean()) - half,
-        "high": float(values.mean()) + half,
-        "detectable": float(effects[(power > 0.8).argmax()]) * sd,
     }
 
 

@@ -1,41 +1,41 @@
-"""Tables of docs/findings/couple.md and results/*.csv from run.py's results: `python experiments/couple/analyse.py`.
+"""Tables of docs/findings/couple.md and results/* from the results of run.py.
+
+    python -m experiments.couple.analyse
 
 Every difference is paired by seed; intervals are two-sided 95 % t intervals of the paired differences.
 """
 
 import json
-import math
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from scipy.stats import nct, t
-from trials import ALPHAS, ERC, HERE, PLACES, RUNS
 
+from experiments.couple.trials import ALPHAS, ERC, HERE, PLACES, RUNS
+from experiments.shared.intervals import paired
+from experiments.shared.markdown import inject, sections, table
+from experiments.shared.pool import read_results
 from turnout import ops
 
 DOCS = HERE.parents[1] / "docs" / "findings" / "couple.md"
-BEGIN, END = "<!-- results: written by experiments/couple/analyse.py -->\n", "<!-- end of results -->"
-RECALL = ("people", "places")
 Trials = dict[tuple[str, str, int], dict[str, Any]]
 Measure = Callable[[dict[str, Any]], float]
 
 
 def held_out(trial: dict[str, Any]) -> float:
-    """Mean over sources, nats a token."""
+    """Held-out loss, mean over sources, in nats per token."""
     return float(np.mean(list(trial["held_out"].values())))
 
 
 def audited(name: str) -> Measure:
-    """Mean over layers of an audit's figure."""
+    """Mean over layers of a measure of the audit."""
     return lambda trial: float(trial["overall"][name]["mean"])
 
 
 def at_end(metric: str) -> Measure:
-    """The last value that was logged while training."""
+    """Last value of a metric that was logged while training."""
 
     def last(trial: dict[str, Any]) -> float:
         values = [value for _, name, value in trial["along"] if name == metric]
@@ -66,43 +66,24 @@ STEPS = (10, 50, 100, 200, 300, 400, 500)
 
 
 def read() -> Trials:
-    """What is there, by variant, length and seed."""
-    files = sorted((RUNS / "results").glob("*.json"))
-    trials = [json.loads(file.read_text()) for file in files]
+    """Results by variant, length and seed."""
+    trials = read_results(RUNS / "results").values()
     return {(x["variant"], "long" if x["tokens"] > 3e6 else "short", x["seed"]): x for x in trials}
 
 
 def seeds(trials: Trials, variant: str, length: str) -> list[int]:
-    """Seeds that were run."""
+    """Seeds of a variant's trials."""
     return sorted(seed for name, size, seed in trials if (name, size) == (variant, length))
 
 
 def differences(trials: Trials, a: str, b: str, length: str, measure: Measure) -> np.ndarray:
-    """The differences a − b for each seed that both have and that the measure is defined for."""
+    """Differences a − b, one for each seed that both have.
+
+    Raises:
+        KeyError: a trial lacks the measure.
+    """
     both = sorted(set(seeds(trials, a, length)) & set(seeds(trials, b, length)))
     return np.array([measure(trials[a, length, s]) - measure(trials[b, length, s]) for s in both])
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % t interval of the mean."""
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return values.mean() - half, values.mean() + half
-
-
-def p_value(values: np.ndarray) -> float:
-    """Two-sided, of a mean of 0."""
-    return float(2 * t.sf(abs(values.mean()) / (values.std(ddof=1) / math.sqrt(len(values))), len(values) - 1))
-
-
-def detectable(values: np.ndarray, power: float = 0.8) -> float:
-    """The least mean difference that a two-sided 5 % t test of so many pairs finds with `power`."""
-    n, sd = len(values), values.std(ddof=1)
-    least, most = 0.0, 50.0
-    for _ in range(60):
-        middle = (least + most) / 2
-        found = 1 - nct.cdf(t.ppf(0.975, n - 1), n - 1, middle * math.sqrt(n))
-        least, most = (least, middle) if found > power else (middle, most)
-    return float(most * sd)
 
 
 def contrast(trials: Trials, a: str, b: str, length: str, name: str) -> dict[str, Any] | None:
@@ -113,10 +94,7 @@ def contrast(trials: Trials, a: str, b: str, length: str, name: str) -> dict[str
         return None
     if len(values) < 2:
         return None
-    low, high = interval(values) if values.std() else (values[0], values[0])
-    found = {"a": a, "b": b, "length": length, "measure": name, "pairs": len(values), "mean": values.mean()}
-    p = p_value(values) if values.std() else float(values[0] == 0)
-    return found | {"low": low, "high": high, "p": p, "detectable": detectable(values)}
+    return {"a": a, "b": b, "length": length, "measure": name, "pairs": len(values)} | paired(values)
 
 
 _CONTRASTS = {
@@ -130,7 +108,7 @@ _CONTRASTS = {
 
 
 def contrasts(trials: Trials) -> pl.DataFrame:
-    """Everything against vanilla and against ERC; those fixed beforehand are marked, Holm over the other outcomes."""
+    """Every variant against vanilla and ERC; contrasts fixed beforehand are marked, Holm over the other outcomes."""
     names = sorted({(name, length) for name, length, _ in trials})
     pairs = [(name, "vanilla", length) for name, length in names]  # each pair of variants once
     pairs += [(name, ERC, length) for name, length in names if name not in ("vanilla", "permuted")]
@@ -148,7 +126,7 @@ def contrasts(trials: Trials) -> pl.DataFrame:
 
 
 def runs(trials: Trials) -> pl.DataFrame:
-    """One row a trial: what was asked and every measure."""
+    """One row a trial: its settings and every measure."""
     rows = []
     for (name, length, seed), x in sorted(trials.items()):
         row: dict[str, Any] = {"variant": name, "length": length, "seed": seed, "couple": json.dumps(x["couple"])}
@@ -161,7 +139,7 @@ def runs(trials: Trials) -> pl.DataFrame:
 
 
 def along(trials: Trials) -> pl.DataFrame:
-    """What was logged while training: one row a trial, metric and step."""
+    """Metrics logged while training: one row a trial, metric and step."""
     rows = [
         (name, length, seed, step, metric, value)
         for (name, length, seed), x in sorted(trials.items())
@@ -182,24 +160,15 @@ def _signed(value: float) -> str:
     return f"{value:+.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:+.1e}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; nothing where there are no rows."""
-    rows = list(rows)
-    if not rows:
-        return ""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def mean_of(trials: Trials, variant: str, length: str, name: str) -> str:
-    """Mean over seeds; a dash where there is none."""
+    """Mean over seeds; a dash if no seed has the measure."""
     values = [_or_none(MEASURES[name], trials[variant, length, s]) for s in seeds(trials, variant, length)]
     known = [v for v in values if v is not None]
     return f"{np.mean(known):.4f}" if known else "–"
 
 
 def manipulation(trials: Trials) -> str:
-    """Part 1's table."""
+    """Table of part 1, the manipulation check."""
     names = ["vanilla", *(f"{ERC}-weight{w}{n}" for n in ("", "-normalised") for w in (1, 10, 100))]
     shown = ("L at α = 1", "rows dominant", "held-out loss")
     rows = [
@@ -212,8 +181,8 @@ def manipulation(trials: Trials) -> str:
 
 def means(trials: Trials, length: str, variants: Sequence[str], shown: Sequence[str] = OUTCOMES) -> str:
     """Means over seeds by variant."""
-    there = [v for v in variants if seeds(trials, v, length)]
-    rows = [[v, str(len(seeds(trials, v, length))), *(mean_of(trials, v, length, m) for m in shown)] for v in there]
+    known = [v for v in variants if seeds(trials, v, length)]
+    rows = [[v, str(len(seeds(trials, v, length))), *(mean_of(trials, v, length, m) for m in shown)] for v in known]
     return table([f"variant ({length})", "seeds", *shown], rows)
 
 
@@ -221,10 +190,10 @@ def bounds_along(trials: Trials, variants: Sequence[str]) -> str:
     """Mean ε over layers and seeds at some steps."""
     rows = []
     for name in variants:
-        those = [trials[name, "short", seed] for seed in seeds(trials, name, "short")]
-        noted = [{step: value for step, metric, value in x["along"] if metric == "coupling/noise_bound"} for x in those]
-        if noted:
-            rows.append([name, *(f"{np.mean([of[step] for of in noted]):.3f}" for step in STEPS)])
+        mine = [trials[name, "short", seed] for seed in seeds(trials, name, "short")]
+        bounds = [{step: value for step, metric, value in x["along"] if metric == "coupling/noise_bound"} for x in mine]
+        if bounds:
+            rows.append([name, *(f"{np.mean([bound[step] for bound in bounds]):.3f}" for step in STEPS)])
     return table(["ε at step", *map(str, STEPS)], rows)
 
 
@@ -274,12 +243,10 @@ def main() -> None:
         ("Where M is read", means(trials, "short", [ERC, *by_place])),
         ("", differ(frame, "short", "vanilla", [ERC, *by_place], ("held-out loss",))),
     ]
-    text = "".join((f"### {title}\n\n" if title else "") + body + "\n" for title, body in parts if body)
-    before, _, rest = DOCS.read_text("utf-8").partition(BEGIN)
-    DOCS.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", "utf-8")
+    text = sections(parts)
+    inject(DOCS, "experiments/couple/analyse.py", text)
     print(text)
 
 
 if __name__ == "__main__":
-    assert Path("src/turnout").is_dir(), "run it from the project's root"
     main()

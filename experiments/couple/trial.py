@@ -1,4 +1,4 @@
-"""Train and measure one trial, given as JSON; run.py calls it. What it found goes to runs/couple/results/NAME.json."""
+"""Train and measure one trial, given as JSON; run.py starts it. The result is runs/couple/results/NAME.json."""
 
 import json
 import sys
@@ -6,19 +6,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
-from trials import HERE, RUNS, Trial
 
+from experiments.couple.trials import HERE, RUNS, Trial
+from experiments.shared.pool import write_result
+from experiments.shared.training import ensure_tokenizer, logged
 from turnout import audit
 from turnout.coupling import CoupleConfig, measure_coupling, preparation
-from turnout.embedded.build import train_tokenizer
 from turnout.models.wrap.load import load
-from turnout.runs import atomic
 from turnout.training import RoutingCallback, TrainRecipe, train
-from turnout.training.data import documents
 
-VOCABULARY, DOCUMENTS = 1024, 5000
+METRICS = r"^(loss|routing/balance|coupling/(erc|noise_bound|rows_dominant|router_norm|gate_norm))$"
 
 
 def main(trial: Trial) -> None:
@@ -29,12 +27,12 @@ def main(trial: Trial) -> None:
     start = time.monotonic()
     options = {"callbacks": [RoutingCallback()], "tokens_in": RUNS / "tokens"} | coupled(trial)
     trained = train(recipe, RUNS / trial.name, **options)
-    found = {"seconds": time.monotonic() - start, "held_out": trained.losses}
-    found |= committees(trained.model, trial)
+    result = {"seconds": time.monotonic() - start, "held_out": trained.losses}
+    result |= committees(trained.model, trial)
     if not trial.architecture:
-        found |= coupling(trained.model) | {"router_cosine": router_cosine(trained.model)}
-    found |= {"along": along(trained.path)}
-    atomic.write_bytes(RUNS / "results" / f"{trial.name}.json", json.dumps(vars(trial) | found).encode())
+        result |= coupling(trained.model) | {"router_cosine": router_cosine(trained.model)}
+    result |= {"along": logged(trained.path, METRICS)}
+    write_result(RUNS / "results", trial.name, vars(trial) | result)
 
 
 def recipe_of(trial: Trial) -> TrainRecipe:
@@ -48,7 +46,7 @@ def recipe_of(trial: Trial) -> TrainRecipe:
 
 
 def coupled(trial: Trial) -> dict[str, Any]:
-    """The arguments of `train` that couple the trial's model, or only note its norms and M."""
+    """Arguments of `train` that couple the trial's model, or only log its norms and M."""
     if trial.architecture:
         return {}
     options = {"weight": 0.0} if trial.couple is None else {"seed": trial.seed, **trial.couple}
@@ -56,17 +54,8 @@ def coupled(trial: Trial) -> dict[str, Any]:
     return {"prepare": made.prepare, "inputs": made.inputs}
 
 
-def ensure_tokenizer(recipe: TrainRecipe) -> None:
-    """A small tokenizer of the same text, made once."""
-    if (recipe.data.tokenizer / "tokenizer.json").exists():
-        return
-    texts = (t for s in recipe.data.sources for t in documents(s, recipe.data.held_out, 0)["train"][:DOCUMENTS])
-    assert recipe.model is not None
-    train_tokenizer(texts, VOCABULARY, recipe.data.tokenizer, recipe.model.context)
-
-
 def coupling(model: Path) -> dict[str, Any]:
-    """Coupling after training, on clean R, layer by layer; and what the manipulation check looks at."""
+    """Coupling after training on clean R, layer by layer, and the two figures of the manipulation check."""
     measured = measure_coupling(model)
     raw = measured.overall["raw"]
     return {
@@ -88,23 +77,15 @@ def router_cosine(model: Path) -> float:
 
 
 def committees(model: Path, trial: Trial) -> dict[str, Any]:
-    """Accuracy by domain and the audit's figures over all tokens of worlds' test questions."""
+    """Accuracy by domain and the audit over all tokens of worlds' test questions."""
     out = RUNS / "audits" / trial.name
-    found = audit(model, "worlds", out, scope="all", answers=True, dtype="float32").to_dict()
+    audited = audit(model, "worlds", out, scope="all", answers=True, dtype="float32").to_dict()
     kept = ("coverage", "gini", "jaccard_mean", "claim", "candidates", "committee", "nulls")
     return {
-        "accuracy": found["accuracy"],
-        "overall": found["overall"],
-        "audit": [{name: layer[name] for name in kept} for layer in found["layers"]],
+        "accuracy": audited["accuracy"],
+        "overall": audited["overall"],
+        "audit": [{name: layer[name] for name in kept} for layer in audited["layers"]],
     }
-
-
-def along(run: Path) -> list[list[Any]]:
-    """(step, metric, value) of what was logged while training."""
-    metrics = pl.read_parquet(run / "tables" / "metrics.parquet")
-    noted = r"^(loss|routing/balance|coupling/(erc|noise_bound|rows_dominant|router_norm|gate_norm))$"
-    wanted = pl.col("metric").str.contains(noted)
-    return [list(row) for row in metrics.filter(wanted).select("step", "metric", "value").iter_rows()]
 
 
 if __name__ == "__main__":

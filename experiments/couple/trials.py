@@ -1,4 +1,4 @@
-"""The trials of the coupling experiment: what PLAN.md lists, each with its name, seed, length and coupling."""
+"""Trials of PLAN.md: name, seed, length and coupling of each."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,10 @@ class Trial:
     """One model to train.
 
     Args:
-        variant: what is done to it; "vanilla" is nothing.
+        variant: the kind of training; "vanilla" is training without coupling.
         seed: of weights and order of the text.
         tokens: training tokens.
-        couple: options of `turnout.couple`; None: figures are noted, nothing is added.
+        couple: options of `turnout.couple`; None: figures are logged, no term is added.
         architecture: other than OLMoE.
         norms_of: the trial whose norms of R and W_g this one follows.
     """
@@ -42,7 +42,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What its folder is called."""
+        """Name of the folder and of the result."""
         return f"{self.variant}-{self.length}-{self.seed}"
 
 
@@ -57,7 +57,7 @@ def weights() -> list[Trial]:
 
 
 def variants(chosen: dict[str, Any]) -> list[Trial]:
-    """Part 2 but for its norm-matched runs: seed by seed, so that a cut-off run leaves whole pairs."""
+    """Part 2 without its norm-matched trials; seed by seed, so that an interruption leaves complete pairs."""
     long = [
         trial
         for seed in MAIN
@@ -82,7 +82,7 @@ def variants(chosen: dict[str, Any]) -> list[Trial]:
 
 
 def norm_matched() -> list[Trial]:
-    """The part of part 2 that needs the short ERC runs' norms."""
+    """Trials of part 2 that follow the norms of the short ERC trials."""
     return [Trial("norm-matched", seed, SHORT, norms_of=f"{ERC}-short-{seed}") for seed in FEW]
 
 

@@ -1,13 +1,15 @@
-"""Held-out English for `turnout mask`: `python experiments/masking/texts.py > texts.jsonl`, from the repository's root.
+"""Held-out English texts for `turnout mask`, written to stdout.
 
-The start of documents that the embedded model's training left out, 24 from each of its four real sources, as texts with
-a domain. Needs the corpora that `make embedded` fetches. The commands and their results: docs/findings/index.md.
+    python -m experiments.masking.texts > texts.jsonl
+
+The start of documents that were held out from the embedded model's training, 24 from each of its four real sources, as
+texts with a domain. Needs the corpora that `make embedded` fetches. Commands and results: docs/findings/index.md.
 """
 
-import json
 import sys
 from pathlib import Path
 
+from experiments.shared.rows import text_row
 from turnout.embedded import corpora
 from turnout.training.data import documents
 from turnout.training.recipe import Source
@@ -23,8 +25,7 @@ def main() -> None:
         long_enough = [text for text in held_out if len(text) >= CHARACTERS]
         for number, text in enumerate(long_enough[:TEXTS]):
             start = text[:CHARACTERS].rpartition(" ")[0]
-            row = {"id": f"{name}-{number}", "domain": name, "subject": name, "text": start}
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+            sys.stdout.write(text_row(f"{name}-{number}", name, start))
 
 
 if __name__ == "__main__":
