@@ -1,12 +1,14 @@
-"""What the sweep's models are audited on: `python experiments/sparsity/texts.py`, before the sweep, from the root.
+"""Texts that the sweep's models are audited on, written before the sweep to runs/sparsity/texts.jsonl.
 
-Facts that were taught and chains of the test split, problem and solution, as texts of five domains.
+    python -m experiments.sparsity.texts
+
+Facts of the training data and chains of the test split, problem and solution, as texts of five domains.
 """
 
-import json
 from itertools import islice
 from pathlib import Path
 
+from experiments.shared.rows import text_row
 from turnout.runs import atomic
 from turnout.tasks.exercises import Exercise, chains, facts
 
@@ -16,12 +18,12 @@ TEXTS, SEED = 200, 2_000_003  # of each domain; the seed is that of no other cha
 
 
 def row(domain: str, one: Exercise) -> str:
-    """A JSON line."""
-    return json.dumps({"id": f"{domain}-{one.id}", "domain": domain, "subject": domain, "text": one.text}) + "\n"
+    """JSON line of a problem and its solution."""
+    return text_row(f"{domain}-{one.id}", domain, one.text)
 
 
 def main() -> None:
-    """Write runs/sparsity/texts.jsonl."""
+    """Write the file."""
     rows = [row("facts", one) for one in islice(facts(FACTS, WORLDS_SEED), TEXTS)]
     for depth in DEPTHS:
         rows += [row(f"chains-{depth}", one) for one in chains("test", TEXTS, (depth,), SEED)]
