@@ -1,7 +1,7 @@
 """Rows of a trace: built from a captured batch, and checked before they are written.
 
-Shape suffixes: B samples of the batch, S samples of the shard, T tokens, E routed experts of a layer, K experts chosen per
-token. Captured batches are duck-typed: this room imports neither torch nor models.
+Shape suffixes: B samples of the batch, S samples of the shard, T tokens, E routed experts of a layer, K experts chosen
+per token. Captured batches are duck-typed: this room imports neither torch nor models.
 """
 
 from collections.abc import Sequence
