@@ -1,4 +1,4 @@
-"""Sizes as people write them: 170M, 1.3B, 5T (decimal) and 80GB, 80GiB; read into whole numbers, and shown again."""
+"""Sizes such as 170M, 1.3B, 5T (decimal), 80GB and 80GiB: parsed into whole numbers, and formatted."""
 
 import re
 from decimal import Decimal
@@ -18,8 +18,8 @@ def parse_count(where: str, text: str | float) -> int:
     Raises:
         RecipeError: what does not parse, is no whole number, or is not above 0; `where` is the option's name.
     """
-    found = _COUNT.fullmatch(_GROUPING.sub("", str(text).strip()).replace("_", ""))
-    number = Decimal(found[1]).scaleb(int(found[2] or 0) + _POWERS[found[3].upper()]) if found else Decimal(0)
+    matched = _COUNT.fullmatch(_GROUPING.sub("", str(text).strip()).replace("_", ""))
+    number = Decimal(matched[1]).scaleb(int(matched[2] or 0) + _POWERS[matched[3].upper()]) if matched else Decimal(0)
     if number <= 0 or number != int(number):
         raise RecipeError(where, expected="a number above 0 such as 170M, 1.3B or 5T", received=text)
     return int(number)
@@ -31,9 +31,9 @@ def parse_bytes(where: str, text: str | float) -> int:
     Raises:
         RecipeError: what does not parse or is not above 0; `where` is the option's name.
     """
-    found = _BYTES.fullmatch(str(text).strip())
-    unit = (1024 if found[3] else 1000) ** _PREFIXES.index((found[2] or "").upper()) if found else 0
-    number = int(Decimal(found[1]) * unit) if found else 0
+    matched = _BYTES.fullmatch(str(text).strip())
+    unit = (1024 if matched[3] else 1000) ** _PREFIXES.index((matched[2] or "").upper()) if matched else 0
+    number = int(Decimal(matched[1]) * unit) if matched else 0
     if number <= 0:
         raise RecipeError(where, expected="an amount of memory above 0 such as 80GB or 24GiB", received=text)
     return number

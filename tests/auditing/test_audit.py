@@ -124,7 +124,7 @@ def test_times_are_in_the_manifest_alone(run):
         ({"scope": "all"}, "config.scope"),
         ({"token_budget": 600}, "config.token_budget"),
         ({"tasks": task_set(6)}, "tasks.questions"),
-        ({"model": 1}, "the model.s weights as in the run that it holds"),
+        ({"model": 1}, "the model.s weights as in the run that it contains"),
     ],
     ids=["config", "batching", "tasks", "model"],
 )

@@ -223,5 +223,5 @@ def test_damaged_inputs_are_named_with_what_helps(turnout, checkpoint, tasks, tm
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", run)
     (run / "inputs.json").write_text("{")
     for words in (["report", run], ["compare", run, run], ["export", run, "--out", tmp_path / "tables"]):
-        refused(turnout(*words), run / "inputs.json", "put a copy of it back, or make the run anew in another folder")
+        refused(turnout(*words), run / "inputs.json", "restore it from a copy, or repeat the run in another folder")
     assert not (tmp_path / "tables").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from turnout.evaluating import finding
+from turnout.evaluating import task_objects
 
 
 def turnout(*words: object):
@@ -80,7 +80,7 @@ def task(folder: Path, **changes: object) -> Path:
 
 
 def test_an_unknown_task_names_near_ones_without_building_the_index(checkpoint, task_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(finding, "packaged_text", lambda: iter(["task: hellaswag\n", "group: mmlu\n"]))
+    monkeypatch.setattr(task_objects, "packaged_text", lambda: iter(["task: hellaswag\n", "group: mmlu\n"]))
     out = tmp_path / "run"
     words = ["eval", checkpoint("olmoe"), "--include-path", task_folder, "--out", out]
     assert "hellaswag" in refused(*words, "--tasks", "helaswag", says="near it")
@@ -95,7 +95,7 @@ def test_the_quick_look_sees_the_names_of_tasks_and_groups():
 
     (folder,) = lm_eval.tasks.__path__
     texts = [Path(folder, name).read_text() for name in ("hellaswag/hellaswag.yaml", "mmlu/default/_mmlu.yaml")]
-    assert {"hellaswag", "mmlu"} <= set(finding._NAMED.findall("\n".join(texts)))
+    assert {"hellaswag", "mmlu"} <= set(task_objects._NAMED.findall("\n".join(texts)))
 
 
 def test_the_model_is_looked_at_before_the_tasks(folder, tmp_path):

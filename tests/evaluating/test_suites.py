@@ -8,7 +8,7 @@ import yaml
 from evaluating.conftest import write
 
 import turnout
-from turnout.evaluating.finding import SUITES
+from turnout.evaluating.task_objects import SUITES
 from turnout.runs import RunFolder
 
 HARNESS = Path(lm_eval.__file__).parent / "tasks"

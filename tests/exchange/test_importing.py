@@ -262,7 +262,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
     taken_in(tmp_path, listener=Recorder(notes))
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*")} == before
     assert "complete" in notes[0]
-    with pytest.raises(RunError, match="as in the run that it holds"):
+    with pytest.raises(RunError, match="as in the run that it contains"):
         import_routed(tmp_path / "routed.npz", tmp_path / "run", ImportConfig(experts=E + 1, layers=(1, 4, 6)))
 
 

@@ -85,10 +85,10 @@ def test_the_manifest_answers_for_every_file_but_the_page(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (changed(scope="all"), 'expected scope = "last", as in the run that it holds, got "all"; choose'),
+        (changed(scope="all"), 'expected scope = "last", as in the run that it contains, got "all"; choose'),
         (
             changed(model={"id": "m", "digest": "b" * 64}),
-            r"the model's weights as in the run that it holds \(sha256 a{8}…\), got another \(sha256 b{8}…\); choose",
+            r"the model's weights as in the run that it contains \(sha256 a{8}…\), got another \(sha256 b{8}…\); choose",
         ),
         (changed(model={"id": "m", "digest": "b" * 64}, limit=3), r"expected limit = null, .* got 3 \(and 1 more\)"),
         (changed(verb="mask", limit=3), r"expected verb = nothing, .* got .mask. \(and 1 more\)"),
@@ -134,7 +134,7 @@ def test_another_version_may_look_but_not_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr("turnout.runs.folder.versions", lambda: newer)
     with RunFolder.open(done, INPUTS) as run:
         assert run.complete
-    with pytest.raises(RunError, match=r'expected versions\.torch = ".*", as in the run that it holds, got "99\.0"'):
+    with pytest.raises(RunError, match=r'expected versions\.torch = ".*", as in the run that it contains, got "99\.0"'):
         RunFolder.open(half, INPUTS)
 
 

@@ -296,7 +296,7 @@ def test_a_run_damaged_after_it_was_complete_is_not_called_complete(run, name, d
 def test_damaged_inputs_are_no_other_run(run, content):
     good = (run / "inputs.json").read_bytes()
     (run / "inputs.json").write_text(content) if content else flip(run / "inputs.json", 3)
-    with pytest.raises(RunError, match=r"inputs\.json: .*; put a copy of it back, or make the run anew in another fol"):
+    with pytest.raises(RunError, match=r"inputs\.json: .*; restore it from a copy, or repeat the run in another fol"):
         RunFolder.open(run, {"model": "m"})
     (run / "inputs.json").write_bytes(good)
     RunFolder.open(run, {"model": "m"}).close()

@@ -183,7 +183,7 @@ def test_other_texts_to_audit_are_refused(swept, tmp_path):
     (tmp_path / "half" / "manifest.json").unlink()
     try:
         tasks.write_bytes(written + written)
-        with pytest.raises(RunError, match=r"tasks.jsonl.* as in the run that it holds"):
+        with pytest.raises(RunError, match=r"tasks.jsonl.* as in the run that it contains"):
             turnout.sweep(recipe, tmp_path / "half")
     finally:
         tasks.write_bytes(written)

@@ -125,7 +125,7 @@ def evaluate(
         "verb": "eval",
         "model": {key: value for key, value in described.items() if key not in ("id", "revision")},
         "tasks": requested.described,
-        "domains": requested.found.domain_of,
+        "domains": requested.objects.domain_of,
         "settings": config.describe(),
         "config": reading.describe(),
     }

@@ -1,4 +1,4 @@
-"""Where people read: messages, tables and progress bars, all on stderr but the tables that a verb was asked for."""
+"""Terminal output: result tables on stdout; messages and progress bars on stderr."""
 
 import sys
 import time
@@ -136,7 +136,7 @@ class SweepTable:
 
 
 def say(line: str) -> None:
-    """One line for a person, on stderr."""
+    """Print one line on stderr."""
     ERR.print(line, soft_wrap=True)
 
 
@@ -152,12 +152,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         return
     before = OUT.width
     OUT.width = max(before, Measurement.get(OUT, OUT.options.update(width=_WIDE_ENOUGH), table).maximum)
-    OUT.print(table)  # nothing is left out for a window that is not there
+    OUT.print(table)  # a pipe has no width: nothing is cut
     OUT.width = before
 
 
 def print_result(tables: "Iterable[terminal.Table]", sentences: Iterable[str] = ()) -> None:
-    """What a verb found, on stdout: its tables, then what they say in words."""
+    """Print a result on stdout: its tables, then its sentences."""
     for table in tables:
         print_table(table.columns, table.rows, table.title)
         print()
@@ -166,6 +166,6 @@ def print_result(tables: "Iterable[terminal.Table]", sentences: Iterable[str] = 
 
 
 def say_where(folder: Path) -> None:
-    """Where a run and its page lie, on stderr."""
+    """Print the paths of a run and its page on stderr."""
     say(f"run: {folder}")
     say(f"page: {folder / 'report.html'}")

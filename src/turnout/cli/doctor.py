@@ -22,7 +22,7 @@ _NEEDS = {
 
 @command()
 def doctor(json: Json = False) -> None:
-    """Say what is installed, which devices there are, and which verbs can run."""
+    """List installed packages, devices, and the verbs that can run."""
     result: dict[str, Mapping[str, object]] = {"versions": _versions(), "device": _devices(), "verbs": _verbs()}
     if json:
         print_json(result)

@@ -20,7 +20,7 @@ def export(
     ),
     json: Json = False,
 ) -> None:
-    """Write a run's tidy tables as Parquet, CSV or JSON, with columns.json, which says what each column holds."""
+    """Write a run's tidy tables as Parquet, CSV or JSON, with columns.json, which describes each column."""
     from turnout.api.export import export as write
 
     files = write(run, out, form, tables or ())

@@ -60,7 +60,7 @@ app.command("eval")(evaluate.evaluate)
 def turnout() -> None:
     """Audit, align, couple and size the routing of Mixture-of-Experts language models.
 
-    Exit status: 0 done; 1 could not, or `verify` found damage; 2 arguments that do not parse.
+    Exit status: 0 done; 1 failed, or `verify` found damage; 2 arguments that do not parse.
     """
 
 

@@ -1,4 +1,4 @@
-"""Running lm-evaluation-harness on a live model, untouched, and reading what it asked."""
+"""lm-evaluation-harness, unmodified, on a live model, with its requests recorded."""
 
 import hashlib
 import json
@@ -12,25 +12,25 @@ from typing import Any
 
 from turnout.errors import ModelError, TaskError
 from turnout.evaluating.config import EvaluateConfig
-from turnout.evaluating.finding import Found
+from turnout.evaluating.task_objects import TaskObjects
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.contract import evaluating
 
 
-def describe_tasks(found: Found, config: EvaluateConfig) -> dict[str, object]:
+def describe_tasks(objects: TaskObjects, config: EvaluateConfig) -> dict[str, object]:
     """{task: version, configuration's and documents' SHA-256}: a task is the same if all of these are.
 
     Raises:
         TaskError: a task without documents.
     """
-    return {name: _describe(name, task, config) for name, task in found.tasks.items()}
+    return {name: _describe(name, task, config) for name, task in objects.tasks.items()}
 
 
 def language_model(moe: MoE, config: EvaluateConfig) -> Any:
     """The harness's own `HFLM` around the model.
 
     Raises:
-        ModelError: the model came without a tokenizer, or without a language-model head.
+        ModelError: the model has no tokenizer, or no language-model head.
     """
     from lm_eval.models.huggingface import HFLM
 
@@ -42,7 +42,7 @@ def language_model(moe: MoE, config: EvaluateConfig) -> Any:
         return HFLM(pretrained=moe.model, tokenizer=moe.tokenizer, batch_size=config.batch_size)
 
 
-def run_harness(moe: MoE, lm: Any, found: Found, config: EvaluateConfig) -> dict[str, Any]:
+def run_harness(moe: MoE, lm: Any, objects: TaskObjects, config: EvaluateConfig) -> dict[str, Any]:
     """What `lm_eval.simple_evaluate` returns, its `samples` included; the model's modes are restored.
 
     Nothing of Turnout takes part: no hook, no experts implementation, no padding of its own.
@@ -58,8 +58,8 @@ def run_harness(moe: MoE, lm: Any, found: Found, config: EvaluateConfig) -> dict
         try:
             return simple_evaluate(
                 model=lm,
-                tasks=list(found.objects),
-                task_manager=found.manager,
+                tasks=list(objects.objects),
+                task_manager=objects.manager,
                 limit=config.limit,
                 num_fewshot=config.num_fewshot,
                 batch_size=config.batch_size,
@@ -67,7 +67,7 @@ def run_harness(moe: MoE, lm: Any, found: Found, config: EvaluateConfig) -> dict
                 log_samples=True,
             )
         except (ValueError, AssertionError, KeyError, TypeError, NotImplementedError, ImportError, OSError) as error:
-            names = ", ".join(found.domains)
+            names = ", ".join(objects.domains)
             received = f"{type(error).__name__}: {error}"
             raise TaskError(
                 f"tasks {names}", expected="tasks that lm-evaluation-harness can run", received=received
@@ -76,7 +76,7 @@ def run_harness(moe: MoE, lm: Any, found: Found, config: EvaluateConfig) -> dict
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Stdout stays the caller's; the harness's bars are drawn only where somebody looks. Warnings are still logged."""
+    """Keep stdout for the caller; draw the harness's bars on a terminal only. Warnings are still logged."""
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(sys.stderr))
         if not sys.stderr.isatty():
@@ -111,7 +111,7 @@ def _describe(name: str, task: Any, config: EvaluateConfig) -> dict[str, object]
 
 
 def _portable(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A task's configuration without where its file lies on this machine."""
+    """A task's configuration without the path of its file."""
     metadata = configuration.get("metadata")
     if not isinstance(metadata, dict):
         return configuration

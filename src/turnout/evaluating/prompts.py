@@ -2,7 +2,7 @@
 
 A document's requests share one context, which is read once: a question with four answers counts as one prompt, not as
 four. Where a document has several contexts (one for each choice, as in WinoGrande), each is a prompt. Where it has none
-(perplexity, minimal pairs), what the model read to score the text is the prompt.
+(perplexity, minimal pairs), the text that was scored is the prompt.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,15 +33,15 @@ def prompts(lm: Any, samples: dict[str, Sequence[dict[str, Any]]]) -> list[Promp
     Raises:
         TaskError: a request of a kind that is not text.
     """
-    found = []
+    collected = []
     for task, logged in samples.items():
         requests = {sample["doc_id"]: sample["arguments"] for sample in logged}  # the same under every filter
         for document in sorted(requests):
             texts = _texts(lm, requests[document], f"{task}/{document}")
             for n, (text, tokens) in enumerate(texts):
                 name = f"{task}/{document}" + (f"#{n}" if n else "")
-                found.append(Prompt(name, task, document, text, tokens))
-    return found
+                collected.append(Prompt(name, task, document, text, tokens))
+    return collected
 
 
 def _texts(lm: Any, requests: Sequence[tuple[Any, ...]], where: str) -> list[tuple[str, list[int]]]:
@@ -95,7 +95,7 @@ def _generation_prompt(lm: Any, context: str, settings: dict[str, Any]) -> list[
 
 
 def _windows(lm: Any, text: str) -> Iterator[list[int]]:
-    """What the model reads to score a whole text: windows of its length, as `HFLM.loglikelihood_rolling` makes them."""
+    """Windows of a whole text as it is scored, like those of `HFLM.loglikelihood_rolling`."""
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     windows = get_rolling_token_windows(

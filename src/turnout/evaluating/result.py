@@ -38,11 +38,11 @@ class Evaluation(Result):
 
 
 def _rows(task: str, figures: dict[str, Any]) -> list[tuple[str, str, str, float, float | None]]:
-    found = []
+    rows = []
     for key, value in figures.items():
         metric, comma, filtered = key.partition(",")
         if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
             continue
         stderr = figures.get(f"{metric}_stderr,{filtered}")
-        found.append((task, metric, filtered, float(value), float(stderr) if isinstance(stderr, int | float) else None))
-    return found
+        rows.append((task, metric, filtered, float(value), float(stderr) if isinstance(stderr, int | float) else None))
+    return rows

@@ -16,10 +16,10 @@ import polars as pl
 
 from turnout.errors import TaskError
 from turnout.evaluating.config import EvaluateConfig
-from turnout.evaluating.finding import Found, find
 from turnout.evaluating.harness import describe_tasks, language_model, quiet, run_harness
 from turnout.evaluating.prompts import Prompt, prompts
 from turnout.evaluating.result import DOCUMENTS, EVAL_FILE
+from turnout.evaluating.task_objects import TaskObjects, find_tasks
 from turnout.models.wrap.anatomy import MoE
 from turnout.runs import RunFolder
 from turnout.tasks.question import Question, TaskSet
@@ -44,7 +44,7 @@ _DOCUMENT_COLUMNS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What the harness had the model read: one question a prompt, and its token ids."""
+    """Prompts of the harness: one question a prompt, and its token ids."""
 
     tasks: TaskSet
     ids: list[list[int]]
@@ -56,12 +56,12 @@ class Requested:
 
     Attributes:
         name: the names as requested, separated by commas.
-        found: their files, groups and domains.
+        objects: the harness's task objects and their domains.
         described: the tasks' own configurations as JSON, for the run's inputs.
     """
 
     name: str
-    found: Found
+    objects: TaskObjects
     described: dict[str, Any]
 
 
@@ -76,8 +76,8 @@ def request(tasks: str | Sequence[str], include_path: str | Path | None, config:
     """
     names = _names(tasks)
     with quiet():
-        found = find(names, None if include_path is None else Path(include_path))
-        return Requested(",".join(names), found, describe_tasks(found, config))
+        objects = find_tasks(names, None if include_path is None else Path(include_path))
+        return Requested(",".join(names), objects, describe_tasks(objects, config))
 
 
 def run(moe: MoE, requested: Requested, config: EvaluateConfig, folder: RunFolder) -> Asked:
@@ -94,31 +94,31 @@ def run(moe: MoE, requested: Requested, config: EvaluateConfig, folder: RunFolde
     """
     if not all((folder.path / name).exists() for name in _STORED):
         lm = language_model(moe, config)
-        results = run_harness(moe, lm, requested.found, config)
+        results = run_harness(moe, lm, requested.objects, config)
         samples = results.pop("samples")
         with quiet():
             _write_prompts(folder, prompts(lm, samples))
         folder.write_table(DOCUMENTS, _documents(samples).to_arrow())
         folder.write_json(EVAL_FILE, _as_json(results))
-    stored, domain_of = folder.read_table(_PROMPTS), requested.found.domain_of
+    stored, domain_of = folder.read_table(_PROMPTS), requested.objects.domain_of
     questions = [Question(i, task, domain_of[task], text) for i, task, text in stored["id", "task", "text"].rows()]
-    tasks = TaskSet.of(requested.name, questions, domain_map="lm-eval", order=requested.found.domains)
+    tasks = TaskSet.of(requested.name, questions, domain_map="lm-eval", order=requested.objects.domains)
     return Asked(tasks, stored["tokens"].to_list())
 
 
 def _names(tasks: object) -> list[str]:
-    """The tasks asked for, each once."""
+    """The requested names, each once."""
     parts = [tasks] if isinstance(tasks, str) else tasks
     if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
         raise TaskError("tasks", expected="names of tasks, separated by commas or in a list", received=repr(tasks))
     return list(dict.fromkeys(name.strip() for part in parts for name in part.split(",") if name.strip()))
 
 
-def _write_prompts(run: RunFolder, asked: Sequence[Prompt]) -> None:
-    for prompt in asked:
+def _write_prompts(run: RunFolder, prompts_read: Sequence[Prompt]) -> None:
+    for prompt in prompts_read:
         if not prompt.tokens:
             raise TaskError(prompt.id, expected="a prompt of at least one token", received="an empty one")
-    rows = [(p.id, p.task, p.document, p.text, p.tokens) for p in asked]
+    rows = [(p.id, p.task, p.document, p.text, p.tokens) for p in prompts_read]
     run.write_table(_PROMPTS, pl.DataFrame(rows, schema=_PROMPT_COLUMNS, orient="row").to_arrow())
 
 

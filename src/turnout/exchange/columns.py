@@ -1,4 +1,4 @@
-"""What each column of a run's tables holds, in words: the dictionary that goes out with an export."""
+"""Descriptions of the tables and columns of a run: the dictionary of an export."""
 
 _LAYER = "the decoder layer's own number, from 0"
 _EXPERT = "routed expert of the layer, from 0"

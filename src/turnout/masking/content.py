@@ -1,4 +1,4 @@
-"""From every question's scores under every set to masking.json. Shapes: S samples."""
+"""masking.json from every question's scores under every set. Shapes: S samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from turnout.auditing.evidence.bootstrap import Clusters
 from turnout.masking.config import MaskConfig
 from turnout.masking.effects import Measure, effects
 from turnout.masking.result import SCHEMA, describe_set, figures
-from turnout.masking.scores import Asked
+from turnout.masking.scores import Sample
 from turnout.masking.sets import Target
 from turnout.masking.source import AuditSource
 
 
 def content(
     source: AuditSource,
-    asked: Sequence[Asked],
+    samples: Sequence[Sample],
     chosen: Sequence[Target],
     scores: Sequence[Mapping[str, NDArray[np.float64]]],
     config: MaskConfig,
@@ -29,24 +29,24 @@ def content(
         entry: dict[str, Any] = {"layer": target.name, "left_out": left_out, "sets": []}
         if target.layers:
             of_target = next(scored)
-            measures = _measures(asked, of_target)
-            written = of_target["generated"][[a.width > 0 for a in asked]] if config.generate else None
+            measures = _measures(samples, of_target)
+            written = of_target["generated"][[a.width > 0 for a in samples]] if config.generate else None
             values.append(figures(measures, written, len(target.sets)))
             entry |= _target(target, measures, values[-1], config.seed)
         described.append(entry)
-    found = {
+    result = {
         "schema": SCHEMA,
         "model": source.model,
         "audit": source.identity,
         "config": config.describe(),
-        "questions": sum(a.width > 0 for a in asked),
-        "texts": sum(a.width == 0 for a in asked),
+        "questions": sum(a.width > 0 for a in samples),
+        "texts": sum(a.width == 0 for a in samples),
         "without_answer": source.unanswered,
         "curve": "isotonic",
         "baseline": {name: of[0] for name, of in values[0].items()},
         "targets": described,
     }
-    return found, values
+    return result, values
 
 
 def _target(
@@ -57,8 +57,8 @@ def _target(
     sets = []
     for j, masked in enumerate(target.sets):
         if masked.kind in ("committee", "core"):
-            found = {name: {"value": values[name][j], **by_measure[name][masked.kind]} for name in measures}
-            sets.append({**describe_set(target, masked), "measures": found})
+            result = {name: {"value": values[name][j], **by_measure[name][masked.kind]} for name in measures}
+            sets.append({**describe_set(target, masked), "measures": result})
     matched = np.array([target.mass(s) for s in target.sets if s.kind == "matched"])
     imbalance = matched - target.mass(tested)
     kinds = [s.kind for s in target.sets]
@@ -73,27 +73,27 @@ def _target(
     }
 
 
-def _measures(asked: Sequence[Asked], scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Measure]:
+def _measures(samples: Sequence[Sample], scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Measure]:
     """The measures that these samples have."""
-    is_question = np.array([a.width > 0 for a in asked])
-    n_bytes = np.array([float(a.n_bytes) for a in asked])
-    found = {}
+    is_question = np.array([a.width > 0 for a in samples])
+    n_bytes = np.array([float(a.n_bytes) for a in samples])
+    result = {}
     if is_question.any():
-        of, one = _clusters(asked, is_question), np.ones(int(is_question.sum()))
-        found["accuracy"] = Measure("accuracy", scores["correct"][is_question], one, of, -1)
-        found["logprob"] = Measure("logprob", scores["logprob"][is_question], one, of, -1)
+        of, one = _clusters(samples, is_question), np.ones(int(is_question.sum()))
+        result["accuracy"] = Measure("accuracy", scores["correct"][is_question], one, of, -1)
+        result["logprob"] = Measure("logprob", scores["logprob"][is_question], one, of, -1)
         written = scores["generated"][is_question]
         if not np.isnan(written).any():
-            found["generated"] = Measure("generated", (written == 1).astype(float), one, of, -1)
+            result["generated"] = Measure("generated", (written == 1).astype(float), one, of, -1)
     if not is_question.all():
         texts = ~is_question
-        clusters = _clusters(asked, texts)
-        found["bits_per_byte"] = Measure("bits_per_byte", scores["bits"][texts], n_bytes[texts], clusters, +1)
-    return found
+        clusters = _clusters(samples, texts)
+        result["bits_per_byte"] = Measure("bits_per_byte", scores["bits"][texts], n_bytes[texts], clusters, +1)
+    return result
 
 
-def _clusters(asked: Sequence[Asked], kept_S: NDArray[np.bool_]) -> Clusters:
-    of = [a for a, kept in zip(asked, kept_S, strict=True) if kept]
+def _clusters(samples: Sequence[Sample], kept_S: NDArray[np.bool_]) -> Clusters:
+    of = [a for a, kept in zip(samples, kept_S, strict=True) if kept]
     domains, subjects = sorted({a.domain for a in of}), sorted({a.subject for a in of})
     domain_S = np.array([domains.index(a.domain) for a in of], np.int64)
     return Clusters(domain_S, np.array([subjects.index(a.subject) for a in of], np.int64), len(domains))

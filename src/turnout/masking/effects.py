@@ -66,11 +66,11 @@ def effects(target: Target, measure: Measure, seed: int, n: int = RESAMPLES) -> 
     mass_C = np.array([target.mass(target.sets[j]) for j in curve_C])
     weight_RC = _set_weights([target.sets[j].kind for j in curve_C], n, rng)
     level = measure.clusters.overall_level()
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for j, masked in enumerate(target.sets):
         if masked.kind in ("committee", "core"):
             predicted_R = isotonic_at(mass_C, drop_RN[:, curve_C], weight_RC, target.mass(masked))
-            found[masked.kind] = {
+            result[masked.kind] = {
                 "drop": float(drop_RN[0, j]),
                 "interval": _interval(drop_RN[1:, j]),
                 "predicted": _number(predicted_R[0]),
@@ -80,7 +80,7 @@ def effects(target: Target, measure: Measure, seed: int, n: int = RESAMPLES) -> 
                 "level": level,
                 **(_controls(target.sets, drop_RN[0], j) if j == 1 else {}),
             }
-    return found
+    return result
 
 
 def isotonic_at(mass_C: Floats, drop_RC: Floats, weight_RC: Floats, at: float) -> Floats:
@@ -125,10 +125,10 @@ def _set_weights(kinds: list[str], n: int, rng: np.random.Generator) -> Floats:
 
 def _controls(sets: tuple[MaskSet, ...], drop_N: Floats, j: int) -> dict[str, Any]:
     """The controls' drops beside the set's own; p: how often a control costs as much, the set itself counted."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for kind in ("random", "matched"):
         drops = drop_N[[i for i, s in enumerate(sets) if s.kind == kind]]
-        found[kind] = {
+        result[kind] = {
             "sets": len(drops),
             "mean_drop": float(drops.mean()) if len(drops) else None,
             "q05": float(np.quantile(drops, 0.05)) if len(drops) else None,
@@ -136,7 +136,7 @@ def _controls(sets: tuple[MaskSet, ...], drop_N: Floats, j: int) -> dict[str, An
             "p": (1 + int((drops >= drop_N[j] - 1e-12).sum())) / (1 + len(drops)) if len(drops) else None,
         }
     least = [float(drop_N[i]) for i, s in enumerate(sets) if s.kind == "least"]
-    return found | {"least_drop": least[0] if least else None}
+    return result | {"least_drop": least[0] if least else None}
 
 
 def _interval(values_R: Floats) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""What masking found: masking.json as an object, and its tables."""
+"""Result of a masking run: masking.json as an object, and its tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,10 +51,10 @@ class Masking(Result):
     def frame(self) -> pl.DataFrame:
         """One row for each target, set and measure: value, drop, controls, effect, with intervals."""
         rows = [
-            _row(target["layer"], found, measure, effect)
+            _row(target["layer"], entry, measure, effect)
             for target in self.targets
-            for found in target["sets"]
-            for measure, effect in found["measures"].items()
+            for entry in target["sets"]
+            for measure, effect in entry["measures"].items()
         ]
         return pl.DataFrame(rows, schema=_EFFECTS)
 
@@ -64,7 +64,7 @@ class Masking(Result):
 
 
 def masking_table(targets: Sequence[Target], values: Sequence[Mapping[str, Sequence[float | None]]]) -> pa.Table:
-    """One row for each target and set: what was masked, the gate mass it held, and every measure under it."""
+    """One row for each target and set: the masked experts, their gate mass, and every measure under the mask."""
     rows: dict[str, list[Any]] = {name: [] for name in _MASKING.names}
     for target, of_target in zip(targets, values, strict=True):
         for j, masked in enumerate(target.sets):
@@ -89,27 +89,27 @@ def describe_set(target: Target, masked: MaskSet) -> dict[str, Any]:
 
 def figures(measures: Mapping[str, Measure], written: Any, n_sets: int) -> dict[str, list[float | None]]:
     """Each of `MEASURES` under each set; None where nothing was measured."""
-    found: dict[str, list[float | None]] = {name: [None] * n_sets for name in MEASURES}
+    entry: dict[str, list[float | None]] = {name: [None] * n_sets for name in MEASURES}
     for name, measure in measures.items():
-        found[name] = (measure.value_SN.sum(0) / measure.weight_S.sum()).tolist()
+        entry[name] = (measure.value_SN.sum(0) / measure.weight_S.sum()).tolist()
     if written is not None:
-        found["no_answer"] = (written == -1).mean(0).tolist()
-    return found
+        entry["no_answer"] = (written == -1).mean(0).tolist()
+    return entry
 
 
-def effects_table(found: Masking) -> pa.Table:
+def effects_table(entry: Masking) -> pa.Table:
     """`Masking.frame()` as a table to store."""
-    return found.frame().to_arrow().cast(_EFFECTS_SCHEMA)
+    return entry.frame().to_arrow().cast(_EFFECTS_SCHEMA)
 
 
-def _row(layer: object, found: Mapping[str, Any], measure: str, effect: Mapping[str, Any]) -> dict[str, Any]:
+def _row(layer: object, entry: Mapping[str, Any], measure: str, effect: Mapping[str, Any]) -> dict[str, Any]:
     low, high = effect["interval"] or (None, None)
     effect_low, effect_high = effect["effect_interval"] or (None, None)
     return {
         "layer": str(layer),
-        "set": found["set"],
-        "size": found["size"],
-        "removed_mass": found["removed_mass"],
+        "set": entry["set"],
+        "size": entry["size"],
+        "removed_mass": entry["removed_mass"],
         "measure": measure,
         "value": effect["value"],
         "drop": effect["drop"],

@@ -44,7 +44,7 @@ def run(
         RunError: the audit has neither questions with an answer nor texts.
     """
     assert moe.tokenizer is not None
-    samples = read_prompts(source.asked, moe.tokenizer, source.path)
+    samples = read_prompts(source.samples, moe.tokenizer, source.path)
     if not samples:
         raise RunError(source.path, expected="questions with an answer, or texts", received="none")
     listener.note(str(_plan(source, chosen)))
@@ -81,7 +81,7 @@ def mask_plan(run: Path | str, config: MaskConfig) -> MaskPlan:
 def _scores(
     folder: RunFolder, evaluator: Evaluator, chosen: Sequence[Target], listener: Listener
 ) -> list[dict[str, NDArray[np.float64]]]:
-    total, done = total_tokens(evaluator.asked, chosen), 0
+    total, done = total_tokens(evaluator.samples, chosen), 0
 
     def advance(tokens: int) -> None:
         nonlocal done
@@ -113,16 +113,16 @@ def _targets(source: AuditSource, config: MaskConfig, left: Left) -> list[Target
 
 def _plan(source: AuditSource, chosen: Sequence[Target]) -> MaskPlan:
     """Time is that of the audit's own forward passes, less the layers below a masked one."""
-    tokens = total_tokens(source.asked, chosen)
+    tokens = total_tokens(source.samples, chosen)
     deepest = source.layers[-1].layer + 1
     share = {t.name: (deepest - min((x.layer for x in t.layers), default=0)) / deepest for t in chosen}
     read, seconds = source.timings.get("capture_tokens"), source.timings.get("capture_seconds")
     passes = sum(len(t.sets) * share[t.name] for t in chosen)
-    a_pass = sum(len(a.tokens) for a in source.asked)
+    a_pass = sum(len(a.tokens) for a in source.samples)
     return MaskPlan(
         sets={str(t.name): len(t.sets) for t in chosen},
-        questions=sum(a.width != 0 for a in source.asked),
-        texts=sum(a.width == 0 for a in source.asked),
+        questions=sum(a.width != 0 for a in source.samples),
+        texts=sum(a.width == 0 for a in source.samples),
         tokens=tokens,
         seconds=a_pass * passes * seconds / read if read and seconds else None,
     )

@@ -1,4 +1,4 @@
-"""What the model answers under each mask: every question's scores, a piece of the questions at a time, each piece once.
+"""Scores of every question under each mask, a piece of the questions at a time, each piece once.
 
 Shapes: S samples (questions and texts), N sets of a target (the first masks nothing).
 """
@@ -33,8 +33,8 @@ _SCHEMA = pa.schema([("index", pa.int64()), ("set", pa.int32()), *((name, pa.flo
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One sample of the audit as it is asked again; `width` is its number of choices, 0 for a text."""
+class Sample:
+    """One sample of the audit; `width` is its number of choices, 0 for a text."""
 
     index: int
     tokens: list[int]
@@ -47,13 +47,13 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """Asks a model the same samples under many masks.
+    """Scorer of the same samples under many masks.
 
     `generate` is how many tokens the model may write for an answer; 0: none is written.
     """
 
     moe: MoE
-    asked: Sequence[Asked]
+    samples: Sequence[Sample]
     token_budget: int
     renormalise: bool
     generate: int
@@ -61,29 +61,29 @@ class Evaluator:
     @cached_property
     def letters(self) -> dict[int, list[int]]:
         """Number of choices → the tokens of its letters."""
-        return {width: letter_ids(self.moe.tokenizer, width) for width in {a.width for a in self.asked} if width}
+        return {width: letter_ids(self.moe.tokenizer, width) for width in {a.width for a in self.samples} if width}
 
     def batches(self) -> list[list[int]]:
-        """Positions in `asked` of each batch: questions, then texts."""
+        """Positions in `samples` of each batch: questions, then texts."""
         vocabulary = self.moe.model.config.get_text_config().vocab_size
         budgets = {True: self.token_budget, False: max(1, min(self.token_budget, _MOST_LOGITS // vocabulary))}
         plan = []
         for is_question, budget in budgets.items():
-            places = [i for i, a in enumerate(self.asked) if bool(a.width) == is_question]
-            chosen = plan_batches([len(self.asked[i].tokens) for i in places], budget)
+            places = [i for i, a in enumerate(self.samples) if bool(a.width) == is_question]
+            chosen = plan_batches([len(self.samples[i].tokens) for i in places], budget)
             plan += [[places[i] for i in batch] for batch in chosen]
         return plan
 
     def score(
         self, run: RunFolder, target: Target, progress: Callable[[int], None], note: Callable[[str], None]
     ) -> dict[str, NDArray[np.float64]]:
-        """Scores [S, N] by name, NaN where a sample has none; `progress` hears how many tokens more were read.
+        """Scores [S, N] by name, NaN where a sample has none; `progress` receives the tokens read since its last call.
 
-        Pieces that the run holds already, and whose digest holds, are read and not computed again.
+        Pieces that the run has already, with the right digest, are read and not computed again.
         """
         plan, n_sets = self.batches(), len(target.sets)
         a_piece = max(1, _FORWARDS_A_PIECE // n_sets)
-        scores = {name: np.full((len(self.asked), n_sets), np.nan) for name in SCORES}
+        scores = {name: np.full((len(self.samples), n_sets), np.nan) for name in SCORES}
         for number in range(0, len(plan), a_piece):
             name = f"scores_{target.name}_{number // a_piece:05d}"
             table = read_piece(run, name, _SCHEMA, note)
@@ -91,57 +91,57 @@ class Evaluator:
                 parts = [self._batch(target, batch) for batch in plan[number : number + a_piece]]
                 table = pa.concat_tables(parts)
                 write_piece(run, name, table)
-            place = {a.index: i for i, a in enumerate(self.asked)}
+            place = {a.index: i for i, a in enumerate(self.samples)}
             rows = [place[index] for index in table["index"].to_pylist()]
             for score in SCORES:
                 values = table[score].to_numpy(zero_copy_only=False).astype(np.float64)
                 scores[score][rows, table["set"].to_numpy()] = values
-            progress(sum(len(self.asked[i].tokens) for b in plan[number : number + a_piece] for i in b) * n_sets)
+            progress(sum(len(self.samples[i].tokens) for b in plan[number : number + a_piece] for i in b) * n_sets)
         return scores
 
     def _batch(self, target: Target, batch: Sequence[int]) -> pa.Table:
         """Every set's scores of one batch: one whole forward, then only what lies above the masked layers."""
-        asked = [self.asked[i] for i in batch]
-        answer = self._answer if asked[0].width else self._read
-        found: list[dict[str, list[float | None]]] = []
+        samples = [self.samples[i] for i in batch]
+        answer = self._answer if samples[0].width else self._read
+        by_set: list[dict[str, list[float | None]]] = []
         prefix = Prefix.before(self.moe, min((x.layer for x in target.layers), default=0))
         with prefix.recording():
-            found.append(answer(asked))
-        usable = bool(prefix.below) and _resumes(prefix, lambda: answer(asked), found[0])
+            by_set.append(answer(samples))
+        usable = bool(prefix.below) and _resumes(prefix, lambda: answer(samples), by_set[0])
         for masked in target.sets[1:]:
             with prefix.resuming() if usable else nullcontext(), self._masking(masked):
-                found.append(answer(asked))
-        for masked, scores in zip(target.sets, found, strict=True):
+                by_set.append(answer(samples))
+        for masked, scores in zip(target.sets, by_set, strict=True):
             with self._masking(masked):
-                scores["generated"] = self._write(asked)
-        return _table(asked, found)
+                scores["generated"] = self._write(samples)
+        return _table(samples, by_set)
 
     def _masking(self, masked: MaskSet) -> AbstractContextManager[None]:
         return mask(self.moe, masked.experts, renormalise=self.renormalise)
 
-    def _answer(self, asked: Sequence[Asked]) -> dict[str, list[float | None]]:
+    def _answer(self, samples: Sequence[Sample]) -> dict[str, list[float | None]]:
         """Whether the right letter is the most probable one (the first of equals), and its log-probability."""
-        letters = [self.letters[a.width] for a in asked]
-        bare = replace(self.moe, layers=())  # no router is read: the mask looks at what each returned
-        said = capture(bare, [a.tokens for a in asked], letters=letters).choice_logprobs
-        assert said is not None
-        correct = [float(int(np.argmax(row)) == a.answer) for row, a in zip(said, asked, strict=True)]
-        logprob = [row[a.answer] for row, a in zip(said, asked, strict=True) if a.answer is not None]
-        return {"correct": list(correct), "logprob": list(logprob), "bits": [None] * len(asked)}
+        letters = [self.letters[a.width] for a in samples]
+        bare = replace(self.moe, layers=())  # no routing is captured: the mask changes what routers return
+        logprobs = capture(bare, [a.tokens for a in samples], letters=letters).choice_logprobs
+        assert logprobs is not None
+        correct = [float(int(np.argmax(row)) == a.answer) for row, a in zip(logprobs, samples, strict=True)]
+        logprob = [row[a.answer] for row, a in zip(logprobs, samples, strict=True) if a.answer is not None]
+        return {"correct": list(correct), "logprob": list(logprob), "bits": [None] * len(samples)}
 
-    def _read(self, texts: Sequence[Asked]) -> dict[str, list[float | None]]:
+    def _read(self, texts: Sequence[Sample]) -> dict[str, list[float | None]]:
         bits = text_bits(self.moe, [a.tokens for a in texts])
         return {"correct": [None] * len(texts), "logprob": [None] * len(texts), "bits": list(bits)}
 
-    def _write(self, asked: Sequence[Asked]) -> list[float | None]:
-        """1 for a right letter in what the model writes, 0 for a wrong one, −1 for none."""
-        if not self.generate or not asked[0].width:
-            return [None] * len(asked)
-        written = continue_greedily(self.moe, [a.tokens for a in asked], self.generate)
+    def _write(self, samples: Sequence[Sample]) -> list[float | None]:
+        """1 for the right letter in the generated text, 0 for a wrong one, −1 for none."""
+        if not self.generate or not samples[0].width:
+            return [None] * len(samples)
+        written = continue_greedily(self.moe, [a.tokens for a in samples], self.generate)
         assert self.moe.tokenizer is not None
         texts = [self.moe.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
-        letters = [parse_letter(text, a.width) for text, a in zip(texts, asked, strict=True)]
-        return [-1.0 if x is None else float(x == a.answer) for x, a in zip(letters, asked, strict=True)]
+        letters = [parse_letter(text, a.width) for text, a in zip(texts, samples, strict=True)]
+        return [-1.0 if x is None else float(x == a.answer) for x, a in zip(letters, samples, strict=True)]
 
 
 def parse_letter(text: str, width: int) -> int | None:
@@ -156,31 +156,31 @@ def parse_letter(text: str, width: int) -> int | None:
     letters = ascii_uppercase[:width]
     start = re.match(rf"\W*([{letters}])(?![A-Za-z0-9'])(?!\s+[a-z])", text)
     after = re.search(rf"\b[Aa]nswer\b(?:\s+is)?\W*([{letters}])(?![A-Za-z0-9'])", text)
-    found = start or after
-    return letters.index(found.group(1)) if found else None
+    by_set = start or after
+    return letters.index(by_set.group(1)) if by_set else None
 
 
 def _resumes(
     prefix: Prefix, answer: Callable[[], dict[str, list[float | None]]], whole: dict[str, list[float | None]]
 ) -> bool:
-    """Whether going on from the recorded layer gives exactly what the whole forward gave; a family may pass more on."""
+    """Whether resuming from the recorded layer gives exactly the result of the whole forward; a family may carry more state."""
     with prefix.resuming():
         return answer() == whole
 
 
-def _table(asked: Sequence[Asked], found: Sequence[dict[str, list[float | None]]]) -> pa.Table:
-    index = [a.index for a in asked]
-    columns = {name: [value for scores in found for value in scores[name]] for name in SCORES}
+def _table(samples: Sequence[Sample], by_set: Sequence[dict[str, list[float | None]]]) -> pa.Table:
+    index = [a.index for a in samples]
+    columns = {name: [value for scores in by_set for value in scores[name]] for name in SCORES}
     return pa.table(
         {
-            "index": index * len(found),
-            "set": [j for j in range(len(found)) for _ in index],
+            "index": index * len(by_set),
+            "set": [j for j in range(len(by_set)) for _ in index],
             **columns,
         },
         schema=_SCHEMA,
     )
 
 
-def total_tokens(asked: Sequence[Asked], chosen: Sequence[Target]) -> int:
+def total_tokens(samples: Sequence[Sample], chosen: Sequence[Target]) -> int:
     """Tokens that the model reads under all sets of all targets."""
-    return sum(len(a.tokens) for a in asked) * sum(len(target.sets) for target in chosen)
+    return sum(len(a.tokens) for a in samples) * sum(len(target.sets) for target in chosen)

@@ -1,4 +1,4 @@
-"""Which experts are masked: the committee, the core set, and the controls that they are held against.
+"""Sets of experts to mask: the committee, the core set, and their controls.
 
 The periphery is every expert outside committee and core set. All controls are drawn from it:
 
@@ -27,7 +27,7 @@ _TRIES = 100  # a control, before it is taken that no other exists
 
 @dataclass(frozen=True, eq=False)
 class MaskLayer:
-    """One layer as masking sees it: its committee and core set, K, and each expert's share of gate mass.
+    """One layer: its committee and core set, K, and each expert's share of gate mass.
 
     `mass_E` is over all tokens, which is where a mask works; `last_E` at the last token, where coverage is read.
     """
@@ -74,9 +74,9 @@ class Target:
     left_out: Mapping[int, str]
 
     def mass(self, masked: MaskSet, *, last: bool = False) -> float:
-        """Share of gate mass that a set holds, mean over the target's layers."""
-        held = [(x.last_E if last else x.mass_E)[list(masked.experts.get(x.layer, ()))].sum() for x in self.layers]
-        return float(np.mean(held))
+        """Share of gate mass of a set, mean over the target's layers."""
+        masses = [(x.last_E if last else x.mass_E)[list(masked.experts.get(x.layer, ()))].sum() for x in self.layers]
+        return float(np.mean(masses))
 
 
 def targets(
@@ -93,8 +93,8 @@ def targets(
         seed: of the draws; a target's draws do not depend on which other targets there are.
     """
     alone = layers if chosen == "each" else [x for x in layers if not isinstance(chosen, str) and x.layer in chosen]
-    found = [_target(x.layer, [x], which, controls, left, seed) for x in alone]
-    return [*found, _target("all", layers, which, controls, left, seed)] if isinstance(chosen, str) else found
+    result = [_target(x.layer, [x], which, controls, left, seed) for x in alone]
+    return [*result, _target("all", layers, which, controls, left, seed)] if isinstance(chosen, str) else result
 
 
 def _target(
@@ -147,14 +147,14 @@ def _least(layers: Sequence[MaskLayer], which: Which, left: Left) -> list[MaskSe
 
 def _distinct(kind: Kind, n: int, draw: Callable[[int], dict[int, tuple[int, ...]] | None]) -> list[MaskSet]:
     """Up to `n` different draws: fewer where there are no more."""
-    found: dict[tuple[tuple[int, tuple[int, ...]], ...], dict[int, tuple[int, ...]]] = {}
+    result: dict[tuple[tuple[int, tuple[int, ...]], ...], dict[int, tuple[int, ...]]] = {}
     for i in range(n * _TRIES):
         experts = draw(i)
         if experts is not None:
-            found.setdefault(tuple(experts.items()), experts)
-        if len(found) == n:
+            result.setdefault(tuple(experts.items()), experts)
+        if len(result) == n:
             break
-    return [MaskSet(kind, number, experts) for number, experts in enumerate(found.values())]
+    return [MaskSet(kind, number, experts) for number, experts in enumerate(result.values())]
 
 
 def _draw(
@@ -180,13 +180,13 @@ def _sizes(layers: Sequence[MaskLayer], share: float) -> dict[int, int]:
 def _matched(
     layers: Sequence[MaskLayer], which: Which, left: Left, rng: np.random.Generator
 ) -> dict[int, tuple[int, ...]] | None:
-    """In each layer random periphery experts whose gate mass comes as near to the masked set's as one exchange can."""
+    """In each layer random periphery experts whose gate mass is as near to the masked set's as one exchange allows."""
     experts = {}
     for x in layers:
         wanted = float(x.mass_E[list(x.tested(which))].sum())
         order = rng.permutation(x.periphery)[: len(x.mass_E) - x.top_k]
-        held = np.concatenate([[0.0], np.cumsum(x.mass_E[order])])
-        size = max(1, int(np.argmin(np.abs(held - wanted)))) if len(order) else 0
+        masses = np.concatenate([[0.0], np.cumsum(x.mass_E[order])])
+        size = max(1, int(np.argmin(np.abs(masses - wanted)))) if len(order) else 0
         if size == 0:
             return None
         kept, others = order[: size - 1], np.setdiff1d(x.periphery, order[: size - 1])

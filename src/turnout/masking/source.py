@@ -1,4 +1,4 @@
-"""The audit that is masked: its sets, its questions as they were asked, what it says of model and time.
+"""Source of a masking run: an audit's sets of experts, its questions as they were prompted, its model and timings.
 
 Shapes: S samples, E routed experts of a layer.
 """
@@ -17,14 +17,14 @@ from turnout.auditing.config import AuditConfig
 from turnout.auditing.reading import Domains
 from turnout.auditing.result import AUDIT_FILE
 from turnout.errors import RunError
-from turnout.masking.scores import Asked
+from turnout.masking.scores import Sample
 from turnout.masking.sets import MaskLayer
 from turnout.runs import RunFolder, Trace
 
 
 @dataclass(frozen=True, eq=False)
 class AuditSource:
-    """The audit that is masked: its sets, its questions, and what it says of model and time."""
+    """An audit to mask: its sets, its questions, its model and timings."""
 
     path: Path
     identity: str
@@ -32,7 +32,7 @@ class AuditSource:
     config: AuditConfig
     timings: dict[str, Any]
     layers: tuple[MaskLayer, ...]
-    asked: tuple[Asked, ...]
+    samples: tuple[Sample, ...]
     unanswered: int
 
     @classmethod
@@ -49,14 +49,14 @@ class AuditSource:
             raise RunError(
                 path, expected="a trace of a model with its router scores", received="an imported one", do=do
             )
-        settings, found = audit["config"], audit["layers"]
+        settings, result = audit["config"], audit["layers"]
         assert isinstance(settings, dict)
-        assert isinstance(found, list)
+        assert isinstance(result, list)
         assert isinstance(tasks, dict)
-        asked, unanswered = asked_again(trace, limit, has_texts=tasks.get("text_rows", 0) > 0)
+        samples, unanswered = audited_samples(trace, limit, has_texts=tasks.get("text_rows", 0) > 0)
         timings = run.manifest.get("timings")
         config = AuditConfig.of(**settings)
-        layers = _layers(trace, found, list(tasks["domains"]))
+        layers = _layers(trace, result, list(tasks["domains"]))
         return cls(
             Path(path),
             run.identity,
@@ -64,15 +64,15 @@ class AuditSource:
             config,
             timings if isinstance(timings, dict) else {},
             layers,
-            asked,
+            samples,
             unanswered,
         )
 
 
 def _layers(trace: Trace, layers: Sequence[Mapping[str, Any]], order: Sequence[str]) -> tuple[MaskLayer, ...]:
-    """Sets as the audit found them; gate mass as the audit's coverage counts it, mean over domains, in both scopes."""
+    """The audit's sets, and gate mass as its coverage counts it, mean over domains, in both scopes."""
     domains = Domains.of(trace.samples()["domain"].to_list(), order)
-    found = []
+    result = []
     for layer in layers:
         mass = []
         for scope in ("all", "last"):
@@ -80,35 +80,35 @@ def _layers(trace: Trace, layers: Sequence[Mapping[str, Any]], order: Sequence[s
             mean_E = ops.contribution(scores_SE, domains.label_S, len(domains)).mean(0)
             mass.append((mean_E / mean_E.sum()).numpy())
         sets = tuple(layer["committee"]), tuple(layer["candidates"])
-        found.append(MaskLayer(layer["layer"], layer["top_k"], *sets, layer["fallback"], *mass))
-    return tuple(found)
+        result.append(MaskLayer(layer["layer"], layer["top_k"], *sets, layer["fallback"], *mass))
+    return tuple(result)
 
 
-def asked_again(trace: Trace, limit: int | None, has_texts: bool) -> tuple[tuple[Asked, ...], int]:
+def audited_samples(trace: Trace, limit: int | None, has_texts: bool) -> tuple[tuple[Sample, ...], int]:
     """The samples that can be scored, and how many questions have no known answer.
 
     Widths and bytes need the tokenizer, and are filled in by `read_prompts`.
     """
     tokens, offsets = trace.tokens()
     seen: dict[str, int] = {}
-    asked, unanswered = [], 0
+    samples, unanswered = [], 0
     columns = ("index", "subject", "domain", "answer", "choice_logprobs")
-    for place, (index, subject, domain, answer, said) in enumerate(trace.samples().select(columns).rows()):
+    for place, (index, subject, domain, answer, logprobs) in enumerate(trace.samples().select(columns).rows()):
         ids = tokens[offsets[place] : offsets[place + 1]].tolist()
-        is_text = has_texts and answer is None and not said
+        is_text = has_texts and answer is None and not logprobs
         if answer is None and not is_text:
             unanswered += 1
             continue
         seen[subject] = seen.get(subject, 0) + 1
         if limit is None or seen[subject] <= limit:
-            asked.append(Asked(index, ids, 0 if is_text else len(said or ()) or -1, answer, 0, domain, subject))
-    return tuple(asked), unanswered
+            samples.append(Sample(index, ids, 0 if is_text else len(logprobs or ()) or -1, answer, 0, domain, subject))
+    return tuple(samples), unanswered
 
 
-def read_prompts(asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase, where: Path) -> tuple[Asked, ...]:
-    """How many choices each question has, where the audit read no answers; how many bytes each text's tokens are."""
-    found = []
-    for a in asked:
+def read_prompts(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, where: Path) -> tuple[Sample, ...]:
+    """Number of choices of each question, where the audit read no answers, and number of bytes of each text."""
+    result = []
+    for a in samples:
         width, n_bytes = a.width, 0
         if a.width < 0:
             width = listed_choices(tokenizer.decode(a.tokens))
@@ -119,8 +119,8 @@ def read_prompts(asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase, whe
             n_bytes = len(tokenizer.decode(a.tokens[1:], skip_special_tokens=True).encode())
             if n_bytes == 0:
                 continue  # a text of one token: nothing of it is predicted
-        found.append(Asked(a.index, a.tokens, width, a.answer, n_bytes, a.domain, a.subject))
-    return tuple(found)
+        result.append(Sample(a.index, a.tokens, width, a.answer, n_bytes, a.domain, a.subject))
+    return tuple(result)
 
 
 def listed_choices(prompt: str) -> int:

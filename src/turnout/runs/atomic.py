@@ -73,7 +73,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> RunError:
-    """`error`, met while writing `path`, as one line that says what to do."""
+    """An error while writing `path` as one line that states what to do."""
     do = _ADVICE.get(error.errno or 0, "run the same command again: it resumes")
     return RunError(path, expected="to write this file", received=error.strerror or error, do=do)
 
@@ -95,7 +95,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left in `folder`; call it only while holding the run's lock."""
+    """Remove temporary files of killed writers from `folder`; only under the run's lock."""
     for path in sorted(folder.glob(".*.tmp-*")):
         if is_temporary(path):
             try:

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is is written first, that it is complete last; one process at a time in between."""
+"""A run folder: inputs.json first, manifest.json last, one process at a time in between."""
 
 import errno
 import json
@@ -36,18 +36,18 @@ Loaded = TypeVar("Loaded", bound=_Loadable)
 
 
 class RunFolder:
-    """A run on disk. Made by `open` (to work on it; use it in a `with`) or `read` (a complete run, to look at).
+    """A run on disk, from `open` (to work on it, in a `with` block) or `read` (a complete run, read only).
 
     Attributes:
         path: the folder.
-        inputs: what the run was asked to do, as JSON.
-        versions: what it was started with: python, turnout, torch, transformers, pyarrow.
+        inputs: the model, questions and settings that identify the run, as JSON.
+        versions: of the packages it was started with: python, turnout, torch, transformers, pyarrow.
         complete: whether its manifest is there.
         temporary: whether the folder is removed with the result that `load` returns.
     """
 
-    def __init__(self, path: Path, held: IO[bytes] | None = None) -> None:
-        self.path, self._held = path, held
+    def __init__(self, path: Path, lock_file: IO[bytes] | None = None) -> None:
+        self.path, self._lock_file = path, lock_file
         self.temporary = False
         self.inputs, self.versions = read_inputs(path)
         self.complete = (path / MANIFEST).exists()
@@ -59,30 +59,30 @@ class RunFolder:
         """Start the run of `inputs` in `path`, or go on with it; `.complete` is True if there is nothing left to do.
 
         A new or empty folder gets its inputs.json. What a killed process left half-written is removed. Each file of a
-        complete run is held against its digest.
+        complete run is compared with its digest.
 
         Raises:
-            RunError: the folder holds another run (the input that differs is named) or something that is no run, a
+            RunError: the folder contains another run (the input that differs is named) or something that is no run, a
                 file of a complete run is missing or damaged, another process is using it, or it cannot be written. A
                 folder made for this call is removed again.
         """
-        path, asked = Path(path), json.loads(canonical(inputs))
+        path, requested = Path(path), json.loads(canonical(inputs))
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        held = None
+        lock_file = None
         try:
             _refuse_foreign(path)
             atomic.make_folder(path)
-            held = _take(path)
-            _start(path, asked)
-            folder = cls(path, held)
+            lock_file = _lock(path)
+            _start(path, requested)
+            folder = cls(path, lock_file)
             for name in folder.files:
                 check_file(path, name, folder.files)
             return folder
         except BaseException:
             if not (path / INPUTS).exists():
-                _take_back(path, missing, held)
-            if held is not None:
-                held.close()
+                _undo(path, missing, lock_file)
+            if lock_file is not None:
+                lock_file.close()
             raise
 
     @classmethod
@@ -102,12 +102,12 @@ class RunFolder:
 
     @property
     def identity(self) -> str:
-        """Hex SHA-256 of the inputs: the same for the same run, wherever it lies."""
+        """Hex SHA-256 of the inputs: the same for the same run, wherever its folder is."""
         return json_sha256(self.inputs)
 
     @property
     def manifest(self) -> dict[str, object]:
-        """What manifest.json holds; RunError while the run is unfinished."""
+        """The content of manifest.json; RunError while the run is unfinished."""
         if self._manifest is None:
             raise RunError(self.path / MANIFEST, expected="a complete run", received="an unfinished one")
         return self._manifest
@@ -119,7 +119,7 @@ class RunFolder:
         return files if isinstance(files, dict) else {}
 
     def load(self, result: type[Loaded]) -> Loaded:
-        """The run's result; a temporary folder goes when the result does."""
+        """The run's result; a temporary folder is removed with it."""
         loaded = result.load(self.path, already_complete=self._complete_before)
         if self.temporary:
             weakref.finalize(loaded, shutil.rmtree, self.path, ignore_errors=True)
@@ -199,8 +199,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process have the folder."""
-        if self._held is not None:
-            self._held.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -221,23 +221,23 @@ class RunFolder:
         check_file(self.path, str(path.relative_to(self.path)), self.files)
 
 
-def _start(path: Path, asked: dict[str, object]) -> None:
-    """Under the lock: make `path` the run of `asked`, or see that it is."""
+def _start(path: Path, requested: dict[str, object]) -> None:
+    """Under the lock: make `path` the run of `requested`, or check that it is."""
     for folder in (path, path / "trace", path / "tables"):
         atomic.sweep(folder)
     if not (path / INPUTS).exists():
         _refuse_foreign(path)
-        write_inputs(path, asked)
+        write_inputs(path, requested)
     if (path / MANIFEST).exists():  # damaged inputs are no other run's
         check_file(path, INPUTS, read_manifest(path)["files"])  # type: ignore[arg-type]  # a mapping: read_manifest
     inputs, stored = read_inputs(path)
-    refuse_difference(path, "", inputs, asked)
+    refuse_difference(path, "", inputs, requested)
     if not (path / MANIFEST).exists():  # figures of two versions are never mixed in one run
         refuse_difference(path, "versions", stored, versions())
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise unless `path` is absent, a run, or empty but for what a run killed at its first step leaves."""
+    """Raise unless `path` is absent, a run, or empty apart from files of a run killed at its first step."""
     if path.exists() and not path.is_dir():
         raise RunError(path, expected="a folder", received="a file", do="choose another path with --out")
     if not path.exists() or (path / INPUTS).exists():
@@ -251,8 +251,8 @@ def _refuse_foreign(path: Path) -> None:
         raise RunError(path, expected="a new or empty folder, or a run", received=received, do=OTHER_FOLDER)
 
 
-def _take(path: Path) -> IO[bytes] | None:
-    """The folder's lock; None for a complete run that cannot be written, since nothing will be."""
+def _lock(path: Path) -> IO[bytes] | None:
+    """The folder's lock; None for a complete run in a read-only folder, since nothing will be written."""
     try:
         return atomic.lock_folder(path)
     except RunError as error:
@@ -263,10 +263,10 @@ def _take(path: Path) -> IO[bytes] | None:
         raise
 
 
-def _take_back(path: Path, missing: Sequence[Path], held: IO[bytes] | None) -> None:
-    """Remove what a run that could not even write its inputs made: its own lock, and the folders `missing` before."""
+def _undo(path: Path, missing: Sequence[Path], lock_file: IO[bytes] | None) -> None:
+    """Remove the lock, and the folders in `missing`, of a run that could not write its inputs."""
     with suppress(OSError):  # what cannot be removed stays: an empty folder is no run
-        if held is not None:
+        if lock_file is not None:
             (path / atomic.LOCK).unlink(missing_ok=True)
         for folder in missing:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Whether a folder's run is the run that is asked for: its inputs as JSON, compared value by value."""
+"""Inputs that identify a run, compared value by value with those of a command."""
 
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -10,7 +10,7 @@ from turnout.runs.json_files import canonical, read_object, write_json
 
 INPUTS = "inputs.json"
 OTHER_FOLDER = "choose another folder with --out, or remove this one"
-MAKE_ANEW = "put a copy of it back, or make the run anew in another folder"
+MAKE_ANEW = "restore it from a copy, or repeat the run in another folder"
 PACKAGES = ("turnout", "torch", "transformers", "pyarrow")
 _ABSENT = object()
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -25,7 +25,7 @@ _DIGEST_OF = {
     "routed": "the file of routed experts",
     "samples": "the set of samples",
     "tokens": "the samples' token ids",
-}  # where a run's inputs hold a digest: what it stands for
+}  # dotted path of a digest in the inputs → what it is a digest of
 
 
 def versions() -> dict[str, object]:
@@ -54,33 +54,33 @@ def read_inputs(path: Path) -> tuple[dict[str, object], dict[str, object]]:
     return inputs, stored
 
 
-def refuse_difference(path: Path, name: str, stored: dict[str, object], asked: dict[str, object]) -> None:
-    """Raise RunError that names the most telling value in which the run in `path` differs from what is asked for.
+def refuse_difference(path: Path, name: str, stored: dict[str, object], requested: dict[str, object]) -> None:
+    """Raise RunError naming the most informative value in which the stored run differs from the requested one.
 
     That is the verb, else the first value that a person can read, else the first digest, in words.
     """
-    found = sorted(differences(stored, asked, name), key=lambda one: (one[0] != "verb", _are_digests(*one[1:])))
-    if not found:
+    results = sorted(differences(stored, requested, name), key=lambda one: (one[0] != "verb", _are_digests(*one[1:])))
+    if not results:
         return
-    at, was, now = found[0]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    expected, received = f"{at} = {_shown(was)}, as in the run that it holds", _shown(now)
+    at, was, now = results[0]
+    more = f" (and {len(results) - 1} more)" if len(results) > 1 else ""
+    expected, received = f"{at} = {_shown(was)}, as in the run that it contains", _shown(now)
     if _are_digests(was, now):
-        expected = f"{_DIGEST_OF.get(at, at)} as in the run that it holds (sha256 {str(was)[:8]}…)"
+        expected = f"{_DIGEST_OF.get(at, at)} as in the run that it contains (sha256 {str(was)[:8]}…)"
         received = f"another (sha256 {str(now)[:8]}…)"
     raise RunError(path, expected=expected, received=received + more, do=OTHER_FOLDER)
 
 
-def differences(stored: object, asked: object, at: str = "") -> list[tuple[str, object, object]]:
+def differences(stored: object, requested: object, at: str = "") -> list[tuple[str, object, object]]:
     """Where two JSON values differ: (dotted path, stored, asked), in the order of the path; [] if nowhere."""
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        keys = sorted(stored.keys() | asked.keys())
-        pairs = [(key, stored.get(key, _ABSENT), asked.get(key, _ABSENT)) for key in keys]
-    elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
-        pairs = [(str(i), was, now) for i, (was, now) in enumerate(zip(stored, asked, strict=True))]
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        keys = sorted(stored.keys() | requested.keys())
+        pairs = [(key, stored.get(key, _ABSENT), requested.get(key, _ABSENT)) for key in keys]
+    elif isinstance(stored, list) and isinstance(requested, list) and len(stored) == len(requested):
+        pairs = [(str(i), was, now) for i, (was, now) in enumerate(zip(stored, requested, strict=True))]
     else:
-        return [] if type(stored) is type(asked) and stored == asked else [(at, stored, asked)]
-    return [found for key, was, now in pairs for found in differences(was, now, f"{at}.{key}" if at else key)]
+        return [] if type(stored) is type(requested) and stored == requested else [(at, stored, requested)]
+    return [results for key, was, now in pairs for results in differences(was, now, f"{at}.{key}" if at else key)]
 
 
 def _are_digests(*values: object) -> bool:

@@ -48,7 +48,7 @@ def read_object(path: Path, what: str, do: str | None = None) -> dict[str, objec
     """The JSON object at `path`.
 
     Raises:
-        RunError: no such file, or it holds something else; `what` and `do` say what was wanted and what helps.
+        RunError: no such file, or no JSON object; `what` names what was expected and `do` what the user can do.
     """
     try:
         value = json.loads(path.read_bytes())

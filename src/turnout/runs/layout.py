@@ -1,4 +1,4 @@
-"""What a trace's rows look like: one row a sample, six columns for each MoE layer, seven with the router's inputs.
+"""Columns of a trace: one row a sample, six columns for each MoE layer, seven with the router's inputs.
 
 A layer that was imported from a list of chosen experts has two: `chosen` and `counts`.
 
@@ -38,7 +38,7 @@ class TraceLayer:
 
 
 def smallest_unsigned(n_values: int) -> pa.DataType:
-    """The smallest unsigned integer type that holds 0 … n_values − 1."""
+    """The smallest unsigned integer type for 0 … n_values − 1."""
     return next(t for bits, t in ((8, pa.uint8()), (16, pa.uint16()), (32, pa.uint32())) if n_values <= 1 << bits)
 
 

@@ -1,4 +1,4 @@
-"""manifest.json: written last, it says that a run is complete and answers for each of its files."""
+"""manifest.json, written last: its presence means that the run is complete; it lists the digest of every file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +9,8 @@ from turnout.runs.inputs import INPUTS, MAKE_ANEW, read_inputs
 from turnout.runs.json_files import json_sha256, read_object, sha256, write_json
 
 MANIFEST, PAGE = "manifest.json", "report.html"
-FINISH_ANEW = "remove manifest.json and run the command that made this run again: what is sound is kept"
-_MEND = "remove it and manifest.json, then run the command that made this run again: what is sound is kept"
+FINISH_ANEW = "remove manifest.json and run the command that made this run again: intact files are kept"
+_MEND = "remove it and manifest.json, then run the command that made this run again: intact files are kept"
 
 
 def write_manifest(path: Path, content: dict[str, object]) -> dict[str, object]:
@@ -37,11 +37,11 @@ def read_manifest(path: Path) -> dict[str, object]:
 
 
 def check_file(path: Path, name: str, files: Mapping[str, object]) -> None:
-    """Hold the file `name` of the run in `path` against the digest that `files`, its manifest's, has for it.
+    """Compare the file `name` of the run in `path` with its digest in `files`, the manifest's.
 
     Raises:
         RunError: the run is of a kind without such a file; or it is missing, or other than what was written, and the
-            message says what to do.
+            message states what to do.
     """
     file, listed = path / name, files.get(name)
     if not file.is_file() and files and name not in files:  # a complete run that never had it: of another kind
@@ -57,7 +57,7 @@ def check_file(path: Path, name: str, files: Mapping[str, object]) -> None:
 
 
 def run_files(path: Path) -> list[Path]:
-    """Every file of the run that the manifest answers for: all but itself, the page, and hidden files."""
+    """Every file of the run that the manifest lists: all except itself, the page, and hidden files."""
     files = (file for file in path.rglob("*") if file.is_file())
     kept = (f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts))
     return sorted(file for file in kept if file not in (path / MANIFEST, path / PAGE))

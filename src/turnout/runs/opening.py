@@ -15,7 +15,7 @@ from turnout.runs.folder import RunFolder
 def open_run(
     out: Path | str | None, inputs: Mapping[str, object], listener: Listener, *, keep: Sequence[str] = ()
 ) -> Iterator[RunFolder]:
-    """Open the run of `inputs` in `out`, locked; the caller does what is left if it is not `.complete`.
+    """Open the run of `inputs` in `out` under its lock; the caller does the remaining work if it is not `.complete`.
 
     >>> with open_run(out, inputs, listener, keep=["trace/part-*"]) as run:
     ...     if not run.complete:
@@ -24,7 +24,7 @@ def open_run(
 
     Args:
         out: the folder; None: a temporary one, removed with the result that `run.load` returns, or at once on an error.
-        inputs: what the run is asked to do, as JSON; a folder with other inputs is refused.
+        inputs: model, questions and settings that identify the run, as JSON; a folder with other inputs is refused.
         listener: receives a note if the run is complete already.
         keep: patterns of files that are worth resuming from. A new run that fails with a TurnoutError before one of
             them exists leaves nothing behind.

@@ -19,7 +19,7 @@ from turnout.runs.layout import FLOAT_COLUMNS, OPTIONAL_COLUMNS, TraceLayer, lay
 
 @dataclass(frozen=True)
 class Sample:
-    """What a row says of its sample beside the routing; `index` is its place among all samples of the run."""
+    """A row's columns beside the routing; `index` is the sample's position among all samples of the run."""
 
     index: int
     id: str
@@ -49,8 +49,8 @@ def assembled(
     columns: Sequence[pa.Array],
     layers: Sequence[TraceLayer],
 ) -> pa.Table:
-    """One row a sample: what is said of it, then `columns`, those of each of `layers` in turn."""
-    said: list[Sequence[object]] = [
+    """One row a sample: its own columns, then `columns`, those of each of `layers` in turn."""
+    own: list[Sequence[object]] = [
         [s.index for s in samples],
         [s.id for s in samples],
         [s.subject for s in samples],
@@ -60,8 +60,8 @@ def assembled(
         [None] * len(samples) if choice_logprobs is None else choice_logprobs,
     ]
     schema = trace_schema(layers)
-    own = [pa.array(values, field.type) for values, field in zip(said, schema, strict=False)]
-    return pa.Table.from_arrays([*own, *columns], schema=schema)
+    columns_of_sample = [pa.array(values, field.type) for values, field in zip(own, schema, strict=False)]
+    return pa.Table.from_arrays([*columns_of_sample, *columns], schema=schema)
 
 
 def _layer_columns(captured: Any, layer: TraceLayer, lengths_B: NDArray[np.int64]) -> list[pa.Array]:
@@ -87,7 +87,7 @@ def _layer_columns(captured: Any, layer: TraceLayer, lengths_B: NDArray[np.int64
 
 
 def check_rows(rows: pa.Table, layers: Sequence[TraceLayer], shard: str) -> None:
-    """Hold `rows` against `layers`.
+    """Check `rows` against `layers`.
 
     Columns and types are the layers' own; each sample has tokens; for each layer a sample's chosen experts are
     tokens × K, each below E, and counted exactly in `counts`; scores and weights are finite.

@@ -1,4 +1,4 @@
-"""A trace's shards on disk: their names, what each says of itself, and the index that lists the finished ones."""
+"""Shards of a trace on disk: their names, their stamps, and the index of finished ones."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _KEY = b"turnout"
 
 @dataclass(frozen=True)
 class TraceMeta:
-    """Whose trace it is: the run's identity (digest of its inputs), its layers, how many shards it has when done."""
+    """Description of a trace: the run's identity (digest of its inputs), its layers, its number of shards."""
 
     run: str
     layers: tuple[TraceLayer, ...]
@@ -72,9 +72,9 @@ def stamp(rows: pa.Table, meta: TraceMeta, i: int) -> pa.Table:
 
 
 def fault(folder: Path, entry: ShardEntry, meta: TraceMeta) -> str | None:
-    """What is wrong with the shard that `entry` lists, in words; None if it is sound.
+    """Fault of the shard that `entry` lists, in words; None if it is sound.
 
-    Missing; foreign (from another run, or another shard of this one); damaged (its digest does not hold).
+    Missing; foreign (from another run, or another shard of this one); damaged (its digest differs).
     """
     path = folder / entry.file
     if entry.file != shard_name(entry.shard) or not 0 <= entry.shard < meta.n_shards:
@@ -82,15 +82,15 @@ def fault(folder: Path, entry: ShardEntry, meta: TraceMeta) -> str | None:
     if not path.is_file():
         return "no file (missing)"
     try:
-        holds = sha256(path) == entry.sha256
+        unchanged = sha256(path) == entry.sha256
     except RunError as error:
         return f"a file that cannot be read ({error.received})"
-    damaged = None if holds else "other bytes than were written (damaged: its sha256 differs)"
+    damaged = None if unchanged else "other bytes than were written (damaged: its sha256 differs)"
     return _foreign(path, entry.shard, meta) or damaged
 
 
 def _foreign(path: Path, i: int, meta: TraceMeta) -> str | None:
-    """How the shard's own mark differs from this trace; None if it does not, or it is too damaged to say."""
+    """Difference of the shard's stamp from this trace; None if there is none, or the shard is too damaged to tell."""
     try:
         schema = pq.read_schema(path)
         mark = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
@@ -116,8 +116,8 @@ def read_index(folder: Path) -> tuple[list[ShardEntry], int]:
     except OSError as error:
         raise RunError(path, expected="a trace's index", received=error.strerror or error) from error
     entries = [_entry(line) for line in data.split(b"\n")[:-1]]  # a last line without its end is torn
-    found = {entry.shard: entry for entry in entries if entry}
-    return list(found.values()), sum(entry is None for entry in entries) + (not data.endswith(b"\n"))
+    by_shard = {entry.shard: entry for entry in entries if entry}
+    return list(by_shard.values()), sum(entry is None for entry in entries) + (not data.endswith(b"\n"))
 
 
 def _entry(line: bytes) -> ShardEntry | None:

@@ -56,7 +56,7 @@ class Trace:
         for entry in entries:
             received = shards.fault(folder, entry, meta)
             if received:
-                do = "see turnout verify; an unfinished run computes it anew"
+                do = "see turnout verify; an unfinished run computes it again"
                 raise RunError(folder / entry.file, expected="a sound shard of this trace", received=received, do=do)
         if len(entries) != meta.n_shards:
             raise RunError(folder, expected=f"{meta.n_shards} finished shards", received=len(entries), do=shards.RESUME)

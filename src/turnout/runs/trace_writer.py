@@ -26,13 +26,13 @@ class TraceWriter:
 
     Args:
         folder: the run's `trace/`.
-        layers: the MoE layers that each row holds.
+        layers: the MoE layers in each row.
         n_shards: how many shards the finished trace has.
         run: the run's identity (RunFolder.identity); stamped on each shard, so that a foreign one is known.
         warn: called with one line for each shard found damaged, missing or foreign.
 
     Raises:
-        RunError: `folder` holds a trace of other layers, another number of shards or another run.
+        RunError: `folder` contains a trace of other layers, another number of shards or another run.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TraceWriter:
     def _check_meta(self) -> None:
         try:
             stored = TraceMeta.read(self.folder)
-        except RunError as error:  # nothing is lost with it: each shard says itself whose it is
+        except RunError as error:  # nothing is lost: each shard is stamped with its run
             self._warn(f"{error}; it will be written again")
             return self.meta.write(self.folder)
         if stored != self.meta:
@@ -64,7 +64,7 @@ class TraceWriter:
         return None
 
     def done(self) -> set[int]:
-        """The shards that need no more work: listed in the index, present, and their digest holds.
+        """The finished shards: listed in the index, present, with the right digest.
 
         One that is damaged, missing or foreign is named to `warn` and struck from the index, to be written again.
         """
@@ -80,7 +80,7 @@ class TraceWriter:
         return set(self._listed)
 
     def write(self, i: int, rows: pa.Table, *, seconds: float = 0.0) -> None:
-        """Check `rows` (as `trace_rows.rows` makes them), write them as shard `i` and list it.
+        """Check `rows` (from `rows.rows`), write them as shard `i` and list it.
 
         Args:
             i: the shard's number, 0 … n_shards − 1.

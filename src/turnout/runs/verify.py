@@ -1,4 +1,4 @@
-"""Whether a run is still what was written: every file held against its digest."""
+"""Comparison of every file of a run with its digest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +44,13 @@ def verify(path: Path | str) -> list[Problem]:
 
 
 def not_covered(path: Path | str) -> dict[str, str]:
-    """The files of the run at `path` that `verify` does not look at, each with the reason."""
-    why = "drawn from the files that are, and may be drawn again at any time: turnout report RUN"
+    """The files of the run at `path` that `verify` does not check, each with the reason."""
+    why = "drawn from files that are checked, and can be drawn again at any time: turnout report RUN"
     return {PAGE: why} if (Path(path) / PAGE).exists() else {}
 
 
 def _manifest(path: Path) -> tuple[list[Problem], dict[str, str]]:
-    """What is wrong with the manifest, and the digests that it gives."""
+    """Problems of the manifest, and the digests in it."""
     if not (path / MANIFEST).exists():
         return [Problem(MANIFEST, "a complete run's manifest", "none: the run is unfinished")], {}
     try:
@@ -97,9 +97,9 @@ def _trace(folder: Path, run: str | None, complete: bool) -> list[Problem]:
 
 
 def _strays(folder: Path, known: set[str], complete: bool) -> list[Problem]:
-    """What no run writes there. Hidden files are the system's own, but for what a writer left in a complete run."""
-    found = [file for file in sorted(folder.iterdir()) if file.name not in known]
-    strays = [f for f in found if not f.name.startswith(".") or (complete and atomic.is_temporary(f))]
+    """Files that no run writes there. Hidden files are ignored, except a writer's leftovers in a complete run."""
+    present = [file for file in sorted(folder.iterdir()) if file.name not in known]
+    strays = [f for f in present if not f.name.startswith(".") or (complete and atomic.is_temporary(f))]
     return [Problem(f"{folder.name}/{file.name}", "only files of this run", "a stray one") for file in strays]
 
 
@@ -110,7 +110,7 @@ def _files(path: Path, files: dict[str, str]) -> list[Problem]:
     present = {str(file.relative_to(path)) for file in run_files(path)}
     problems = [Problem(name, "a file of this run", "no file (missing)") for name in sorted(files.keys() - present)]
     for name in sorted(files.keys() & present):
-        received = _came(path / name, files[name])
+        received = _fault(path / name, files[name])
         if received:
             problems.append(Problem(name, f"sha256 {files[name]}", received))
     tables = path / "tables"
@@ -118,7 +118,7 @@ def _files(path: Path, files: dict[str, str]) -> list[Problem]:
     return problems + (_strays(tables, known, True) if tables.is_dir() else [])
 
 
-def _came(file: Path, digest: str) -> str | None:
+def _fault(file: Path, digest: str) -> str | None:
     try:
         return None if sha256(file) == digest else "other bytes (damaged)"
     except RunError as error:

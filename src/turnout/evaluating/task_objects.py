@@ -1,4 +1,4 @@
-"""From the names of tasks to lm-evaluation-harness's own task objects, or one line that says why not."""
+"""Tasks of lm-evaluation-harness by name: its own task objects, or one line with the reason why not."""
 
 import difflib
 import importlib.util
@@ -14,19 +14,19 @@ _NAMED = re.compile(r"^[ \t-]*(?:task|group)[ \t]*:[ \t]*[\"']?([^\s\"'#,\[\]{}]
 _LOCAL = {"json", "csv", "parquet", "arrow", "text", "xml", "pandas", "webdataset", "imagefolder", "audiofolder"}
 _PATIENCE = 10.0  # seconds for the hub to answer
 SUITES = Path(__file__).parent / "suites"
-"""Groups of our own: the harness's tasks as a paper asks them."""
+"""Groups of our own: the harness's tasks with a paper's settings."""
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The tasks that were asked for.
+class TaskObjects:
+    """The requested tasks.
 
     Attributes:
         manager: the harness's TaskManager that made them.
         objects: the harness's Task and Group objects, ready for `simple_evaluate`.
         tasks: each single task by name, groups and tags resolved.
         domain_of: the domain of each of `tasks`.
-        domains: in the order in which they were asked for.
+        domains: in the order of the request.
     """
 
     manager: Any
@@ -36,18 +36,18 @@ class Found:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains, in the order in which they were asked for."""
+        """The domains, in the order of the request."""
         return tuple(dict.fromkeys(self.domain_of.values()))
 
 
-def find(names: Sequence[str], include_path: Path | None) -> Found:
+def find_tasks(names: Sequence[str], include_path: Path | None) -> TaskObjects:
     """The tasks, groups and tags called `names` (or YAML files), each with its data.
 
-    The folder `include_path` comes first; the harness's own index, whose 14,000 files take it long to read, is built
-    only for a name that is not there.
+    The folder `include_path` takes precedence. The harness's own index has 14,000 files, which take long to read: it is
+    built only for a name that is not in that folder.
 
     Raises:
-        TaskError: no such task (near ones are named), or its data cannot be had.
+        TaskError: no such task (similar names are listed), or its data cannot be loaded.
     """
     if not names:
         raise TaskError("tasks", expected="at least one task of lm-evaluation-harness", received="none")
@@ -58,13 +58,13 @@ def find(names: Sequence[str], include_path: Path | None) -> Found:
     loaded = {name: _load(manager, name) for name in names}
     tasks = {task: made for part in loaded.values() for task, made in part["tasks"].items()}
     objects = [made for name, part in loaded.items() for made in _objects(name, part)]
-    return Found(manager, objects, tasks, _domains(loaded))
+    return TaskObjects(manager, objects, tasks, _domains(loaded))
 
 
 def _manager(names: Sequence[str], include_path: Path | None) -> Any:
     from lm_eval.tasks import TaskManager
 
-    folders = [str(folder) for folder in (SUITES, include_path) if folder is not None]  # the later ones come first
+    folders = [str(folder) for folder in (SUITES, include_path) if folder is not None]  # the later ones take precedence
     if include_path is not None:
         manager = TaskManager(include_path=folders, include_defaults=False)
         if all(_leaves(manager.task_index, name) for name in names):
@@ -111,18 +111,18 @@ def _leaves(index: Mapping[str, Any], name: str) -> list[Any] | None:
     members = sorted(entry.tags) if entry.yaml_path is None and entry.cfg is None else config.get("task")
     if not isinstance(members, list):
         return [entry]
-    found: list[Any] = []
+    below_all: list[Any] = []
     for member in members:
         part = member if isinstance(member, str) else member.get("group", member.get("task"))
         below = _leaves(index, part) if isinstance(part, str) and part != name else None
         if below is None:
             return None
-        found += below
-    return found
+        below_all += below
+    return below_all
 
 
 def _check_hub(manager: Any, names: Sequence[str]) -> None:
-    """Ask the hub once, if data must come from there: the harness's own client would try for half a minute."""
+    """Request the hub once if data must be fetched: the harness's own client would retry for half a minute."""
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
@@ -167,7 +167,7 @@ def _objects(name: str, loaded: Any) -> list[Any]:
 
 
 def _domains(loaded: Mapping[str, Any]) -> dict[str, str]:
-    """Each task's domain: what it was asked for under; a group or tag that was asked for alone is opened up first."""
+    """Each task's domain: the name it was requested under; a group or tag requested alone becomes its members."""
     if len(loaded) > 1:
         return {task: _name(name, part) for name, part in loaded.items() for task in part["tasks"]}
     ((name, part),) = loaded.items()
@@ -183,7 +183,7 @@ def _under(name: str, part: Any) -> list[str]:
     return [task for child in part["group_map"][name] for task in _under(child, part)]
 
 
-def _name(asked: str, part: Any) -> str:
-    """What a domain is called: the name asked for; for a YAML file, the name inside it."""
-    is_file = Path(asked).is_file() and asked not in part["groups"] and asked not in part["tasks"]
-    return next(iter(part["groups"] or part["tasks"])) if is_file else asked
+def _name(requested: str, part: Any) -> str:
+    """Name of a domain: the requested name; for a YAML file, the name inside it."""
+    is_file = Path(requested).is_file() and requested not in part["groups"] and requested not in part["tasks"]
+    return next(iter(part["groups"] or part["tasks"])) if is_file else requested
