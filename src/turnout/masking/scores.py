@@ -163,7 +163,7 @@ def parse_letter(text: str, width: int) -> int | None:
 def _resumes(
     prefix: Prefix, answer: Callable[[], dict[str, list[float | None]]], whole: dict[str, list[float | None]]
 ) -> bool:
-    """Whether resuming from the recorded layer gives exactly the result of the whole forward; a family may carry more state."""
+    """Whether resuming from the recorded layer gives exactly the result of the whole forward."""
     with prefix.resuming():
         return answer() == whole
 
