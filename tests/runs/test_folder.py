@@ -88,7 +88,7 @@ def test_the_manifest_answers_for_every_file_but_the_page(tmp_path):
         (changed(scope="all"), 'expected scope = "last", as in the run that it contains, got "all"; choose'),
         (
             changed(model={"id": "m", "digest": "b" * 64}),
-            r"the model's weights as in the run that it contains \(sha256 a{8}…\), got another \(sha256 b{8}…\); choose",
+            r"the model's weights as in the run that it contains \(sha256 a{8}…\), got another \(sha256 b{8}…\);",
         ),
         (changed(model={"id": "m", "digest": "b" * 64}, limit=3), r"expected limit = null, .* got 3 \(and 1 more\)"),
         (changed(verb="mask", limit=3), r"expected verb = nothing, .* got .mask. \(and 1 more\)"),

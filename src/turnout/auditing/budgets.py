@@ -29,7 +29,7 @@ from turnout.models.forward.capture import capture
 from turnout.models.forward.routing import LayerTrace
 from turnout.models.wrap.anatomy import MoE
 from turnout.runs import RunFolder, Trace, TraceLayer
-from turnout.runs.tables import read_piece, write_piece
+from turnout.runs.pieces import read_piece, write_piece
 
 Mode = Literal["recut", "rerun"]
 _NO_MODEL = "the model was not given"

@@ -23,7 +23,7 @@ from turnout.models.forward.generate import continue_greedily
 from turnout.models.forward.prefix import Prefix
 from turnout.models.wrap.anatomy import MoE
 from turnout.runs import RunFolder
-from turnout.runs.tables import read_piece, write_piece
+from turnout.runs.pieces import read_piece, write_piece
 from turnout.tasks.prompts import letter_ids
 
 SCORES = ("correct", "logprob", "generated", "bits")
