@@ -1,4 +1,7 @@
-"""Power and false claims of the claim on planted truth; PLAN.md says what and why."""
+"""Power and false positives of the claim on traces with planted truth, as PLAN.md says.
+
+python -m experiments.claim.run
+"""
 
 import csv
 from collections.abc import Callable, Iterable
@@ -23,7 +26,7 @@ LEAST = (0.70, 0.75, 0.80, 0.84, 0.88, 0.90, 0.92, 0.95)
 
 
 def claimed(structure: Planted, verdicts: tuple[str, ...]) -> int:
-    """In how many of the draws the claim was one of `verdicts`."""
+    """Number of draws whose verdict is one of `verdicts`."""
     rng, times = np.random.default_rng(1), 0
     for seed in range(DRAWS):
         scores = planted.draw(structure, DESIGN, rng)
@@ -50,7 +53,7 @@ def claims() -> Iterable[dict[str, object]]:
 
 
 def recovery() -> Iterable[dict[str, object]]:
-    """How often all three planted members are found."""
+    """Number of draws in which all three planted members are found."""
     design = Design(subjects=10, samples=10, subject_noise=0.0, sample_noise=0.2)
     labels = torch.from_numpy(design.clusters().domain_S)
     for noise in (0.0, 0.1, 0.3):
@@ -58,9 +61,9 @@ def recovery() -> Iterable[dict[str, object]]:
         hits = {"candidates": 0, "members": 0}
         for _ in range(DRAWS):
             scores = planted.draw(planted.noisy_members(noise, design, rng), design, rng)
-            found = ops.committee(ops.contribution(scores, labels, design.domains), design.top_k)
+            committee = ops.committee(ops.contribution(scores, labels, design.domains), design.top_k)
             for name in hits:
-                hits[name] += {0, 1, 2} <= set(getattr(found, name).tolist())
+                hits[name] += {0, 1, 2} <= set(getattr(committee, name).tolist())
         yield {
             "domain_noise": noise,
             "draws": DRAWS,
@@ -82,7 +85,7 @@ def _write(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def figure(rows: list[dict[str, object]]) -> str:
-    """Two panels of shares against truth, with Wilson intervals, as SVG."""
+    """Two panels of shares by true value, with Wilson intervals, as SVG."""
     return "\n".join(
         [
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 300" font-family="sans-serif" font-size="12">',
@@ -97,7 +100,7 @@ def figure(rows: list[dict[str, object]]) -> str:
 def panel(
     rows: list[dict[str, object]], what: str, axis: str, threshold: float, verdict: str, left: int, width: int = 300
 ) -> Iterable[str]:
-    """One panel: a share for each true value."""
+    """One panel: the share of each true value."""
     points = [row for row in rows if row["what"] == what]
     values = [float(str(row["at"])) for row in points]
 
@@ -124,7 +127,7 @@ def panel(
 
 
 if __name__ == "__main__":
-    found = list(claims())
-    _write(HERE / "claims.csv", found)
+    results = list(claims())
+    _write(HERE / "claims.csv", results)
     _write(HERE / "recovery.csv", list(recovery()))
-    FIGURE.write_text(figure(found), encoding="utf-8")
+    FIGURE.write_text(figure(results), encoding="utf-8")

@@ -95,7 +95,7 @@ def test_the_quick_look_sees_the_names_of_tasks_and_groups():
 
     (folder,) = lm_eval.tasks.__path__
     texts = [Path(folder, name).read_text() for name in ("hellaswag/hellaswag.yaml", "mmlu/default/_mmlu.yaml")]
-    assert {"hellaswag", "mmlu"} <= set(task_objects._NAMED.findall("\n".join(texts)))
+    assert {"hellaswag", "mmlu"} <= set(task_objects.NAMED.findall("\n".join(texts)))
 
 
 def test_the_model_is_looked_at_before_the_tasks(folder, tmp_path):

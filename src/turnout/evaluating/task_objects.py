@@ -10,7 +10,7 @@ from typing import Any
 
 from turnout.errors import TaskError
 
-_NAMED = re.compile(r"^[ \t-]*(?:task|group)[ \t]*:[ \t]*[\"']?([^\s\"'#,\[\]{}]+)", re.MULTILINE)
+NAMED = re.compile(r"^[ \t-]*(?:task|group)[ \t]*:[ \t]*[\"']?([^\s\"'#,\[\]{}]+)", re.MULTILINE)
 _LOCAL = {"json", "csv", "parquet", "arrow", "text", "xml", "pandas", "webdataset", "imagefolder", "audiofolder"}
 _PATIENCE = 10.0  # seconds for the hub to answer
 SUITES = Path(__file__).parent / "suites"
@@ -79,7 +79,7 @@ def _manager(names: Sequence[str], include_path: Path | None) -> Any:
     text = "\n".join([*own, *packaged_text()])
     for name in names:
         if not Path(name).is_file() and not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", text):
-            raise _unknown(name, set(_NAMED.findall(text)))
+            raise _unknown(name, set(NAMED.findall(text)))
     manager = TaskManager(include_path=folders)
     for name in names:
         if not Path(name).is_file() and name not in manager.task_index:
