@@ -170,7 +170,7 @@ def test_saved_loaded_and_not_computed_again(found, checkpoint, monkeypatch):
     assert frame.shape[0] == 2 * len(loaded.layers)
     assert {"layer", "scale", "rows", "rows_p", "loss_1", "loss_5_p", "noise_bound"} <= set(frame.columns)
     said = []
-    monkeypatch.setattr("turnout.coupling.measure_pieces.read_norms", None)  # not called
+    monkeypatch.setattr("turnout.coupling.pieces.read_norms", None)  # not called
     again = measure_coupling(checkpoint("olmoe"), out=found.path, note=said.append, **FEW)
     assert again.to_dict() == found.to_dict()
     assert said == [f"{found.path}: this run is complete; nothing is computed again"]
@@ -190,7 +190,7 @@ def test_overall_counts_layers_after_holm(found):
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(checkpoint, tmp_path, monkeypatch, found):
-    from turnout.coupling import measure_pieces
+    from turnout.coupling import pieces as measure_pieces
 
     calls, real = [], measure_pieces.read_norms
 

@@ -5,8 +5,9 @@ import torch
 from safetensors.numpy import load_file
 from tiny import random_model, tiny_tokenizer
 
-from turnout.coupling import measure_coupling, measure_pieces
-from turnout.coupling.real_tokens import Tokens
+from turnout.coupling import measure_coupling
+from turnout.coupling import pieces as measure_pieces
+from turnout.coupling.tokens import Tokens
 from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import read
 from turnout.models.wrap.gates import gate_matrices

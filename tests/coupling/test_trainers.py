@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import turnout
 from turnout.coupling import CouplingCallback
-from turnout.coupling.callback import OVERHEAD
+from turnout.coupling.trainer import OVERHEAD
 from turnout.errors import ModelError
 
 LAYERS = 2

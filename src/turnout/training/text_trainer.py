@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from turnout.models.wrap.anatomy import MoELayer
 from turnout.training.balancing import balancing
-from turnout.training.strict_resume import StrictResume
+from turnout.training.checkpoints import StrictResume
 
 
 class TextTrainer(StrictResume, Trainer):  # type: ignore[misc]  # Any: transformers ships no types

@@ -25,8 +25,7 @@ from turnout.reasoning.grpo.order import OrderByPass
 from turnout.reasoning.grpo.result import ANSWERS, CURVES, GRPO_FILE, Rewarded, content_of
 from turnout.runs import RunFolder
 from turnout.tasks.exercises import Exercise, digest, load_exercises, parse_answer
-from turnout.training.checkpoints import MarkComplete, newest_complete
-from turnout.training.strict_resume import StrictResume
+from turnout.training.checkpoints import MarkComplete, StrictResume, newest_complete
 
 MODEL, CHECKPOINTS = "model", ".checkpoints"
 _LOGGED = {

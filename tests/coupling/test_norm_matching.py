@@ -7,7 +7,7 @@ from tiny import random_model
 from transformers import TrainerControl, TrainerState
 
 from turnout.coupling import NormMatchedDecay, norm_trajectory
-from turnout.coupling.baselines import norm_at
+from turnout.coupling.norm_matching import norm_at
 from turnout.errors import ModelError, RunError
 from turnout.models.wrap.anatomy import read
 from turnout.models.wrap.gates import gate_matrices, router_rows

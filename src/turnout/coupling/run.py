@@ -12,12 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout import ops
 from turnout.coupling.measure_config import MeasureConfig
-from turnout.coupling.measure_pieces import kept_tokens, layer_piece, remove_pieces
 from turnout.coupling.measure_storing import Note, log_note, stored
 from turnout.coupling.norms import LayerNorms, LayerWeights, live_layers, total_experts
 from turnout.coupling.pairing import Draws, mean_figure, pairing_figures
-from turnout.coupling.real_tokens import Tokens
+from turnout.coupling.pieces import kept_tokens, layer_piece, remove_pieces
 from turnout.coupling.result import COUPLING_FILE, SCHEMA, CouplingResult, experts_table, matrix_table
+from turnout.coupling.tokens import Tokens
 from turnout.errors import ModelError, RecipeError
 from turnout.models.checkpoint.stored import read_stored
 from turnout.models.wrap.anatomy import MoE

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from turnout.coupling.measure_config import MeasureConfig
 from turnout.coupling.norms import LayerNorms, LayerWeights, read_norms
-from turnout.coupling.real_tokens import Counts, count_tokens
+from turnout.coupling.tokens import Counts, count_tokens
 from turnout.errors import RunError
 from turnout.models.forward.batches import plan_batches
 from turnout.models.wrap.anatomy import MoE
