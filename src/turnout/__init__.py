@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from turnout.api.import_routed import import_routed
     from turnout.api.load import load
     from turnout.api.mask import mask
-    from turnout.api.old import align, grpo, measure_coupling, plan, sweep, vote
+    from turnout.api.old import align, grpo, measure_coupling, sweep, vote
+    from turnout.api.plan import plan
     from turnout.api.verify import verify
     from turnout.api.write_report import write_report
     from turnout.auditing.config import AuditConfig
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from turnout.masking.result import Masking
     from turnout.models.wrap.anatomy import MoE, MoELayer
     from turnout.runs.result import Result
+    from turnout.sparsity.config import PlanConfig
+    from turnout.sparsity.result import Plan
     from turnout.tasks.question import Question, TaskSet
     from turnout.upcycling import upcycle
 
@@ -56,7 +59,7 @@ PUBLIC = {
         "couple": "turnout.coupling",
         "uncouple": "turnout.coupling",
         "measure_coupling": "turnout.api.old",
-        "plan": "turnout.api.old",
+        "plan": "turnout.api.plan",
         "sweep": "turnout.api.old",
         "grpo": "turnout.api.old",
         "vote": "turnout.api.old",
@@ -68,12 +71,14 @@ PUBLIC = {
         "Comparison": "turnout.comparing.result",
         "Evaluation": "turnout.evaluating.result",
         "Imported": "turnout.exchange.importing",
+        "Plan": "turnout.sparsity.result",
     },
     "Settings": {
         "AuditConfig": "turnout.auditing.config",
         "MaskConfig": "turnout.masking.config",
         "EvaluateConfig": "turnout.evaluating.config",
         "ImportConfig": "turnout.exchange.config",
+        "PlanConfig": "turnout.sparsity.config",
     },
     "Training": {},
     "Models and questions": {
@@ -110,6 +115,8 @@ __all__ = [
     "MoE",
     "MoELayer",
     "ModelError",
+    "Plan",
+    "PlanConfig",
     "Question",
     "RecipeError",
     "Result",

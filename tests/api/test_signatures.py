@@ -13,9 +13,10 @@ SETTINGS = {
     "evaluate": ["turnout.auditing.config.AuditConfig", "turnout.evaluating.config.EvaluateConfig"],
     "import_routed": ["turnout.exchange.config.ImportConfig"],
     "mask": ["turnout.masking.config.MaskConfig"],
+    "plan": ["turnout.sparsity.config.PlanConfig", "turnout.sparsity.config.Grid"],
 }
-ELSEWHERE = {"evaluate": {"answers", "shots"}}
-"""Settings that a verb does not take: the harness has its own."""
+ELSEWHERE = {"evaluate": {"answers", "shots"}, "plan": {"grid"}}
+"""Settings that a verb does not take: the harness has its own; the grid's are arguments themselves."""
 INHERITED = {"audit"}
 """Verbs whose defaults are None: the settings' default, or that of the stored run that is measured again."""
 

@@ -45,10 +45,10 @@ def test_a_model_by_name(turnout):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        ((), "active: expected a size such as 1.3B, got none"),
-        (("--active", "1.3B"), "tokens: expected a size such as 5T, got none"),
+        ((), "active: expected a value such as 1.3B, got none"),
+        (("--active", "1.3B"), "tokens: expected a value such as 5T, got none"),
         (
             ("--active", "much", "--tokens", "5T"),
             "active: expected a number above 0 such as 170M",
@@ -60,13 +60,17 @@ def test_a_model_by_name(turnout):
         (("--of", "nothing here"), "expected a folder, or a hub id"),
     ],
 )
-def test_what_does_not_fit_is_one_line(turnout, words, said):
+def test_errors_are_one_line(turnout, words, message):
     ran = turnout("plan", *words)
     assert ran.code == 1
     assert ran.out == ""
-    assert said in ran.err
+    assert message in ran.err
     assert ran.err.count("\n") == 1
 
 
-def test_a_goal_that_is_none_does_not_parse(turnout):
+def test_goals(turnout):
     assert turnout(*BUDGET, "--goal", "win").code == 2
+    plans = [turnout(*BUDGET, "--goal", goal, "--json") for goal in ("memorize", "memorise")]
+    assert plans[0].json() == plans[1].json()
+    assert plans[0].json()["question"]["goal"] == "memorize"
+    assert plans[1].err == ""

@@ -8,11 +8,11 @@ import pytest
 from report.conftest import HOSTILE
 from report.test_page import Elements
 
+import turnout
 from turnout.errors import RunError
-from turnout.report import plan_sentences, plan_tables, write_report
+from turnout.report import plan_sentences, plan_tables
 from turnout.report.plan.page import page_data, render_plan
 from turnout.runs import RunFolder
-from turnout.sparsity import plan
 
 Plan = dict[str, Any]
 
@@ -21,8 +21,7 @@ Plan = dict[str, Any]
 def budget(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a plan whose goals differ and whose memory leaves shapes out."""
     path = tmp_path_factory.mktemp("plan") / "budget"
-    plan(path, active="3B", tokens="125B", memory="200GB")
-    write_report(path)
+    turnout.plan("3B", "125B", memory="200GB", out=path)
     return path
 
 
@@ -32,7 +31,7 @@ def content(path: Path) -> Plan:
 
 def hostile_plan() -> Plan:
     """A plan of a model whose name wants to be markup."""
-    made = plan(of="llm-jp/optimal-sparsity-math-d512-E8-k2", tokens="125B").to_dict()
+    made = turnout.plan(of="llm-jp/optimal-sparsity-math-d512-E8-k2", tokens="125B").to_dict()
     made["question"]["of"] = made["configurations"][0]["name"] = HOSTILE[3]
     made["configurations"][0]["notes"] = [HOSTILE[1]]
     return made

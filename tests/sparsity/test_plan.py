@@ -1,9 +1,12 @@
-"""Plans: every figure of a configuration against the formulas, choices against brute force, folders, refusals."""
+"""Plans: each figure of a configuration against the formulas, choices against brute force, folders, errors."""
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
+from listeners import Recorder
 from tiny import tiny_model
 
 import turnout
@@ -30,8 +33,8 @@ def budget(request):
 
 
 def test_every_figure_follows_from_the_formulas(budget):
-    asked, plan = budget
-    config = PlanConfig.of(asked)
+    options, plan = budget
+    config = PlanConfig.of(options)
     for one in plan.configurations:
         shape = {name: one[name] for name in ("width", "layers", "experts", "top_k", "vocab")}
         counted = ops.parameters(**shape)
@@ -52,39 +55,40 @@ def test_every_figure_follows_from_the_formulas(budget):
     assert len(set(names)) == len(names)
 
 
-def test_reasoning_takes_the_most_experts_near_twenty(budget):
-    asked, plan = budget
-    (choice,) = turnout.plan(**asked, goal="reason").recommendation["choices"]
+def test_reasoning_gets_the_largest_k_near_tpp_20(budget):
+    options, plan = budget
+    (choice,) = turnout.plan(**options, goal="reason").recommendation["choices"]
     by_name = {one["name"]: one for one in plan.configurations}
     best = by_name[choice["name"]]
-    far = {name: max(one["tpp"] / 20, 20 / one["tpp"]) for name, one in by_name.items()}
-    reach = max(math.sqrt(2), 1.1 * min(far.values())) * (1 + 1e-12)
-    near = [name for name in by_name if far[name] <= reach]
+    ratio = {name: max(one["tpp"] / 20, 20 / one["tpp"]) for name, one in by_name.items()}
+    limit = max(math.sqrt(2), 1.1 * min(ratio.values())) * (1 + 1e-12)
+    near = [name for name in by_name if ratio[name] <= limit]
     assert best["name"] in near
     assert best["top_k"] == max(by_name[name]["top_k"] for name in near)
 
 
-def test_memorising_takes_the_most_parameters(budget):
-    asked, plan = budget
-    (choice,) = turnout.plan(**asked, goal="memorise").recommendation["choices"]
+def test_memorizing_gets_the_most_parameters(budget):
+    options, plan = budget
+    (choice,) = turnout.plan(**options, goal="memorize").recommendation["choices"]
     totals = {one["name"]: one["parameters"]["total"] for one in plan.configurations}
     assert totals[choice["name"]] == max(totals.values())
 
 
-def test_both_says_the_conflict_or_that_there_is_none(budget):
+def test_both_goals_give_two_choices_and_their_conflict(budget):
     _, plan = budget
-    reason, memorise = plan.recommendation["choices"]
-    same = reason["name"] == memorise["name"]
-    assert plan.recommendation["conflict"].startswith("No conflict" if same else "The goals want different models")
+    reason, memorize = plan.recommendation["choices"]
+    assert [reason["goal"], memorize["goal"]] == ["reason", "memorize"]
+    same = reason["name"] == memorize["name"]
+    assert plan.recommendation["conflict"].startswith("No conflict" if same else "The goals need different models")
     assert [one["name"] for one in plan.configurations[: 1 if same else 2]] == list(
-        dict.fromkeys((reason["name"], memorise["name"]))
+        dict.fromkeys((reason["name"], memorize["name"]))
     )
     assert reason["uncertainty"]
-    assert memorise["uncertainty"]
+    assert memorize["uncertainty"]
     assert any("No law predicts reasoning" in line for line in plan.recommendation["uncertainty"])
 
 
-def test_laws_are_followed_along_the_recommended_shape(budget):
+def test_curves_follow_the_laws_at_the_recommended_shape(budget):
     _, plan = budget
     (curve,) = plan.to_dict()["curves"]
     first = plan.configurations[0]
@@ -97,54 +101,81 @@ def test_laws_are_followed_along_the_recommended_shape(budget):
 def test_the_papers_smallest_family():
     """All of its d512, k2 models are legal at their own budget, with the ids' sizes."""
     plan = turnout.plan("170M", "125B", width=512, top_k=2)
-    found = {one["experts"]: one for one in plan.configurations}
-    assert sorted(found) == [8, 16, 32, 64, 128, 256]
-    assert show_count(found[8]["parameters"]["total"]) == "320M"
-    assert found[8]["tpp"] == pytest.approx(390.43, abs=0.01)
+    by_experts = {one["experts"]: one for one in plan.configurations}
+    assert sorted(by_experts) == [8, 16, 32, 64, 128, 256]
+    assert show_count(by_experts[8]["parameters"]["total"]) == "320M"
+    assert by_experts[8]["tpp"] == pytest.approx(390.43, abs=0.01)
 
 
-def test_memory_decides_who_is_left_out():
-    free = turnout.plan("1.3B", "300B", "memorise")
-    tight = turnout.plan("1.3B", "300B", "memorise", memory="40GB")
+def test_configurations_above_the_memory_are_left_out():
+    free = turnout.plan("1.3B", "300B", "memorize")
+    tight = turnout.plan("1.3B", "300B", "memorize", memory="40GB")
     assert len(free.configurations) == len(tight.configurations) + len(tight.to_dict()["left_out"])
     assert all(one["memory"]["inference"] > 40e9 for one in tight.to_dict()["left_out"])
     assert tight.configurations[0]["parameters"]["total"] < free.configurations[0]["parameters"]["total"]
-    training = turnout.plan("1.3B", "300B", "memorise", memory="100GB", use="training")
+    training = turnout.plan("1.3B", "300B", "memorize", memory="100GB", use="training")
     assert all(one["memory"]["training"] <= 100e9 for one in training.configurations)
 
 
-def test_missing_twenty_is_explained():
+def test_a_tpp_far_from_20_is_explained():
     reasons = {
         "more": turnout.plan("1.3B", "5T", "reason").recommendation["choices"][0]["reason"],
         "fewer": turnout.plan("1.3B", "10B", "reason").recommendation["choices"][0]["reason"],
     }
     assert "needs 705 experts" in reasons["more"]
-    assert "of the listed numbers (at most 256) 256 is as near as it gets" in reasons["more"]
+    assert "of the listed numbers (at most 256) 256 is the nearest" in reasons["more"]
     assert "more tokens would help" in reasons["fewer"]
 
 
-def test_only_the_nearest_width_is_kept_unless_widths_are_asked_for():
+def test_only_the_nearest_width_is_kept_unless_widths_are_given():
     free = turnout.plan("5B", "1T")
     assert len({(one["top_k"], one["experts"]) for one in free.configurations}) == len(free.configurations)
-    asked = turnout.plan("5B", "1T", width=list(range(3072, 4096, 128)), top_k=2, experts=64)
-    assert len(asked.configurations) > 1
+    given = turnout.plan("5B", "1T", width=list(range(3072, 4096, 128)), top_k=2, experts=64)
+    assert len(given.configurations) > 1
 
 
 def test_stored_and_read_again(tmp_path):
-    notes = []
-    made = turnout.plan("170M", "125B", out=tmp_path / "plan", note=notes.append)
-    again = turnout.plan("170M", "125B", out=tmp_path / "plan", note=notes.append)
+    recorder = Recorder()
+    made = turnout.plan("170M", "125B", out=tmp_path / "plan", listener=recorder)
+    again = turnout.plan("170M", "125B", out=tmp_path / "plan", listener=recorder)
+    assert (made.already_complete, again.already_complete) == (False, True)
     assert made.to_dict() == again.to_dict() == Plan.load(tmp_path / "plan").to_dict()
     assert made.to_dict() == turnout.plan("170M", "125B").to_dict()
     assert json.loads((tmp_path / "plan" / "plan.json").read_text()) == made.to_dict()
-    assert len(notes) == 1
-    assert "nothing is computed again" in notes[0]
+    assert len(recorder.notes) == 1
+    assert "nothing is computed again" in recorder.notes[0]
+    assert repr(made).startswith("Plan for 170M active parameters and 125B tokens\n")
     frame = made.frame()
     assert frame.height == len(made.configurations)
     assert {"name", "total", "active", "tpp", "flops_training", "memory_inference", "abnar_loss"} <= set(frame.columns)
     assert (tmp_path / "plan" / "report.html").exists()
     with pytest.raises(RunError, match="tokens"):
         turnout.plan("170M", "126B", out=tmp_path / "plan")
+
+
+def test_memorise_is_accepted(tmp_path):
+    with pytest.warns(DeprecationWarning, match='deprecated goal "memorise"; use "memorize"'):
+        former = turnout.plan("170M", "125B", "memorise")
+    assert former.to_dict() == turnout.plan("170M", "125B", "memorize").to_dict()
+    assert PlanConfig.of(active="170M", tokens="125B", goal="memorise").goal == "memorize"
+
+
+def test_a_plan_of_version_0_1_0_is_recognized(tmp_path):
+    """It names its goal memorise, in its inputs too."""
+    stored = shutil.copytree(Path(__file__).parents[1] / "fixtures" / "runs-0.1.0" / "plan", tmp_path / "plan")
+    assert Plan.load(stored).recommendation["choices"][0]["goal"] == "memorise"
+    again = turnout.plan("1.3B", "300B", "memorize", memory="80GB", out=stored)
+    assert again.already_complete
+    assert "recall" in (stored / "report.html").read_text()
+    (choice,) = turnout.plan("1.3B", "300B", "memorize", memory="80GB").recommendation["choices"]
+    assert again.recommendation["choices"][0]["name"] == choice["name"]
+    with pytest.raises(RunError, match="goal"):
+        turnout.plan("1.3B", "300B", "reason", memory="80GB", out=stored)
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(RecipeError, match=r"^colour: expected a known key"):
+        PlanConfig.of(active="1.3B", tokens="5T", colour=1)
 
 
 def test_same_bytes_twice(tmp_path):
@@ -156,17 +187,17 @@ def test_same_bytes_twice(tmp_path):
 
 @pytest.mark.parametrize("model", published(), ids=lambda model: model["name"])
 def test_published_models(model):
-    """What their makers say of them; DeepSeek leaves the look-up of the input embedding out of active parameters."""
+    """Sizes as their makers state them; DeepSeek does not count the input embedding's look-up as active."""
     size = known_size(model["name"].upper())
-    found = size.parameters
-    active = found.active - size.vocab * size.width * (model["name"] == "DeepSeek-V2-Lite")
-    for number, said in ((found.total, "total"), (active, "active")):
-        digits = len(model["published"][said].rstrip("B").partition(".")[2])
-        assert round(number / 1e9, digits) == pytest.approx(parse_count(said, model["published"][said]) / 1e9, abs=0.11)
+    active = size.parameters.active - size.vocab * size.width * (model["name"] == "DeepSeek-V2-Lite")
+    for number, name in ((size.parameters.total, "total"), (active, "active")):
+        stated = model["published"][name]
+        digits = len(stated.rstrip("B").partition(".")[2])
+        assert round(number / 1e9, digits) == pytest.approx(parse_count(name, stated) / 1e9, abs=0.11)
     assert model["source"]
 
 
-def test_known_caches():
+def test_cache_sizes_of_published_models():
     """Grouped queries (Qwen3: 4 key heads of 128) and latent attention (DeepSeek-V2: 512 + 64 numbers a layer)."""
     per_token = {
         name: turnout.plan(of=name, context=1).configurations[0]["memory"]["cache"]
@@ -215,20 +246,22 @@ def test_a_model_without_tokens(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"tokens": "5T"}, r"^active: expected a size such as 1.3B, got none"),
-        ({"active": "1.3B"}, r"^tokens: expected a size"),
+        ({"tokens": "5T"}, r"^active: expected a value such as 1.3B, got none"),
+        ({"active": "1.3B"}, r"^tokens: expected a value such as 5T"),
         ({"active": "1.3X", "tokens": "5T"}, r"^active: expected a number above 0"),
         ({"active": "-1B", "tokens": "5T"}, r"^active: expected a number above 0"),
-        ({"active": "1.3B", "tokens": "5T", "goal": "win"}, r"^goal: expected memorise or reason or both"),
+        (
+            {"active": "1.3B", "tokens": "5T", "goal": "win"},
+            r"^goal: expected 'memorize', 'reason' or 'both', got",
+        ),
         ({"active": "1.3B", "tokens": "5T", "top_k": 16, "experts": 8}, r"^top_k: .* got 16 chosen of 8"),
         ({"active": "1.3B", "tokens": "5T", "width": "a,b"}, r"^width: expected a number"),
         ({"active": "1.3B", "tokens": "5T", "width": ""}, r"^width: expected a number"),
-        ({"active": "1.3B", "tokens": "5T", "tolerance": 2}, r"^tolerance: expected a share"),
+        ({"active": "1.3B", "tokens": "5T", "tolerance": 2}, r"^tolerance: expected a number below 1"),
         ({"active": "1.3B", "tokens": "5T", "memory": "lots"}, r"^memory: expected an amount"),
         ({"active": "1.3B", "tokens": "5T", "memory": "1GB"}, r"^memory: expected a configuration that fits into 1 GB"),
-        ({"active": "1.3B", "tokens": "5T", "colour": 1}, r"^colour: expected an option of a plan"),
         ({"active": "1.3B", "tokens": "5T", "width": 128}, r"^grid: expected a shape within 10% of 1.3B active"),
         ({"active": "1K", "tokens": "5T"}, r"^grid: .* as the nearest; give other --width"),
         ({"of": "OLMoE", "active": "1.3B"}, r"^active: expected tokens or context beside a model"),
@@ -236,8 +269,8 @@ def test_a_model_without_tokens(tmp_path):
         ({"of": "llm-jp/optimal-sparsity-math-d512-E8-k16-x"}, r"optimal-sparsity.*k at most E"),
     ],
 )
-def test_refusals(options, said):
-    with pytest.raises(RecipeError, match=said) as raised:
+def test_errors_are_one_line(options, message):
+    with pytest.raises(RecipeError, match=message) as raised:
         turnout.plan(**options)
     assert "\n" not in str(raised.value)
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from turnout.models.wrap.anatomy import MoE
     from turnout.reasoning.grpo import Rewarded
     from turnout.reasoning.vote import Votes
-    from turnout.sparsity import Plan
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
 
 
@@ -86,44 +85,6 @@ def align(
     from turnout.aligning import align as run
 
     result = run(model, tasks, evaluation, out, **options)
-    if out is not None and not (Path(out) / "report.html").exists():
-        write_report(out)
-    return result
-
-
-def plan(
-    active: str | float | None = None,
-    tokens: str | float | None = None,
-    goal: str | None = None,
-    *,
-    of: str | Path | None = None,
-    out: str | Path | None = None,
-    **options: Any,
-) -> "Plan":
-    """Which MoE shapes a budget allows, what each costs, and which of them a goal asks for; with `out`, draw the page.
-
-    >>> found = turnout.plan("1.3B", "300B", "reason", memory="80GB")
-    >>> found.frame(), found.recommendation["choices"][0]["reason"]
-    >>> turnout.plan(of="OLMoE", tokens="5T").configurations[0]["tpp"]
-
-    Args:
-        active: active parameters, embeddings included: a number, or "1.3B".
-        tokens: training tokens.
-        goal: "memorise", "reason" or "both" (default).
-        of: size this model instead: a folder, a config.json, a hub id, or a known name.
-        out: the run's folder; None keeps nothing on disk.
-        **options: memory, use, tolerance, context, width, layers, experts, top_k, vocab
-            (`turnout.sparsity.PlanConfig`, `Grid`), note.
-
-    Returns:
-        `.configurations`, `.recommendation`, `.frame()`, `.to_dict()`.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.sparsity import plan as run
-
-    result = run(out, of=of, active=active, tokens=tokens, goal=goal, **options)
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(out)
     return result

@@ -1,7 +1,14 @@
-"""How sparse should the experts be, and for what: plans from a budget, after arXiv 2508.18672."""
+"""Sparsity of the experts: plans from a budget, and sweeps that train and compare (arXiv 2508.18672)."""
 
-from turnout.sparsity.config import Grid, PlanConfig
-from turnout.sparsity.result import Plan
-from turnout.sparsity.run import plan
+from turnout.lazy import lazy_names
 
-__all__ = ["Grid", "Plan", "PlanConfig", "plan"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Grid": "turnout.sparsity.config",
+        "Plan": "turnout.sparsity.result",
+        "PlanConfig": "turnout.sparsity.config",
+        "SweepRecipe": "turnout.sparsity.sweep.recipe",
+        "SweepResult": "turnout.sparsity.sweep.result",
+    },
+)

@@ -1,24 +1,17 @@
-"""What one MoE costs: parameters, FLOPs, memory, tokens per parameter and each law's prediction, as a JSON object."""
+"""Costs of one MoE as a JSON object: parameters, FLOPs, memory, tokens per parameter, each law's prediction."""
 
 from dataclasses import asdict
 from typing import Any
 
 from turnout.models.checkpoint.size import Size
-from turnout.ops import (
-    Memory,
-    cached_numbers,
-    flops,
-    memory,
-    rule_of_thumb_flops,
-    tokens_per_parameter,
-)
+from turnout.ops import Memory, cached_numbers, flops, memory, rule_of_thumb_flops, tokens_per_parameter
 from turnout.sparsity.laws import LAWS, Prediction, Scale
 
 CONVENTIONS = {
-    "active": "parameters that one token passes: K of E routed experts, everything else whole; embeddings counted, but "
-    "in …_non_embedding",
+    "active": "parameters that one token uses: K of E routed experts, everything else whole; embeddings counted, "
+    "except in …_non_embedding",
     "flops": "a multiplication and an addition are two. training, inference: every product of a forward pass (router "
-    "and language-model head in, embedding look-up out) and causal attention at the mean position of the "
+    "and language-model head included, embedding look-up excluded) and causal attention at the mean position of the "
     "context; training is three times that, without recomputation. training_6n, inference_2n: 6·N and 2·N, "
     "N active with embeddings, attention left out",
     "memory": "bytes over all devices: bfloat16 weights and gradients, AdamW with float32 moments and master copy "
@@ -29,7 +22,7 @@ CONVENTIONS = {
 
 
 def configuration(size: Size, tokens: int | None, context: int) -> dict[str, Any]:
-    """The costs of `size`, trained on `tokens` (None: what needs them is None) in sequences of `context`."""
+    """Costs of `size`, trained on `tokens` in sequences of `context`; with tokens None, what needs them is None."""
     return {
         "name": size.name,
         "width": size.width,
@@ -44,14 +37,14 @@ def configuration(size: Size, tokens: int | None, context: int) -> dict[str, Any
         "parameters": {**asdict(size.parameters), "routed": size.routed},
         "tpp": None if tokens is None else tokens_per_parameter(tokens, size.parameters.total),
         "flops": _flops(size, tokens, context),
-        "memory": _memory(size_memory(size, context)),
-        "laws": [] if tokens is None else [_prediction(found) for found in predictions(size, tokens)],
+        "memory": _memory(memory_of(size, context)),
+        "laws": [] if tokens is None else [_prediction(one) for one in predictions(size, tokens)],
         "notes": list(size.notes),
     }
 
 
-def size_memory(size: Size, context: int) -> Memory:
-    """Memory by the conventions above, for one sequence of `context` tokens."""
+def memory_of(size: Size, context: int) -> Memory:
+    """Memory for one sequence of `context` tokens, by the conventions above."""
     return memory(
         total=size.parameters.total,
         activations=size.activations,
@@ -62,12 +55,12 @@ def size_memory(size: Size, context: int) -> Memory:
 
 
 def predictions(size: Size, tokens: int) -> list[Prediction]:
-    """Each law's answer."""
+    """Each law's prediction."""
     return [law.predict(scale_of(size, tokens)) for law in LAWS]
 
 
 def scale_of(size: Size, tokens: int) -> Scale:
-    """What the laws look at."""
+    """The quantities that the laws are functions of."""
     return Scale(
         tokens=tokens,
         width=size.width,
@@ -93,15 +86,15 @@ def _flops(size: Size, tokens: int | None, context: int) -> dict[str, float | No
     }
 
 
-def _memory(found: Memory) -> dict[str, int]:
-    return {**asdict(found), "training": found.training, "inference": found.inference}
+def _memory(needed: Memory) -> dict[str, int]:
+    return {**asdict(needed), "training": needed.training, "inference": needed.inference}
 
 
-def _prediction(found: Prediction) -> dict[str, Any]:
+def _prediction(prediction: Prediction) -> dict[str, Any]:
     return {
-        "law": found.law,
-        "loss": found.loss,
-        "in_range": found.in_range,
-        "warnings": list(found.warnings),
-        "reason": found.reason,
+        "law": prediction.law,
+        "loss": prediction.loss,
+        "in_range": prediction.in_range,
+        "warnings": list(prediction.warnings),
+        "reason": prediction.reason,
     }

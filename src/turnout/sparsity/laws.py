@@ -15,7 +15,7 @@ EXPANSION = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What a law may look at."""
+    """The quantities that a law is a function of."""
 
     tokens: int
     width: int
@@ -42,13 +42,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A law's answer.
+    """A law's prediction.
 
     Attributes:
-        law: its name.
+        law: the law's name.
         loss: nats a token of the law's own text and tokenizer; None where the law does not apply.
-        warnings: what lies outside the range that it was fitted on.
-        reason: why it does not apply; None where it does.
+        warnings: quantities outside the range that the law was fitted on.
+        reason: why the law does not apply; None where it does.
     """
 
     law: str
@@ -58,7 +58,7 @@ class Prediction:
 
     @property
     def in_range(self) -> bool:
-        """Whether the law was fitted on models like this one."""
+        """Whether the law applies and every quantity is within the range that it was fitted on."""
         return self.loss is not None and not self.warnings
 
 
@@ -67,9 +67,9 @@ class Law:
     """A published law.
 
     Attributes:
-        name: short.
+        name: its short name.
         source: authors and paper.
-        fitted_on: its range of validity, in words.
+        fitted_on: the range that it was fitted on, in words.
         predict: Scale → Prediction.
     """
 
@@ -79,8 +79,8 @@ class Law:
     predict: Callable[[Scale], Prediction]
 
 
-def outside(what: str, value: float, low: float, high: float) -> tuple[str, ...]:
-    """A warning where `value` lies outside low…high, which are rounded as the paper rounds; else nothing."""
+def _outside(what: str, value: float, low: float, high: float) -> tuple[str, ...]:
+    """A warning if `value` is outside low…high (rounded as in the paper), else nothing."""
     if low <= value <= high:
         return ()
     span = f"on {show_count(low)} to {show_count(high)}" if low else f"up to {show_count(high)}"
@@ -108,13 +108,13 @@ def joint_moe_loss(*, active: float, tokens: float, experts: float) -> float:
 
 
 def _predict_joint_moe(scale: Scale) -> Prediction:
-    """Where several experts are chosen, E/K stands for E (ours): the law knows top-1 with full-width experts only."""
+    """Prediction with E/K as the law's E where K > 1 (ours): it was fitted on top-1 with full-width experts only."""
     active = scale.parameters.active
     warnings = (
-        *outside("active parameters", active, 79e6, 2.7e9),
-        *outside("tokens", scale.tokens, 500e6, 80e9),
-        *outside("tokens an active parameter", scale.tokens / active, 0, 73),
-        *outside("experts (E/K)", scale.expansion, 1, 32),
+        *_outside("active parameters", active, 79e6, 2.7e9),
+        *_outside("tokens", scale.tokens, 500e6, 80e9),
+        *_outside("tokens an active parameter", scale.tokens / active, 0, 73),
+        *_outside("experts (E/K)", scale.expansion, 1, 32),
         *((f"top-{scale.top_k}: fitted on top-1; E/K stands for its E",) if scale.top_k > 1 else ()),
     )
     return Prediction(
@@ -134,7 +134,7 @@ JOINT_MOE = Law(
 def abnar_loss(*, total: float, tokens: float, sparsity: float) -> float:
     """L = a/N^α + b/D^β + c/(1 − S)^λ + d/((1 − S)^δ·N^γ) + e (Eq. 6; coefficients of its Table 3).
 
-    λ is negative: sparser is better but for the last term.
+    λ is negative: sparser is better, except in the last term.
 
     Args:
         total: N, all parameters.
@@ -149,7 +149,7 @@ def abnar_loss(*, total: float, tokens: float, sparsity: float) -> float:
 
 
 def _predict_abnar(scale: Scale) -> Prediction:
-    warnings = [*outside("training FLOPs (6·N·D)", scale.training_flops, 3e19, 1e21)]
+    warnings = [*_outside("training FLOPs (6·N·D)", scale.training_flops, 3e19, 1e21)]
     if scale.sparsity > 0.95:
         warnings.append(f"sparsity {scale.sparsity:.3f}: fitted on 0 to 0.95; R² .68 at the held-out 0.98")
     loss = abnar_loss(total=scale.parameters.total, tokens=scale.tokens, sparsity=scale.sparsity)
@@ -171,7 +171,7 @@ def krajewski_loss(*, total_non_embedding: float, tokens: float, granularity: fl
     Args:
         total_non_embedding: N, all parameters but the embeddings.
         tokens: D.
-        granularity: G, into how many experts a feed-forward layer is cut; so many are chosen.
+        granularity: G, the number of experts that one feed-forward layer is split into, and the number chosen.
     """
     a, alpha, b, beta, g, gamma, c = 18.1, 0.115, 30.8, 0.147, 2.1, 0.58, 0.47
     size = (g / granularity**gamma + a) / total_non_embedding**alpha
@@ -179,15 +179,15 @@ def krajewski_loss(*, total_non_embedding: float, tokens: float, granularity: fl
 
 
 def _predict_krajewski(scale: Scale) -> Prediction:
-    """K stands for G: in the paper a token passes G experts, which together have a dense layer's 8d² parameters."""
+    """Prediction with K as the law's G: its G chosen experts have a dense layer's 8d² parameters together."""
     if scale.expansion != EXPANSION:
         reason = f"fitted at a {EXPANSION}-fold expansion alone; here E/K is {scale.expansion:.3g}"
         return Prediction("Krajewski", None, reason=reason)
     total, active_ratio = scale.parameters.total_non_embedding, 3 * scale.top_k * scale.expert_width / (8 * scale.width)
     warnings = [
-        *outside("parameters without embeddings", total, 129e6, 3.7e9),
-        *outside("tokens", scale.tokens, 16e9, 130e9),
-        *outside("chosen experts (G)", scale.top_k, 1, 16),
+        *_outside("parameters without embeddings", total, 129e6, 3.7e9),
+        *_outside("tokens", scale.tokens, 16e9, 130e9),
+        *_outside("chosen experts (G)", scale.top_k, 1, 16),
     ]
     if not 0.5 <= active_ratio <= 2:
         warnings.append(f"chosen experts of {active_ratio:.2g} times the paper's 8d² parameters")

@@ -1,4 +1,4 @@
-"""Shapes (d, L, E, K): of the architecture of arXiv 2508.18672, of a grid within a budget, of models known by name."""
+"""Sizes of MoE shapes (d, L, E, K): the paper's architecture in closed form, a grid's shapes, models by name."""
 
 import json
 import re
@@ -17,10 +17,11 @@ from turnout.sparsity.config import PlanConfig
 
 PAPER_LAYERS, PAPER_VOCAB = 16, 99584
 _WIDTHS = tuple(range(128, 8192 + 1, 128))  # the paper's head size is 128
+_RELEASED = re.compile(r"(?:llm-jp/)?optimal-sparsity-(?:math|code)-d(\d+)-E(\d+)-k(\d+)(?:-.*)?")
 
 
 def shape_size(*, width: int, layers: int, experts: int, top_k: int, vocab: int, name: str | None = None) -> Size:
-    """The size of the paper's architecture in closed form: SwiGLU experts of 2d, plain multi-head attention, untied.
+    """Size of the paper's architecture in closed form: SwiGLU experts of 2d, multi-head attention, untied embeddings.
 
     Raises:
         ValueError: a number below 1, or K > E.
@@ -48,27 +49,26 @@ def shape_size(*, width: int, layers: int, experts: int, top_k: int, vocab: int,
 
 
 def legal_sizes(config: PlanConfig) -> list[Size]:
-    """The grid's shapes with K ≤ E whose active parameters are within the tolerance of the budget.
+    """Shapes of the grid with K ≤ E whose active parameters are within the tolerance of the budget.
 
-    Where no widths were asked for, one width is kept for each (L, V, E, K): the nearest to the budget.
+    If the grid lists no widths, one width is kept for each (L, V, E, K): the nearest to the budget.
 
     Raises:
-        RecipeError: there is none; the message names the nearest.
+        RecipeError: no such shape; the message names the nearest.
     """
-    every = list(_shapes(config))
+    sizes = list(_shapes(config))
 
-    def off(size: Size) -> float:
+    def difference(size: Size) -> float:
         return abs(size.parameters.active - config.active) / config.active
 
-    found = [size for size in every if off(size) <= config.tolerance]
-    if not found:
-        nearest = min(every, key=off)
+    legal = [size for size in sizes if difference(size) <= config.tolerance]
+    if not legal:
+        nearest = min(sizes, key=difference)
         expected = f"a shape within {config.tolerance:.0%} of {show_count(config.active)} active parameters"
         received = f"{nearest.name} with {show_count(nearest.parameters.active)} as the nearest"
-        raise RecipeError(
-            "grid", expected=expected, received=received, do="give other --width, --layers, --top-k or --vocab"
-        )
-    return found if config.grid.width else [min(alike, key=off) for alike in _but_for_width(found)]
+        do = "give other --width, --layers, --top-k or --vocab"
+        raise RecipeError("grid", expected=expected, received=received, do=do)
+    return legal if config.grid.width else [min(group, key=difference) for group in _by_all_but_width(legal)]
 
 
 def _shapes(config: PlanConfig) -> Iterator[Size]:
@@ -80,30 +80,29 @@ def _shapes(config: PlanConfig) -> Iterator[Size]:
                 yield shape_size(width=width, layers=layers, experts=experts, top_k=top_k, vocab=vocab, name=name)
 
 
-def _but_for_width(sizes: list[Size]) -> list[list[Size]]:
+def _by_all_but_width(sizes: list[Size]) -> list[list[Size]]:
+    """Groups of sizes that differ in width alone."""
+
     def rest(size: Size) -> tuple[int, ...]:
         return (size.vocab, size.layers, size.top_k, size.experts)
 
-    return [list(alike) for _, alike in groupby(sorted(sizes, key=rest), key=rest)]
-
-
-_RELEASED = re.compile(r"(?:llm-jp/)?optimal-sparsity-(?:math|code)-d(\d+)-E(\d+)-k(\d+)(?:-.*)?")
+    return [list(group) for _, group in groupby(sorted(sizes, key=rest), key=rest)]
 
 
 def known_size(source: str | PathLike[str]) -> Size:
-    """The size of a model by its name, of one on disk, or of a hub id (whose configuration is fetched).
+    """Size of a model: one known by name, a folder or config.json, or a hub id, whose configuration is downloaded.
 
     Names that need no network: OLMoE, Qwen3-30B-A3B, DeepSeek-V2-Lite, and ids of the paper's checkpoints,
     `llm-jp/optimal-sparsity-{math,code}-d{d}-E{E}-k{k}-…`, whose shape is read from the id.
 
     Raises:
         RecipeError: an id with K > E or a number of 0.
-        ModelError: neither known nor readable.
+        ModelError: no known name, and no configuration that can be read.
     """
     name = str(source)
     if shape := _RELEASED.fullmatch(name):
         return _released(name, *map(int, shape.groups()))
-    from turnout.models.checkpoint.counting import size_of  # only now: a budget alone needs no transformers
+    from turnout.models.checkpoint.counting import size_of  # here: a budget alone needs no transformers
 
     for model in published():
         if name.lower() in {alias.lower() for alias in (model["name"], *model["aliases"])}:
@@ -116,7 +115,7 @@ def known_size(source: str | PathLike[str]) -> Size:
 
 @cache
 def published() -> tuple[dict[str, Any], ...]:
-    """The published configurations, each with where it was published."""
+    """Published configurations, each with its source and the sizes that its makers state."""
     return tuple(json.loads(files("turnout.sparsity").joinpath("known.json").read_text(encoding="utf-8")))
 
 

@@ -8,7 +8,7 @@ from turnout.report.kit.text import Table, name
 
 Plan = Mapping[str, Any]
 Configuration = Mapping[str, Any]
-GOALS = {"reason": "reasoning", "memorise": "recall"}
+GOALS = {"reason": "reasoning", "memorize": "recall", "memorise": "recall"}  # the last in plans of version 0.1.0
 OUTSIDE = "*"
 _MOST = 12
 
