@@ -38,7 +38,7 @@ def turnout() -> Callable[..., Ran]:
 
 @pytest.fixture
 def turnout_process() -> Callable[..., Ran]:
-    """The same as a process of its own."""
+    """Run the command line in a process of its own."""
 
     def run(*words: object) -> Ran:
         command = [sys.executable, "-m", "turnout", *map(str, words)]

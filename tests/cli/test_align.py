@@ -11,7 +11,7 @@ from turnout.runs import verify
 
 @pytest.fixture
 def asked(tmp_path):
-    """A file to train on and one to be asked: three questions are in both."""
+    """Files for training and evaluation; three questions are in both."""
     rows = questions(6, 6)
     train = write_jsonl(tmp_path / "train.jsonl", rows[3:])
     return train, write_jsonl(
@@ -65,7 +65,7 @@ def test_refused_in_one_line(turnout, checkpoint, asked, tmp_path, words, says):
     assert len(ran.err.strip().splitlines()) == 1
 
 
-def test_the_page_holds_what_was_found_and_nothing_that_runs(turnout, checkpoint, asked, tmp_path):
+def test_the_page_contains_the_result_and_escapes_names(turnout, checkpoint, asked, tmp_path):
     rows = [json.loads(line) for line in asked[1].read_text().splitlines()]
     hostile = write_jsonl(
         tmp_path / "hostile.jsonl", [{**r, "domain": "</script><b>x", "question": f"{r['question']} x"} for r in rows]
@@ -82,7 +82,9 @@ def test_the_page_holds_what_was_found_and_nothing_that_runs(turnout, checkpoint
     assert not (tmp_path / "run" / ".work").exists()
 
 
-def test_an_adapter_is_audited_masked_and_compared_as_the_merged_model_is(turnout, checkpoint, asked, tmp_path):
+def test_an_adapter_gives_the_same_audit_masking_and_comparison_as_the_merged_model(
+    turnout, checkpoint, asked, tmp_path
+):
     train, test = asked
     base, run = checkpoint("olmoe"), tmp_path / "run"
     assert turnout("align", base, "--tasks", train, "--out", run, *OPTIONS, "--learning-rate", 0.05).code == 0

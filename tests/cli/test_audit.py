@@ -41,14 +41,14 @@ def test_dense_first_layer_keeps_its_number(turnout, checkpoint, tasks, tmp_path
     assert {layer["shared"] for layer in audit["layers"]} == {2}
 
 
-def test_summary_is_for_people_and_says_where(turnout, checkpoint, tasks, tmp_path):
+def test_without_json_a_summary_and_the_page_path_are_printed(turnout, checkpoint, tasks, tmp_path):
     ran = turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     assert ran.code == 0
     assert "layer" in ran.out.lower()
     assert "report.html" in ran.err
 
 
-def test_answers_give_an_accuracy(turnout, checkpoint, tasks, tmp_path):
+def test_answers_add_an_accuracy(turnout, checkpoint, tasks, tmp_path):
     audit = turnout(
         "audit", checkpoint("olmoe"), "--tasks", tasks, "--answers", "--out", tmp_path / "run", "--json"
     ).json()
@@ -95,7 +95,7 @@ def test_a_domain_of_one_question_is_no_error(turnout, checkpoint, tmp_path):
     assert ran.json()["layers"][0]["specificity"]["alone"] == 0
 
 
-def test_text_of_one_domain_has_no_jaccard_but_all_else(turnout, checkpoint, tmp_path):
+def test_text_of_one_domain_has_every_measure_but_jaccard(turnout, checkpoint, tmp_path):
     tasks = write_jsonl(tmp_path / "text.jsonl", [{"text": f"Line {i} of a page.", "domain": "page"} for i in range(5)])
     ran = turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run", "--json")
     assert ran.code == 0, ran.err
@@ -120,7 +120,7 @@ def test_verify_names_a_damaged_shard(turnout, checkpoint, tasks, tmp_path, dama
     assert any("part-00000.parquet" in problem for problem in ran.json()["problems"])
 
 
-def test_a_finished_run_that_was_damaged_later_is_mended_as_the_line_says(turnout, checkpoint, tasks, tmp_path):
+def test_a_damaged_complete_run_is_repaired_by_the_command_in_its_error(turnout, checkpoint, tasks, tmp_path):
     words = ("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     turnout(*words)
     table = tmp_path / "run/tables/ranks.parquet"
@@ -137,7 +137,7 @@ def test_a_finished_run_that_was_damaged_later_is_mended_as_the_line_says(turnou
     assert turnout("verify", tmp_path / "run").code == 0
 
 
-def test_verify_says_why_it_does_not_cover_the_page(turnout, checkpoint, tasks, tmp_path):
+def test_verify_explains_why_the_page_is_not_covered(turnout, checkpoint, tasks, tmp_path):
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     (tmp_path / "run/report.html").write_text("other")
     ran = turnout("verify", tmp_path / "run", "--json")
@@ -150,7 +150,7 @@ def test_verify_says_why_it_does_not_cover_the_page(turnout, checkpoint, tasks, 
     assert "report.html" not in turnout("verify", tmp_path / "run").err
 
 
-def test_report_is_drawn_again_without_the_model(turnout, checkpoint, tasks, tmp_path):
+def test_the_page_is_redrawn_without_the_model(turnout, checkpoint, tasks, tmp_path):
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     page = tmp_path / "run/report.html"
     before = page.read_bytes()
@@ -212,7 +212,7 @@ def test_budgets_beyond_the_experts_are_refused(turnout, checkpoint, tasks, tmp_
     assert len(ran.err.strip().splitlines()) == 1
 
 
-def test_every_audit_says_which_tokens_the_committee_takes(turnout, checkpoint, tasks, tmp_path):
+def test_every_audit_lists_the_tokens_of_its_committee(turnout, checkpoint, tasks, tmp_path):
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     tokens = pl.read_parquet(tmp_path / "run/tables/tokens.parquet")
     assert "?" in tokens["text"].to_list()
@@ -227,14 +227,14 @@ def test_budgets_are_refused_before_anything_is_written(turnout, checkpoint, tas
     assert turnout(*words, "--budgets", "4").code == 0
 
 
-def test_examples_come_from_all_questions_of_a_file(turnout, checkpoint, tasks, tmp_path):
+def test_examples_are_drawn_from_all_questions_of_a_file(turnout, checkpoint, tasks, tmp_path):
     words = ("audit", checkpoint("olmoe"), "--tasks", tasks, "--limit", 1, "--shots", 1, "--out", tmp_path / "run")
     ran = turnout(*words)
     assert ran.code == 0, ran.err
 
 
 @pytest.mark.parametrize("name", ["tables/contribution.parquet", "routers.safetensors"])
-def test_a_lost_file_of_a_complete_run_is_missed(turnout, checkpoint, tasks, tmp_path, name):
+def test_a_missing_file_of_a_complete_run_is_reported(turnout, checkpoint, tasks, tmp_path, name):
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run")
     (tmp_path / "run" / name).unlink()
     words = ("export",) if name.startswith("tables") else ("audit",)

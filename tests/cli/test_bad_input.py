@@ -1,4 +1,4 @@
-"""What a user gets wrong: exit status 1, one line that names it, nothing left behind."""
+"""Bad input: exit status 1, one line that names it, nothing written."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ from turnout.errors import ModelError
 
 
 def refused(ran, *words):
-    """Exit status 1 and one line on stderr that holds every one of `words`."""
+    """Assert exit status 1 and one line on stderr that contains all of `words`."""
     assert ran.code == 1, ran.err
     assert ran.out == ""
     lines = ran.err.strip().splitlines()
@@ -124,7 +124,7 @@ def test_malformed_line(turnout, checkpoint, tmp_path):
     refused(turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", tmp_path / "run"), "tasks.jsonl", "2")
 
 
-def test_unknown_task_lists_the_known(turnout, checkpoint, tmp_path):
+def test_an_unknown_task_lists_the_known_ones(turnout, checkpoint, tmp_path):
     refused(turnout("audit", checkpoint("olmoe"), "--tasks", "mlu", "--out", tmp_path / "run"), "mmlu-dev")
 
 
@@ -187,7 +187,7 @@ def test_full_disk_mid_shard(checkpoint, tasks, tmp_path):
     assert not list(tmp_path.rglob("part-*"))
 
 
-def test_ctrl_c_says_how_to_go_on(turnout, tmp_path):
+def test_ctrl_c_prints_how_to_resume(turnout, tmp_path):
     model = tiny_model("olmoe", tmp_path / "model")
     tasks = write_jsonl(tmp_path / "tasks.jsonl", questions(12, 20))
     words = ["audit", model, "--tasks", tasks, "--token-budget", 64, "--out", tmp_path / "run"]
@@ -218,7 +218,7 @@ def test_debug_shows_the_traceback(turnout, tmp_path):
         turnout("audit", tmp_path / "none", "--debug")
 
 
-def test_damaged_inputs_are_named_with_what_helps(turnout, checkpoint, tasks, tmp_path):
+def test_damaged_inputs_are_named_with_a_remedy(turnout, checkpoint, tasks, tmp_path):
     run = tmp_path / "run"
     turnout("audit", checkpoint("olmoe"), "--tasks", tasks, "--out", run)
     (run / "inputs.json").write_text("{")

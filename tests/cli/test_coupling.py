@@ -45,7 +45,7 @@ def test_real_tokens(turnout, checkpoint, tasks, tmp_path):
     assert "On 4 tokens of 4 samples" in shown.out
 
 
-def test_a_folder_is_named_after_model_and_tasks(turnout, checkpoint, tmp_path, monkeypatch):
+def test_the_default_folder_is_named_by_model_and_tasks(turnout, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert turnout("coupling", checkpoint("mixtral")).code == 0
     assert (tmp_path / "runs" / f"{checkpoint('mixtral').name}-coupling" / "coupling.json").exists()
@@ -71,7 +71,7 @@ def test_bad_input(turnout, checkpoint, tmp_path, words, code, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_figures_of_papers_are_of_audits(turnout, checkpoint, tmp_path):
+def test_paper_figures_need_an_audit(turnout, checkpoint, tmp_path):
     assert turnout("coupling", checkpoint("olmoe"), "--out", tmp_path / "run").code == 0
     ran = turnout("report", tmp_path / "run", "--figures", tmp_path / "figures")
     assert ran.code == 1

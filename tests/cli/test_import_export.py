@@ -14,7 +14,7 @@ TABLES = ["contribution", "experts", "jaccard", "lorenz", "ranks", "samples", "s
 
 @pytest.fixture
 def routed(tmp_path):
-    """Ten samples as vLLM returns them, and what is said of them."""
+    """Ten samples as vLLM returns them, with their metadata."""
     rng = np.random.default_rng(0)
     parts = [
         np.stack([[rng.permutation(6)[:2] for _ in range(3)] for _ in range(n)]).astype(np.int16) for n in range(3, 13)
@@ -70,7 +70,7 @@ def refused(ran, *words):
         assert word in ran.err, ran.err
 
 
-def test_what_is_wrong_is_one_line(turnout, routed):
+def test_bad_input_is_one_line(turnout, routed):
     refused(taken_in(turnout, routed, "--domains", "nowhere.json"), "nowhere.json", "domain map")
     given = ["--experts", 6, "--out", routed / "run"]
     refused(turnout("import", routed / "nothing.npz", *given), "nothing.npz", "no such file")
@@ -83,7 +83,7 @@ def test_what_is_wrong_is_one_line(turnout, routed):
     assert turnout("import", routed / "routed.npz").code == 2  # E is never guessed
 
 
-def test_an_imported_run_says_what_it_cannot_do(turnout, routed):
+def test_an_imported_run_names_what_it_cannot_compute(turnout, routed):
     taken_in(turnout, routed)
     by_gate = turnout("audit", routed / "run", "--kind", "gate", "--out", routed / "audit")
     refused(by_gate, "chosen experts only", "--kind frequency")
@@ -92,7 +92,7 @@ def test_an_imported_run_says_what_it_cannot_do(turnout, routed):
     assert not (routed / "audit").exists()
 
 
-def test_export_refuses_what_is_there_and_what_is_not(turnout, routed):
+def test_export_refuses_existing_files_and_unknown_tables(turnout, routed):
     taken_in(turnout, routed)
     turnout("audit", routed / "run", "--kind", "frequency", "--out", routed / "audit")
     assert turnout("export", routed / "audit", "--out", routed / "out").code == 0

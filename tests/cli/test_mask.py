@@ -36,7 +36,7 @@ def test_mask_and_again(turnout, checkpoint, audited):
 
 
 def page_data(run):
-    """What the page of a run draws."""
+    """Figures on the page of a run."""
     page = (run / "report.html").read_text("utf-8")
     return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
 

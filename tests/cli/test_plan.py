@@ -1,4 +1,4 @@
-"""`turnout plan`: tables, one JSON object, its own folder again, and one line for what does not fit."""
+"""`turnout plan`: tables, one JSON object, the same folder again, and one line for bad values."""
 
 import json
 
@@ -18,7 +18,7 @@ def test_tables_and_recommendation(turnout):
     assert ran.err == ""
 
 
-def test_json_is_the_stored_plan_and_its_own_folder_is_no_error(turnout, tmp_path):
+def test_json_is_the_stored_plan_and_the_same_folder_is_accepted(turnout, tmp_path):
     first = turnout(*BUDGET, "--goal", "reason", "--json", "--out", tmp_path / "plan")
     assert first.code == 0
     assert first.json() == json.loads((tmp_path / "plan" / "plan.json").read_text())

@@ -22,7 +22,7 @@ def test_page_and_figures(turnout, run, tmp_path):
     assert len(names) == 18
 
 
-def test_without_a_rasteriser_the_svg_files_are_written_all_the_same(turnout, run, tmp_path, monkeypatch):
+def test_without_a_rasterizer_the_svg_files_are_written(turnout, run, tmp_path, monkeypatch):
     monkeypatch.setattr("turnout.report.kit.png._resvg", lambda: None)
     ran = turnout("report", run, "--figures", tmp_path / "figures")
     assert ran.code == 0
@@ -30,7 +30,7 @@ def test_without_a_rasteriser_the_svg_files_are_written_all_the_same(turnout, ru
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg"}
 
 
-def test_a_masking_run_of_another_audit_is_passed_over_or_refused_in_one_line(turnout, run):
+def test_a_masking_run_of_another_audit_is_ignored_or_refused_in_one_line(turnout, run):
     masking = write_masking(run, identity="another")
     assert turnout("report", run).code == 0
     ran = turnout("report", run, "--masking", masking)
@@ -40,7 +40,7 @@ def test_a_masking_run_of_another_audit_is_passed_over_or_refused_in_one_line(tu
 
 
 @pytest.mark.parametrize("given", ["nothing", "a file"])
-def test_what_is_no_run_is_refused_in_one_line(turnout, tmp_path, given):
+def test_a_folder_without_a_run_is_refused_in_one_line(turnout, tmp_path, given):
     path = tmp_path / "there"
     if given == "a file":
         path.write_text("")

@@ -23,7 +23,7 @@ def recipe(tmp_path):
     return path
 
 
-def test_train_then_audit_what_was_trained(turnout, recipe, tmp_path):
+def test_a_trained_model_can_be_audited(turnout, recipe, tmp_path):
     ran = turnout("train", recipe, "--out", tmp_path / "run", "--json")
     assert ran.code == 0, ran.err
     result = ran.json()
@@ -50,7 +50,7 @@ def test_a_bad_recipe_is_one_line_that_names_the_key(turnout, recipe, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_train_coupled_then_with_its_norms(turnout, recipe, tmp_path):
+def test_train_coupled_then_matched_to_its_norms(turnout, recipe, tmp_path):
     ran = turnout("train", recipe, "--out", tmp_path / "erc", "--erc", "alpha=1,weight=10,normalised=true", "--json")
     assert ran.code == 0, ran.err
     inputs = json.loads((tmp_path / "erc" / "inputs.json").read_text())["inputs"]
@@ -82,7 +82,7 @@ def test_a_missing_recipe(turnout, tmp_path):
     assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
 
 
-def test_doctor_says_what_can_run(turnout):
+def test_doctor_lists_what_can_run(turnout):
     found = turnout("doctor", "--json").json()
     assert found["versions"]["torch"]
     assert found["verbs"]["audit"] == "can run"

@@ -1,4 +1,4 @@
-"""The verb: what it prints, and how it refuses."""
+"""`turnout upcycle`: output and errors."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def text(tmp_path):
     return file
 
 
-def test_json_then_words(turnout, checkpoint, text, tmp_path):
+def test_json_then_text(turnout, checkpoint, text, tmp_path):
     words = ["upcycle", checkpoint("llama"), tmp_path / "moe", "--text", text, "--experts", 4, *SMALL]
     made = turnout(*words, "--json")
     assert made.code == 0

@@ -36,7 +36,7 @@ def run(path, seed=0, layers=LAYERS, counts=None, **options):
 
 
 def _perturbed(dataset, seed):
-    """The same questions under a router whose scores were multiplied by noise and whose choice follows them."""
+    """The same questions with router scores multiplied by noise, and the choices of these scores."""
     rng = np.random.default_rng(seed)
     for sample in dataset:
         for layer in sample["layers"].values():

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness written to disk: every kind of request, data beside them, no network."""
+"""Tasks of lm-evaluation-harness on disk with their data: every kind of request, no network."""
 
 import json
 from collections.abc import Callable, Iterator

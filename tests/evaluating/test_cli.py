@@ -1,4 +1,4 @@
-"""`turnout eval` as people call it: end to end, and what it says when it cannot."""
+"""`turnout eval` end to end, and its errors."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def test_json_is_the_stored_result(evaluated):
     assert json.loads(printed) == json.loads((out / "eval.json").read_text())
 
 
-def test_the_run_is_one_for_the_other_verbs(evaluated, tmp_path):
+def test_other_verbs_accept_the_run(evaluated, tmp_path):
     out, _ = evaluated
     again = turnout("audit", out, "--scope", "all", "--out", tmp_path / "all", "--json")
     assert again.exit_code == 0, again.stderr
@@ -32,7 +32,7 @@ def test_the_run_is_one_for_the_other_verbs(evaluated, tmp_path):
         assert turnout(*words).exit_code == 0, words
 
 
-def test_the_same_command_again_says_so_and_runs_nothing(evaluated, command, monkeypatch):
+def test_the_same_command_again_reports_a_complete_run(evaluated, command, monkeypatch):
     monkeypatch.setattr("turnout.evaluating.run.run_harness", None)
     done = turnout(*command, "--out", evaluated[0])
     assert done.exit_code == 0
@@ -56,7 +56,7 @@ def refused(*words: object, says: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A folder for task files that are wrong."""
+    """Folder for task files with errors."""
     made = tmp_path / "wrong"
     made.mkdir()
     return made
@@ -79,7 +79,7 @@ def task(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_an_unknown_task_names_near_ones_without_building_the_index(checkpoint, task_folder, tmp_path, monkeypatch):
+def test_an_unknown_task_gets_suggestions_without_building_the_index(checkpoint, task_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(task_objects, "packaged_text", lambda: iter(["task: hellaswag\n", "group: mmlu\n"]))
     out = tmp_path / "run"
     words = ["eval", checkpoint("olmoe"), "--include-path", task_folder, "--out", out]
@@ -90,7 +90,7 @@ def test_an_unknown_task_names_near_ones_without_building_the_index(checkpoint, 
     assert not out.exists()
 
 
-def test_the_quick_look_sees_the_names_of_tasks_and_groups():
+def test_the_quick_search_finds_names_of_tasks_and_groups():
     import lm_eval.tasks
 
     (folder,) = lm_eval.tasks.__path__
@@ -98,7 +98,7 @@ def test_the_quick_look_sees_the_names_of_tasks_and_groups():
     assert {"hellaswag", "mmlu"} <= set(task_objects.NAMED.findall("\n".join(texts)))
 
 
-def test_the_model_is_looked_at_before_the_tasks(folder, tmp_path):
+def test_the_model_is_checked_before_the_tasks(folder, tmp_path):
     words = ["eval", tmp_path / "nowhere", "--tasks", "wrong", "--include-path", folder / "none"]
     assert "such folder" in refused(*words, "--out", tmp_path / "run", says="nowhere")
     assert not (tmp_path / "run").exists()
@@ -132,7 +132,7 @@ def test_data_on_the_hub_without_a_network(checkpoint, folder, tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_holds_something_else(checkpoint, task_folder, folder):
+def test_a_folder_with_other_content_is_refused(checkpoint, task_folder, folder):
     (folder / "notes.txt").write_text("mine")
     words = ["eval", checkpoint("olmoe"), "--tasks", "tiny_text", "--include-path", task_folder]
     refused(*words, "--out", folder, says="notes.txt")

@@ -1,4 +1,4 @@
-"""`turnout.evaluate` on small tasks of every kind: the harness's own results, and a trace that is an audit's."""
+"""`turnout.evaluate` on small tasks of every kind: results equal the harness's, the trace equals an audit's."""
 
 import json
 from itertools import pairwise
@@ -27,7 +27,7 @@ def evaluation(evaluated) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def alone(checkpoint, task_folder) -> tuple[dict, dict[int, list]]:
-    """lm-evaluation-harness by itself on a model of its own, and what each router chose in each forward."""
+    """lm-evaluation-harness alone on a copy of the model, and the choices of each router in each forward."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -51,7 +51,7 @@ def alone(checkpoint, task_folder) -> tuple[dict, dict[int, list]]:
     return results, forwards
 
 
-def test_results_are_the_harness_own(evaluation, alone):
+def test_results_equal_those_of_the_harness(evaluation, alone):
     results, _ = alone
     for key in ("results", "group_subtasks", "versions", "n-shot", "higher_is_better", "n-samples"):
         assert evaluation.results[key] == json.loads(json.dumps(results[key])), key
@@ -75,7 +75,7 @@ def test_one_sample_a_prompt_with_its_task_as_domain(evaluation):
     assert samples["id"][0] == "tiny_choice/0"
 
 
-def test_the_trace_is_an_audits_capture_of_the_same_prompts(evaluation, moe):
+def test_the_trace_equals_a_capture_of_the_same_prompts(evaluation, moe):
     trace = RunFolder.read(evaluation.path).trace()
     ids, offsets = trace.tokens()
     for i in range(0, len(offsets) - 1, 4):
@@ -86,7 +86,7 @@ def test_the_trace_is_an_audits_capture_of_the_same_prompts(evaluation, moe):
             np.testing.assert_allclose(trace.scores(layer.layer, "last")[i], found.scores_BE[0], atol=1e-5)
 
 
-def test_the_trace_is_what_the_routers_chose_while_the_harness_ran(evaluation, alone):
+def test_the_trace_equals_the_choices_during_the_harness_run(evaluation, alone):
     trace = RunFolder.read(evaluation.path).trace()
     ids, offsets = trace.tokens()
     matched = 0
@@ -102,7 +102,7 @@ def test_the_trace_is_what_the_routers_chose_while_the_harness_ran(evaluation, a
 
 
 def _where(forwards: list, tokens: np.ndarray) -> torch.Tensor | None:
-    """What a router chose for `tokens` in the first forward with them: at a row's start, or at its padded end."""
+    """Choices of a router for `tokens` in the first forward with them, at the start of a row or at its padded end."""
     wanted = torch.from_numpy(tokens.astype(np.int64))
     for ids, chosen in forwards:
         for row, of_row in zip(ids, chosen, strict=True):
@@ -124,7 +124,7 @@ def test_a_frame_has_one_row_a_metric(evaluation):
     assert frame["metric"].to_list() == ["acc", "acc_norm", "acc", "exact_match", "bits_per_byte"]
 
 
-def test_a_run_killed_after_the_harness_goes_on_without_it(moe, task_folder, tmp_path, evaluation, monkeypatch):
+def test_a_run_killed_after_the_harness_resumes_without_it(moe, task_folder, tmp_path, evaluation, monkeypatch):
     settings = {"include_path": task_folder, "num_fewshot": 1, "batch_size": 2}
 
     def killed(*_: object, **__: object):
@@ -146,7 +146,7 @@ def test_a_run_killed_after_the_harness_goes_on_without_it(moe, task_folder, tmp
 
 
 @pytest.mark.parametrize("lost", ["eval.json", "tables/prompts.parquet", "tables/documents.parquet"])
-def test_the_harness_runs_again_if_a_part_of_its_answer_is_gone(moe, task_folder, tmp_path, lost):
+def test_the_harness_runs_again_if_a_part_of_its_output_is_missing(moe, task_folder, tmp_path, lost):
     first = evaluate(moe, "tiny_pairs", tmp_path / "run", include_path=task_folder, limit=1)
     for name in (lost, "manifest.json"):
         (tmp_path / "run" / name).unlink()
@@ -162,7 +162,7 @@ def test_the_harness_runs_again_if_a_part_of_its_answer_is_gone(moe, task_folder
         (["tiny_group", "tiny_text"], {"tiny_group": 6, "tiny_text": 3}, [2, 1]),
     ],
 )
-def test_a_group_alone_is_opened_and_one_domain_among_others(moe, task_folder, tmp_path, asked, domains, subjects):
+def test_a_group_is_expanded_if_alone_and_one_domain_otherwise(moe, task_folder, tmp_path, asked, domains, subjects):
     found = evaluate(moe, asked, tmp_path / "run", include_path=task_folder, limit=2)
     assert found.results["groups"]["tiny_group"]["acc,none"] is not None
     described = found.audit.tasks
@@ -175,7 +175,7 @@ def test_a_task_file_by_its_path(moe, task_folder, tmp_path):
     assert found.audit.tasks["domains"] == {"tiny_pairs": 4}
 
 
-def test_a_live_model_in_training_stays_in_training(checkpoint, task_folder, tmp_path, moe):
+def test_a_model_in_training_mode_is_left_in_training_mode(checkpoint, task_folder, tmp_path, moe):
     moe.model.train()
     evaluate(moe, "tiny_pairs", tmp_path / "run", include_path=task_folder, limit=1)
     assert all(module.training for module in moe.model.modules())
@@ -189,6 +189,6 @@ def test_settings_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("tasks", [3, None, ["tiny_text", 3]])
-def test_tasks_that_are_no_names(moe, tmp_path, tasks):
+def test_tasks_that_are_not_names_are_refused(moe, tmp_path, tasks):
     with pytest.raises(TaskError, match=r"^tasks: expected names of tasks"):
         evaluate(moe, tasks, tmp_path / "run")

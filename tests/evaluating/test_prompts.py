@@ -1,4 +1,4 @@
-"""The prompts are what the harness really gave the model: its forwards are watched while it runs."""
+"""Prompts equal the harness's inputs to the model, recorded while it runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def lm(moe):
 
 @contextmanager
 def watched(moe) -> Iterator[list[list[int]]]:
-    """The rows of token ids that the model is given, pads left out where a mask says where they are."""
+    """Record the rows of token ids that the model gets, without padding where there is a mask."""
     rows: list[list[int]] = []
 
     def note(model, args, kwargs):
@@ -63,7 +63,7 @@ def test_a_context_is_read_once_and_as_far_as_the_harness_reads_it(moe, lm, leng
     assert len(tokens) == min(length, lm.max_length - 3)  # of " yes" all but the last token are read too
 
 
-def test_spaces_that_the_harness_moves_to_the_answer_are_no_part_of_the_prompt(moe, lm):
+def test_spaces_that_the_harness_moves_to_the_answer_are_not_in_the_prompt(moe, lm):
     requests = [("two and two is ", "four")]
     with watched(moe) as rows:
         lm.loglikelihood(asked("loglikelihood", *requests), disable_tqdm=True)
@@ -77,7 +77,7 @@ def test_each_context_of_a_document_is_a_prompt(lm):
     assert [text for text, _ in texts(lm, requests)] == ["Ann sat as Ann", "Ann sat as Eve"]
 
 
-def test_an_unconditional_score_beside_a_context_is_no_prompt(lm):
+def test_an_unconditional_score_beside_a_context_is_not_a_prompt(lm):
     assert [text for text, _ in texts(lm, [("Q", " a"), ("", " a")])] == ["Q"]
 
 
@@ -90,7 +90,7 @@ def test_without_context_the_scored_text_is_the_prompt(moe, lm):
     assert all(begins(rows, tokens) and len(tokens) == len(text) for text, tokens in found)  # prefix, all but the last
 
 
-def test_a_long_text_is_its_windows(moe, lm):
+def test_a_long_text_is_split_into_windows(moe, lm):
     text = "".join(chr(97 + i % 26) for i in range(1300))
     with watched(moe) as rows:
         lm.loglikelihood_rolling(asked("loglikelihood_rolling", (text,)), disable_tqdm=True)
@@ -110,11 +110,11 @@ def test_a_generation_leaves_room_for_its_answer(moe, lm, length):
     assert len(tokens) == min(length, lm.max_length - 3)
 
 
-def test_requests_that_are_no_text_are_refused(lm):
+def test_requests_other_than_text_are_refused(lm):
     with pytest.raises(TaskError, match="requests of text"):
         texts(lm, [("look", " a", ["image"])])
 
 
-def test_filters_do_not_double_a_document(lm):
+def test_filters_do_not_duplicate_a_document(lm):
     logged = [{"doc_id": i, "arguments": [(f"Q{i}", " a")], "filter": f} for f in ("strict", "loose") for i in (1, 0)]
     assert [(p.id, p.document, p.text) for p in prompts(lm, {"t": logged})] == [("t/0", 0, "Q0"), ("t/1", 1, "Q1")]

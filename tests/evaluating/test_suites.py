@@ -1,4 +1,4 @@
-"""The paper's four tasks with its numbers of solved examples, on local copies of their data's format; no hub."""
+"""The paper's four tasks and numbers of shots, on local data of the same format; no hub."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ ROWS = {"triviaqa": trivia, "hellaswag": hellaswag, "gsm8k": gsm8k, "gsm_plus": 
 
 @pytest.fixture
 def copies(tmp_path) -> Path:
-    """The harness's own task files, whose data lie in a folder."""
+    """The harness's own task files, with data in a local folder."""
     folder = tmp_path / "copies"
     folder.mkdir()
     for name, row in ROWS.items():
@@ -63,7 +63,7 @@ def copies(tmp_path) -> Path:
     return folder
 
 
-def test_the_papers_tasks_with_its_shots(checkpoint, copies, tmp_path):
+def test_the_papers_tasks_and_numbers_of_shots(checkpoint, copies, tmp_path):
     found = turnout.evaluate(checkpoint("olmoe"), "optimal_sparsity", tmp_path / "run", include_path=copies, limit=3)
     assert {task: found.results["n-shot"][task] for task in SHOTS} == SHOTS
     metrics = {task: set(found.results["results"][task]) for task in SHOTS}
@@ -80,7 +80,7 @@ def test_the_papers_tasks_with_its_shots(checkpoint, copies, tmp_path):
     assert set(found.audit.to_dict()["tasks"]["domains"]) == set(SHOTS)
 
 
-def test_the_suite_names_tasks_that_the_harness_has():
+def test_the_suite_contains_tasks_of_the_harness_only():
     suite = yaml.safe_load((SUITES / "optimal_sparsity.yaml").read_text())
     assert {part["task"]: part["num_fewshot"] for part in suite["task"]} == SHOTS
     for name, file in FILES.items():

@@ -1,4 +1,4 @@
-"""Export: the same cells in every format, a dictionary beside them, nothing that a spreadsheet would run."""
+"""Export: the same cells in every format, a dictionary of columns, no formulas for spreadsheets."""
 
 import csv
 import io
@@ -53,14 +53,14 @@ def read_csv(path):
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_parquet_is_the_table(run, tmp_path):
+def test_parquet_equals_the_table(run, tmp_path):
     files = export(run, tmp_path / "out")
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == sorted(f.name for f in files)
     for name, table in TABLES.items():
         assert pl.read_parquet(tmp_path / "out" / f"{name}.parquet").equals(pl.from_arrow(table))
 
 
-def test_json_is_the_table_with_null_for_what_is_undefined(run, tmp_path):
+def test_json_equals_the_table_with_null_for_undefined_values(run, tmp_path):
     export(run, tmp_path / "out", "json")
     found = json.loads((tmp_path / "out" / "samples.json").read_text(encoding="utf-8"))
     assert found == TABLES["samples"].to_pylist()
@@ -68,7 +68,7 @@ def test_json_is_the_table_with_null_for_what_is_undefined(run, tmp_path):
     assert [row["x"] for row in floats] == [0.1, None, None, -1e-300]
 
 
-def test_csv_cells_are_no_formulas_and_come_back(run, tmp_path):
+def test_csv_cells_are_no_formulas_and_are_read_back(run, tmp_path):
     export(run, tmp_path / "out", "csv")
     rows = read_csv(tmp_path / "out" / "samples.csv")
     for row, text in zip(rows, HOSTILE, strict=True):
@@ -80,7 +80,7 @@ def test_csv_cells_are_no_formulas_and_come_back(run, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), min_size=1))
-def test_any_text_survives_csv(texts):
+def test_any_text_is_read_back_from_csv(texts):
     data = encode(pl.DataFrame({"text": texts}), "csv").decode()
     cells = [row["text"] for row in csv.DictReader(io.StringIO(data, newline=""))]
     assert [cell.removeprefix("'") for cell in cells] == texts
@@ -99,7 +99,7 @@ def test_the_dictionary_names_every_column(run, tmp_path, form):
     assert all(column["meaning"] and column["type"] for column in table["columns"])
 
 
-def test_only_the_tables_asked_for(run, tmp_path):
+def test_only_the_requested_tables_are_written(run, tmp_path):
     files = export(run, tmp_path / "out", names=["lorenz", "lorenz"])
     assert [file.name for file in files] == ["lorenz.parquet", "columns.json"]
 
@@ -130,7 +130,7 @@ def test_a_file_in_the_place_of_the_folder(run, tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_what_is_no_complete_run_or_is_damaged(run, tmp_path):
+def test_incomplete_and_damaged_runs_are_refused(run, tmp_path):
     with pytest.raises(RunError, match="expected a run's folder"):
         export(tmp_path, tmp_path / "out")
     with pytest.raises(RunError, match="expected parquet or csv or json, got xlsx"):

@@ -1,4 +1,4 @@
-"""Import: every form of file to the same run, audited by frequency as the model itself; what is wrong is named."""
+"""Import: every file format gives the same run, with the same audit by frequency as the model; errors are named."""
 
 import base64
 import io
@@ -43,7 +43,7 @@ def arrays(found=SAMPLES):
 
 
 def about(found=SAMPLES, **more):
-    """What is said of each sample, as `planted.write_trace` says it."""
+    """Metadata of each sample, as `planted.write_trace` writes it."""
     return [
         {
             "id": f"q{i}",
@@ -113,7 +113,7 @@ def vllm_over_http(folder):
 
 
 def sglang(folder):
-    """A layer for every decoder layer, those without experts full of zeros, and no shape."""
+    """An array with every decoder layer, zeros for those without experts, and no shape."""
     rows = []
     for row, array in zip(about(), arrays(), strict=True):
         full = np.zeros((len(array), 7, K), np.int32)
@@ -174,7 +174,7 @@ def test_every_form_is_the_same_trace(captured, tmp_path, form):
 
 
 @pytest.mark.parametrize("scope", ["last", "all"])
-def test_the_audit_is_the_models_own_but_for_what_needs_scores(captured, tmp_path, scope):
+def test_the_audit_equals_the_models_except_where_scores_are_needed(captured, tmp_path, scope):
     taken_in(tmp_path)
     measured = audit(tmp_path / "run", out=tmp_path / "audit", kind="frequency", scope=scope)
     own = captured[1][scope]
@@ -195,7 +195,7 @@ def test_the_audit_is_the_models_own_but_for_what_needs_scores(captured, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["gate", "weight", "released"])
-def test_what_needs_scores_or_weights_is_refused(tmp_path, kind):
+def test_measures_of_scores_or_weights_are_refused(tmp_path, kind):
     taken_in(tmp_path)
     with pytest.raises(RecipeError, match="expected frequency: the trace contains chosen experts only"):
         audit(tmp_path / "run", out=tmp_path / "audit", kind=kind)
@@ -218,7 +218,7 @@ def test_atlas_and_another_domain_map_from_an_imported_run(tmp_path):
     assert set(measured.tasks["domains"]) == {"m", "l", "a"}
 
 
-def test_one_array_alone_without_anything_said(tmp_path):
+def test_one_array_without_any_metadata(tmp_path):
     np.save(tmp_path / "one.npy", arrays()[0])
     found = import_routed(tmp_path / "one.npy", tmp_path / "run", ImportConfig(experts=E))
     assert (found.samples, found.layers, found.token_ids) == (1, (0, 1, 2), False)
@@ -280,7 +280,7 @@ routings = st.integers(1, 6).flatmap(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(routings, st.integers(0, 99))
-def test_any_routing_comes_back(tmp_path_factory, routing, seed):
+def test_any_routing_is_read_back(tmp_path_factory, routing, seed):
     (n_experts, k, n_layers, lengths), rng = routing, np.random.default_rng(seed)
     made = [
         np.array([[rng.permutation(n_experts)[:k] for _ in range(n_layers)] for _ in range(length)])
@@ -365,7 +365,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_named_and_nothing_is_left(tmp_path, name):
+def test_bad_input_is_named_and_nothing_is_written(tmp_path, name):
     write, message = BAD[name]
     config = CONFIG.replace(shape=(3, K)) if name == "another shape" else CONFIG
     with pytest.raises(RunError, match=message) as raised:

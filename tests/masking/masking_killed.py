@@ -60,7 +60,7 @@ def main(folder):
 
 
 def kill_behind(pid, path, n_pieces, rng):
-    """Kill the child a random moment after it has written `n_pieces`; how many it left, -1 if it was too quick."""
+    """Kill the child at a random moment after `n_pieces`; the number of pieces it left, or -1 if it had finished."""
     while len(list(path.glob("tables/scores_*"))) < n_pieces and not os.waitpid(pid, os.WNOHANG)[0]:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.1))

@@ -34,7 +34,7 @@ SAID = []
 
 
 def planted(expert=5, carries=True):
-    """A model whose `expert` is chosen by every token of the last layer and, if it carries, says "C" by itself."""
+    """Model whose `expert` gets every token of the last layer and, with `carries`, alone makes the answer "C"."""
     model = random_model("gpt_oss", num_hidden_layers=2, num_local_experts=8, tie_word_embeddings=False)
     last = model.model.layers[1].mlp
     letter = tiny_tokenizer().convert_tokens_to_ids("C")
@@ -55,7 +55,7 @@ def always_c(n=24):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A planted model, its audit, and the masking of both layers and all."""
+    """A planted model, its audit, and the masking of each layer and of all."""
     folder = tmp_path_factory.mktemp("planted")
     moe = planted()
     audit(moe, always_c(), folder / "run")
@@ -71,7 +71,7 @@ def sets_of(result, layer):
     return {found["set"]: found for found in target["sets"]}
 
 
-def test_masking_what_carries_the_answer_costs_it_and_controls_do_not(run):
+def test_masking_the_expert_of_the_answer_lowers_accuracy_and_controls_do_not(run):
     _, _, result = run
     committee = sets_of(result, 1)["committee"]
     assert committee["experts"] == [{"layer": 1, "expert": 5}]
@@ -86,7 +86,7 @@ def test_masking_what_carries_the_answer_costs_it_and_controls_do_not(run):
     assert accuracy["value"] == pytest.approx(result.baseline["accuracy"] - accuracy["drop"])
 
 
-def test_masking_what_only_takes_mass_has_no_effect(tmp_path):
+def test_masking_an_expert_of_high_mass_without_the_answer_has_no_effect(tmp_path):
     moe = planted(carries=False)
     audit(moe, always_c(), tmp_path / "run")
     committee = sets_of(mask(tmp_path / "run", moe, layers=(1,), controls=20, listener=Recorder(SAID)), 1)["committee"]
@@ -96,7 +96,7 @@ def test_masking_what_only_takes_mass_has_no_effect(tmp_path):
 
 
 def test_figures_are_those_of_a_plain_loop(run):
-    """Accuracy and log-probability of each masked set, asked anew in one batch without any cached prefix."""
+    """Accuracy and log-probability of each masked set, computed again in one batch without a cached prefix."""
     moe, folder, result = run
     trace = RunFolder.read(folder).trace()
     tokens, offsets = trace.tokens()
@@ -118,7 +118,7 @@ def test_figures_are_those_of_a_plain_loop(run):
     assert row["removed_mass"] == pytest.approx(share_E[5] / share_E.sum())
 
 
-def test_stored_sound_and_never_computed_twice(run, tmp_path):
+def test_a_stored_masking_is_sound_and_not_recomputed(run, tmp_path):
     moe, folder, result = run
     assert verify(result.path) == []
     again = []
@@ -242,14 +242,14 @@ def test_controls():
     assert [s.kind for s in two.sets[:3]] == ["none", "core", "committee"]
 
 
-def test_layers_that_cannot_be_masked_are_left_out_with_the_reason():
+def test_layers_that_cannot_be_masked_are_left_out_with_a_reason():
     layers = [layer_of(), layer_of(members=tuple(range(15)), core=tuple(range(15)), number=1)]
     (target,) = targets(layers, "all", "committee", 5, lambda _, gone: 16 - len(set(gone)), 0)
     assert [x.layer for x in target.layers] == [0]
     assert target.left_out == {1: "masking its committee of 15 would leave 1 experts of K = 2"}
 
 
-def test_isotonic_is_the_known_one():
+def test_isotonic_regression_equals_scikit_learns():
     rng = np.random.default_rng(0)
     for _ in range(20):
         x, w = np.sort(rng.choice(np.linspace(0, 1, 15), 12)), rng.integers(1, 4, 12).astype(float)
@@ -264,8 +264,8 @@ def test_isotonic_is_the_known_one():
 
 
 @pytest.mark.parametrize("extra", [0.0, 0.25])
-def test_effects_cover_a_null_and_find_a_plant(extra):
-    """Drops that depend on the removed mass alone (curved), or by `extra` more for the committee."""
+def test_intervals_cover_a_null_effect_and_detect_a_planted_one(extra):
+    """Drops that depend only on the removed mass (curved), plus `extra` for the committee."""
     rng, inside, found = np.random.default_rng(1), 0, 0
     layer = layer_of(32, members=(0, 1), core=(0, 1))
     (target,) = targets([layer], (0,), "committee", 40, lambda _, gone: 32 - len(set(gone)), 0)
@@ -286,7 +286,7 @@ def test_effects_cover_a_null_and_find_a_plant(extra):
     assert found == 30 if extra else found <= 3
 
 
-def test_letters_in_what_is_written():
+def test_answer_letters_in_generated_text():
     said = {" B. Paris": 1, "B": 1, "(C) since": 2, "The answer is D.": 3, "Answer: A": 0, "**B**": 1}
     said |= {"": None, "A cat sat": None, "Because": None, "E": None, "I think so": None, "banana": None}
     assert {text: parse_letter(text, 4) for text in said} == said

@@ -1,4 +1,4 @@
-"""GRPO through the command line: the reward, what learns, resuming, and what it brings to a model that half knows."""
+"""GRPO through the command line: reward, trained parameters, resuming, gain of a partly trained model."""
 
 import json
 from dataclasses import replace
@@ -57,7 +57,7 @@ def test_a_bad_option_is_one_line(half_taught, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [2, 4, 5])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(half_taught, tmp_path, stop):
+def test_a_stopped_run_resumes_to_the_same_weights(half_taught, tmp_path, stop):
     heard = []
 
     def listen(what, done, *_):
@@ -81,7 +81,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(half_taught, tmp_path, stop
     assert verify(tmp_path / "out") == []
 
 
-def test_a_run_stopped_after_its_last_step_takes_no_other(half_taught, tmp_path, monkeypatch):
+def test_a_run_stopped_after_its_last_step_takes_no_further_step(half_taught, tmp_path, monkeypatch):
     asked = []
 
     def ask(*arguments, **options):
@@ -103,7 +103,7 @@ def test_a_run_stopped_after_its_last_step_takes_no_other(half_taught, tmp_path,
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
-def test_answers_that_few_give_are_kept(half_taught, tmp_path, monkeypatch):
+def test_answers_that_are_rarely_parsed_are_kept(half_taught, tmp_path, monkeypatch):
     def ask(*arguments, **options):
         return replace(answered(*arguments, **options), said=(None,) * 110 + ("5",) * 10)
 

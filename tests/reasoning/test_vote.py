@@ -64,7 +64,7 @@ def test_a_stopped_vote_keeps_its_answers(half_taught, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / ".answers").exists()
 
 
-def test_answers_that_few_give_are_kept(half_taught, tmp_path, monkeypatch):
+def test_answers_that_are_rarely_parsed_are_kept(half_taught, tmp_path, monkeypatch):
     told = iter([None] * 110 + ["5"] * 10)
     monkeypatch.setattr("turnout.reasoning.vote.run.parse_answer", lambda *_: next(told))
     found = turnout.vote(half_taught, "chains-1", tmp_path, samples=1, problems=120, most_tokens=1)
@@ -73,7 +73,7 @@ def test_answers_that_few_give_are_kept(half_taught, tmp_path, monkeypatch):
     assert table["answer"].null_count() == 110
 
 
-def test_prompts_are_tokenised_as_grpo_does(half_taught, monkeypatch):
+def test_prompts_are_tokenized_as_in_grpo(half_taught, monkeypatch):
     model, tokenizer, *_ = load_causal(half_taught)
     first = tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -112,7 +112,7 @@ def test_figures_are_plain_counts():
         ("bad.jsonl", r'bad.jsonl, row 2: expected an object with strings "prompt" and "answer"'),
     ],
 )
-def test_refuses_what_cannot_be_asked(tmp_path, monkeypatch, spec, said):
+def test_bad_exercises_are_refused(tmp_path, monkeypatch, spec, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "answer": "1"}\n{"prompt": "p"}\n')
     (tmp_path / "empty.jsonl").write_text('{"prompt": "p", "answer": " "}\n')

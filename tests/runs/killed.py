@@ -26,7 +26,7 @@ STEPS = ("fsync", "replace", "write")
 
 
 def work(path):
-    """The whole run, from wherever an earlier process was stopped."""
+    """Complete the run, from the point where an earlier process stopped."""
     with RunFolder.open(path, INPUTS) as run:
         if run.complete:
             return
@@ -41,7 +41,7 @@ def work(path):
 
 
 def child(path, before=lambda: None):
-    """Fork; the child arms itself with `before`, works and leaves without clean-up."""
+    """Fork; the child calls `before`, works and exits without clean-up."""
     pid = os.fork()
     if pid:
         return pid
@@ -82,7 +82,7 @@ def ended(pid):
 
 
 def problems(path):
-    """What verify finds besides that the run is unfinished."""
+    """Problems that verify reports, without the missing manifest."""
     return [str(p) for p in verify(path) if p.file != "manifest.json"] if (path / "inputs.json").exists() else []
 
 

@@ -1,4 +1,4 @@
-"""A capture without a model or torch: random routing that keeps the contract, small enough to make in every process."""
+"""Captures without a model or torch: small random routing that satisfies the contract."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ LAYERS = (TraceLayer(1, experts=6, top_k=2, shared=1), TraceLayer(3, experts=300
 
 
 class Tensor:
-    """What a CPU tensor is to this room: something with `.numpy()`."""
+    """Stand-in for a CPU tensor: an object with `.numpy()`."""
 
     def __init__(self, values):
         self.values = values
@@ -33,7 +33,7 @@ def samples(n, seed=0, first=0):
 
 
 def capture(asked, layers=LAYERS, seed=0, answers=True):
-    """One batch over `asked`; what a sample routes to depends on its index alone."""
+    """One batch of `asked`; the routing of a sample depends on its index only."""
     logprobs = [[-0.5 * s.index, -1.0] for s in asked] if answers else None
     captured = tuple(_layer(asked, layer, seed) for layer in layers)
     return SimpleNamespace(lengths_B=[len(s.tokens) for s in asked], layers=captured, choice_logprobs=logprobs)

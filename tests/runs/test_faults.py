@@ -1,4 +1,4 @@
-"""Bad disks: whatever write fails, at whatever step, the user gets one line and nothing half-written stays."""
+"""Write errors at any step: one line for the user, and no partly written file."""
 
 import errno
 import io
@@ -169,7 +169,7 @@ def test_a_real_write_error(tmp_path):
     assert [problem.file for problem in verify(path)] == ["manifest.json"]
 
 
-def test_a_really_full_disk(tmp_path):
+def test_a_disk_that_is_full(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -191,7 +191,7 @@ def test_a_really_full_disk(tmp_path):
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):
-    """As another user, from within the folder, since root may write anywhere."""
+    """As another user, since root may write anywhere."""
     with RunFolder.open(tmp_path / "done", {}) as run:
         run.finish()
     (tmp_path / "done" / ".lock").unlink()
@@ -205,7 +205,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
 
 
 def _as_nobody(folder, name):
-    """What opening the run `name` in `folder` says in a process without rights there."""
+    """Outcome of opening the run `name` in `folder` in a process without rights there."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -228,8 +228,8 @@ def _as_nobody(folder, name):
         return file.read()
 
 
-def test_interrupted_for_real(tmp_path):
-    """Ctrl-C in a process that only writes leaves a run that verify and resume accept."""
+def test_a_keyboard_interrupt_of_a_process(tmp_path):
+    """Ctrl-C in a process that writes shards leaves a run that can be verified and resumed."""
     script = (
         "import sys; from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"

@@ -1,4 +1,4 @@
-"""Whose a run's folder is, who may work on it, and what it holds when complete."""
+"""Run folders: identity, locking, and the content of a complete run."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def test_a_new_run(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
-def test_an_existing_empty_folder_will_do(tmp_path, kind):
+def test_an_existing_empty_folder_is_accepted(tmp_path, kind):
     with RunFolder.open(kind(tmp_path), INPUTS) as run:
         assert not run.complete
 
@@ -72,7 +72,7 @@ def test_complete_then_opened_again(tmp_path):
             missing()
 
 
-def test_the_manifest_answers_for_every_file_but_the_page(tmp_path):
+def test_the_manifest_covers_every_file_but_the_page(tmp_path):
     with RunFolder.open(tmp_path, INPUTS) as run:
         run.write_table("t", pa.table({"a": [1]}))
         run.write_page("<html>")
@@ -125,7 +125,7 @@ def test_differences_are_those_of_canonical_json(a, b):
     assert (json_sha256(a) == json_sha256(b)) == (canonical(a) == canonical(b))
 
 
-def test_another_version_may_look_but_not_go_on(tmp_path, monkeypatch):
+def test_another_version_may_read_but_not_resume(tmp_path, monkeypatch):
     done, half = tmp_path / "done", tmp_path / "half"
     with RunFolder.open(done, INPUTS) as run:
         run.finish()
@@ -160,7 +160,7 @@ def test_undefined_figures_are_null_not_nan(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "manifest.json", ".hidden", "trace/part-00000.parquet"])
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path, name):
+def test_a_folder_without_a_run_is_not_changed(tmp_path, name):
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_text("mine")
@@ -187,7 +187,7 @@ def test_unreadable_inputs(tmp_path, content):
     assert "\n" not in str(refused.value)
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path):
+def test_files_of_a_killed_writer_are_removed(tmp_path):
     for folder in (tmp_path, tmp_path / "trace", tmp_path / "tables"):
         folder.mkdir(exist_ok=True)
     (tmp_path / ".inputs.json.tmp-77").write_text("{")

@@ -1,4 +1,4 @@
-"""The trace gives back what was captured, layer by layer, whatever the order and sizes of its shards."""
+"""Traces are read back as captured, layer by layer, for any order and size of shards."""
 
 import sys
 from itertools import pairwise
@@ -77,7 +77,7 @@ def batch_of(layers, lengths, routing, answers):
 
 @settings(max_examples=40, deadline=None)
 @given(routed_samples())
-def test_reads_back_what_was_captured(tmp_path_factory, made):
+def test_a_trace_is_read_back_as_captured(tmp_path_factory, made):
     layers, lengths, routing, index, cuts, answers = made
     asked = [Sample(index[i], f"q{i}", "s", "d", list(range(n)), i if i % 2 else None) for i, n in enumerate(lengths)]
     whole = rows(asked, batch_of(layers, lengths, routing, answers), layers)
@@ -135,7 +135,7 @@ def test_batches_join_into_one_shard(tmp_path):
 
 
 def test_a_layer_is_read_alone(tmp_path):
-    """Layer 1 reads well when every byte of layer 3's columns is gone: they are never looked at."""
+    """Layer 1 can be read with every byte of layer 3's columns overwritten: they are not read."""
     written(tmp_path, [table(5), table(5, first=5)])
     trace, untouched = Trace.open(tmp_path), Trace.open(tmp_path)
     expected = {scope: untouched.scores(1, scope) for scope in ("last", "all")}
@@ -208,7 +208,7 @@ def test_unknown_layer_and_scope(tmp_path):
 
 
 def damaged(column, change, at=1):
-    """A good table whose row `at` of `column` is changed."""
+    """A valid table with one changed value: row `at` of `column`."""
     good = table(3)
     values = good[column].to_pylist()
     values[at] = change(values[at])
@@ -252,7 +252,7 @@ def test_rows_hold_the_batch_to_its_samples():
     assert rows(asked, capture(asked, answers=False), LAYERS)["choice_logprobs"].null_count == 3
 
 
-def test_torch_tensors_are_taken(tmp_path):
+def test_torch_tensors_are_accepted(tmp_path):
     torch = pytest.importorskip("torch")
     asked = samples(4)
     batch = capture(asked)

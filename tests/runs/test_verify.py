@@ -1,4 +1,4 @@
-"""Damage is found and named, then computed again; it is never averaged in."""
+"""Damage is detected, named and recomputed, and never averaged in."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def named(path):
 
 
 def resume(path, parts=ROWS):
-    """Go on with the run as audit would; the shards that were written, and what was said."""
+    """Resume the run as an audit does; returns the shards that were written and the notes."""
     said, again = [], []
     with RunFolder.open(path, {"model": "m"}) as run:
         writer = run.trace_writer(LAYERS, len(parts), warn=said.append)
@@ -130,7 +130,7 @@ def test_a_missing_shard(run, unfinished):
 
 @pytest.mark.parametrize("inputs", [{"model": "another"}, {"model": "m", "tasks": "others"}])
 def test_a_shard_of_another_run(tmp_path, run, unfinished, inputs):
-    """The same layers, other numbers: by its bytes alone nobody could tell."""
+    """A shard with the same layers and other numbers, which its own bytes do not reveal."""
     other = make(tmp_path / "other", inputs, parts=[table(3, seed=5, first=3 * i) for i in range(3)])
     for path in (run, unfinished):
         shutil.copy(other / SHARD, path / SHARD)
@@ -172,7 +172,7 @@ def test_shards_swapped(unfinished):
 
 
 def test_a_shard_of_other_layers(unfinished):
-    """A file that bears this run's mark but not its columns."""
+    """A shard with the id of this run and the columns of another."""
     file = unfinished / SHARD
     mark = pq.read_schema(file).metadata
     pq.write_table(table(3, layers=(TraceLayer(1, 7, 2),)).replace_schema_metadata(mark), file)
@@ -180,7 +180,7 @@ def test_a_shard_of_other_layers(unfinished):
 
 
 @pytest.mark.parametrize("tail", [b"", b'{"shard": 2, "file": "part-000', b'{"shard": 2}\n', b"\xff\xfe\n", b"null\n"])
-def test_a_torn_index_is_mended(unfinished, tail):
+def test_a_truncated_index_is_repaired(unfinished, tail):
     index = unfinished / "trace/index.jsonl"
     lines = index.read_bytes().splitlines(keepends=True)
     index.write_bytes(b"".join(lines[:2]) + (tail or lines[2][:-1]))  # torn within, or just before its line's end
@@ -214,7 +214,7 @@ def test_a_damaged_meta_is_written_again(unfinished):
         assert meta.read_bytes() == good
 
 
-def test_strays(run, unfinished):
+def test_unknown_files_are_named(run, unfinished):
     for path in (run, unfinished):
         for name in ("trace/part-00007.parquet", "trace/notes.txt", "trace/.DS_Store", "trace/.part-1.tmp-12"):
             (path / name).write_text("x")
@@ -264,7 +264,7 @@ def test_an_unreadable_manifest(run, content):
     assert resume(run) == ([], [])
 
 
-def test_a_damaged_complete_run_is_mended_as_its_error_says(run):
+def test_a_damaged_complete_run_is_repaired_as_its_error_states(run):
     before = {name: (run / name).read_bytes() for name in (SHARD, "tables/contribution.parquet")}
     flip(run / SHARD, 1000)
     (run / "manifest.json").unlink()
@@ -321,7 +321,7 @@ def test_damage_between_writing_and_finishing(tmp_path):
         assert not run.complete
 
 
-def test_a_writer_names_damage_to_who_listens_by_default(tmp_path):
+def test_a_writer_warns_of_damage_by_default(tmp_path):
     TraceWriter(tmp_path, LAYERS, 1).write(0, ROWS[0])
     flip(tmp_path / "part-00000.parquet", 500)
     with pytest.warns(UserWarning, match=r"part-00000\.parquet.*will be computed again"):

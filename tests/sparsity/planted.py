@@ -1,4 +1,4 @@
-"""sweep.json of a sweep that never ran: curves that are known, five seeds, seven numbers of experts."""
+"""Synthetic sweep.json: known curves, five seeds, seven numbers of experts."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,7 +18,7 @@ def u_shaped(x: float) -> float:
 
 
 def falling(x: float) -> float:
-    """Ever less, all the way."""
+    """Decreasing everywhere."""
     return 2.4 - 0.15 * x
 
 

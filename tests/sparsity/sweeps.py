@@ -40,6 +40,6 @@ def content(**changes: Any) -> dict[str, Any]:
 
 
 def write(path: Any, **changes: Any) -> Any:
-    """The recipe as a YAML file; its path."""
+    """Write the recipe as YAML; returns its path."""
     path.write_text(yaml.safe_dump(content(**changes)))
     return path

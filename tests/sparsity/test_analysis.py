@@ -27,7 +27,7 @@ def test_finds_a_clear_u():
 
 
 @pytest.mark.parametrize("curve", [SATURATING, -0.1 * X, np.zeros(6)], ids=["saturating", "line", "flat"])
-def test_seldom_calls_what_is_no_u_a_u(curve):
+def test_other_shapes_are_seldom_called_a_u(curve):
     assert verdicts(curve)["U"] <= 0.06
 
 
@@ -78,7 +78,7 @@ def test_slopes_are_least_squares_slopes():
         (X, np.ones((5, 6)), 0.0, "^margin: "),
     ],
 )
-def test_refuses_what_does_not_fit(x, y, margin, message):
+def test_refuses_bad_values(x, y, margin, message):
     with pytest.raises(RecipeError, match=message):
         two_lines(x, y, margin)
 
@@ -99,7 +99,7 @@ def test_optimum_interval_covers_the_truth():
     assert covered >= 80  # percentile intervals of eight seeds are a little short
 
 
-def test_an_optimum_outside_the_grid_shows():
+def test_an_optimum_outside_the_grid_is_marked():
     assert optimum(X, np.stack([-X, -X])).at_edge == 1
 
 

@@ -1,4 +1,4 @@
-"""What a sweep says together: planted shapes come back, too few seeds say nothing, effects have their planted size."""
+"""Analysis of a sweep: planted shapes are found, too few seeds give no verdict, effects have their planted size."""
 
 import json
 
@@ -27,7 +27,7 @@ def effects(found, effect, task="facts", measure="loss"):
     return [one for one in found["effects"] if (one["effect"], one["task"], one["measure"]) == (effect, task, measure)]
 
 
-def test_planted_shapes_come_back(found):
+def test_planted_shapes_are_found(found):
     said = verdicts(found)
     for measure in ("loss", "accuracy"):
         assert said["facts", measure]["verdict"] == "monotone"

@@ -1,4 +1,4 @@
-"""The laws against what their own papers print from them, and their ranges as data."""
+"""Laws against the values printed in their papers, and their ranges as data."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def test_joint_law_reduces_to_the_papers_table(experts, active, tokens):
 
 @pytest.mark.parametrize(("active", "tokens", "granularity", "loss"), OPTIMAL)
 def test_krajewski_against_its_own_optima(active, tokens, granularity, loss):
-    """Its coefficients are printed with two to three digits: that is worth 0.03."""
+    """The coefficients are printed with two to three digits, an error of up to 0.03."""
     total = active / 12 * (8 * 64 + 4)  # 12d² active parameters a block, (8E + 4)d² in all
     found = krajewski_loss(total_non_embedding=total, tokens=tokens, granularity=granularity)
     assert found == pytest.approx(loss, abs=0.035)
@@ -112,7 +112,7 @@ def test_inside_the_range():
     ],
     ids=lambda value: getattr(value, "name", str(value)),  # a law's own text holds an address
 )
-def test_outside_the_range_is_said_and_still_predicted(law, changes, said, capsys, recwarn):
+def test_outside_its_range_a_law_warns_and_predicts(law, changes, said, capsys, recwarn):
     found = law.predict(scale(**changes))
     assert found.loss is not None
     assert not found.in_range

@@ -224,7 +224,7 @@ def test_the_papers_checkpoints_by_id(name):
 
 
 def test_closed_form_and_count_agree(tmp_path):
-    """A Mixtral of the paper's form on disk costs what the closed form says, to the byte."""
+    """The size of a Mixtral of the paper's shape on disk equals the closed form, to the byte."""
     changes = {"hidden_size": 32, "intermediate_size": 64, "num_key_value_heads": 4, "tie_word_embeddings": False}
     folder = tiny_model("mixtral", tmp_path / "model", **changes)
     (counted,) = turnout.plan(of=folder, tokens="1M", context=64).configurations

@@ -43,7 +43,7 @@ def swept(tmp_path_factory):
     return recipe, folder / "out", done
 
 
-def test_every_trial_is_trained_and_asked(swept):
+def test_every_trial_is_trained_and_scored(swept):
     _, out, done = swept
     found = SweepResult.load(out)
     assert json.loads(done.stdout) == found.to_dict()
@@ -86,7 +86,7 @@ def test_a_sweep_is_analysed_and_drawn(swept):
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_says_so(swept):
+def test_a_finished_sweep_is_reported_as_complete(swept):
     recipe, out, _ = swept
     again = sweep(recipe, out)
     assert again.returncode == 0
@@ -113,7 +113,7 @@ def test_ray_writes_the_same_bytes(swept, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_without_repeating(swept, tmp_path):
+def test_a_killed_sweep_resumes_without_repeating_trials(swept, tmp_path):
     recipe, out, _ = swept
     folder = tmp_path / "out"
     command = [sys.executable, "-m", "turnout", "sweep", str(recipe), "--out", str(folder), "--processes", "1"]
@@ -145,7 +145,7 @@ def alive(group):
 
 
 @pytest.mark.slow
-def test_a_failed_trial_is_kept_and_the_rest_goes_on(tmp_path):
+def test_a_failed_trial_is_kept_and_the_others_run(tmp_path):
     grid = [{"experts": [4], "hidden_size": [16, 17]}]
     with pytest.raises(RecipeError, match="multiple of heads"):
         turnout.sweep(SweepRecipe.parse(content(grid=grid)), tmp_path / "refused")
@@ -243,7 +243,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_done_is_not_estimated_again(swept, tmp_path):
+def test_finished_trials_are_not_in_the_estimate(swept, tmp_path):
     recipe, out, _ = swept
     assert plan_sweep(SweepRecipe.load(recipe), out, 1).trials == 0
     shutil.copytree(out, tmp_path / "half")

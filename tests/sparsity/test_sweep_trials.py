@@ -78,7 +78,7 @@ def test_equal_flops_give_wide_models_fewer_tokens():
         ({"grid": [{"experts": [0]}]}, r"base: model.experts: expected a number above 0"),
     ],
 )
-def test_refuses_what_does_not_fit(changes, said):
+def test_refuses_bad_values(changes, said):
     with pytest.raises(RecipeError, match=said):
         made(**changes)
 

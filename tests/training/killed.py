@@ -35,7 +35,7 @@ class DieAt(TrainerCallback):
 
 
 def die_before_the_mark(step):
-    """SIGKILL when checkpoint `step` is written but not yet marked, its last file cut in half."""
+    """SIGKILL when checkpoint `step` is written but not yet marked, with its last file cut in half."""
     real = checkpoints.mark
 
     def mark(checkpoint):
@@ -49,7 +49,7 @@ def die_before_the_mark(step):
 
 
 def in_child(recipe, out, callbacks=(), before=lambda: None):
-    """Train in a fork; what it was ended by, or its result."""
+    """Train in a fork; returns the signal that ended it, or its result."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:

@@ -13,19 +13,19 @@ def test_is_one_at_perfect_balance():
     assert balancing_loss(torch.full((4, 4), 0.25), chosen) == pytest.approx(1)
 
 
-def test_is_as_many_as_there_are_experts_where_one_does_all():
+def test_is_the_number_of_experts_if_one_gets_every_token():
     scores = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(5, 4)
     assert balancing_loss(scores, torch.zeros(5, 1, dtype=torch.long)) == pytest.approx(4)
 
 
-def test_by_hand():
+def test_an_example_computed_by_hand():
     scores, chosen = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([[0, 1], [0, 2]])
     # f = 2/4, 1/4, 1/4; P = 0.6, 0.15, 0.25
     assert balancing_loss(scores, chosen) == pytest.approx(3 * (0.5 * 0.6 + 0.25 * 0.15 + 0.25 * 0.25))
 
 
 @pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
-def test_every_layer_reports_and_every_router_hears(family):
+def test_every_layer_contributes_and_every_router_gets_a_gradient(family):
     model = tiny.random_model(family)
     layers = read(model).layers
     with balancing(layers) as losses:

@@ -14,7 +14,7 @@ def loss_and_gradients(model, ids):
 
 
 @pytest.mark.parametrize("family", ["olmoe", "mixtral"])
-def test_computes_what_transformers_computes(family):
+def test_equals_transformers_within_rounding(family):
     model = tiny.random_model(family)
     ids = torch.randint(0, 256, (3, 40), generator=torch.Generator().manual_seed(0))
     model.set_experts_implementation("eager")
@@ -26,7 +26,7 @@ def test_computes_what_transformers_computes(family):
         torch.testing.assert_close(fast_gradients[name], gradient, msg=name)
 
 
-def test_experts_of_another_kind_stay_as_they_are():
+def test_experts_of_another_kind_are_not_changed():
     model = tiny.random_model("gpt_oss")
     before = model.config._experts_implementation
     set_fast_bfloat16(model)

@@ -28,7 +28,7 @@ def test_splits_share_no_document(corpus):
     assert 5 <= len(splits["held_out"]) <= 40
 
 
-def test_a_document_stays_in_its_split_when_others_come_and_repeats_go(corpus):
+def test_the_split_of_a_document_is_fixed_and_duplicates_are_removed(corpus):
     before = documents(source(corpus / "a.jsonl"), 0.1, seed=0)
     rows = (corpus / "a.jsonl").read_text()
     (corpus / "more.jsonl").write_text((corpus / "b.jsonl").read_text() + rows + rows)
@@ -48,7 +48,7 @@ def test_reads_a_folder_of_texts(corpus):
 
 
 @pytest.mark.parametrize("kind", ["statements", "questions"])
-def test_worlds_come_from_their_own_splits(kind):
+def test_worlds_use_their_own_splits(kind):
     splits = documents(Source(name="w", worlds=kind, samples=300), 0.2, seed=0)
     assert len(splits["held_out"]) > 40
     assert not set(splits["train"]) & set(splits["held_out"])

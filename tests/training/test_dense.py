@@ -1,4 +1,4 @@
-"""One expert is the dense model with the same attention, trained the same way."""
+"""One expert: a dense model with the same attention, trained in the same way."""
 
 import pytest
 from training.texts import recipe, write_corpus

@@ -1,4 +1,4 @@
-"""Training on facts and chains: one word one token, facts in fresh orders, chains apart from their test split."""
+"""Training on facts and chains: one token a word, a new order for each exposure, separate test chains."""
 
 import polars as pl
 import pytest
@@ -27,7 +27,7 @@ def exercise_recipe(**schedule):
     }
 
 
-def test_each_word_is_a_token_and_comes_back(tmp_path):
+def test_each_word_is_one_token_and_is_decoded_again(tmp_path):
     exercise_tokenizer().save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) == len(VOCABULARY)
@@ -37,7 +37,7 @@ def test_each_word_is_a_token_and_comes_back(tmp_path):
         assert tokenizer.decode(ids) == exercise.text
 
 
-def test_facts_come_in_a_new_order_every_time():
+def test_every_exposure_of_the_facts_has_another_order():
     split = documents(Source(name="f", facts=30, exposures=4), 0.1, seed=1)
     texts = [fact.text for fact in facts(30, 1)]
     orders = [split["train"][at : at + 30] for at in range(0, 120, 30)] + [split["held_out"]]

@@ -1,4 +1,4 @@
-"""Documents side by side in a sequence, read as if each were alone; families that cannot are refused."""
+"""Isolated documents in a packed sequence; families that cannot isolate them are refused."""
 
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ MIXED = ("gpt_oss", "lfm2_moe")  # a mask of its own; convolutions
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_positions_start_anew_behind_each_end(ids):
+def test_positions_restart_after_each_end_of_document(ids):
     at, expected = 0, []
     for token in ids:
         expected.append(at)
@@ -31,7 +31,7 @@ def test_positions_start_anew_behind_each_end(ids):
 
 @pytest.mark.parametrize("family", sorted({*FAMILIES, *DENSE} - {*MIXED}))
 def test_isolated_documents_are_read_as_if_alone(family):
-    """The logits of documents side by side are those of each by itself, also where the first one was cut."""
+    """Logits of packed documents equal those of each alone, also if the first one is cut."""
     parts = [[1, 1, 5, 6, 7, 0], [8, 9, 0], [3, 4, 5, 6, 7, 0], [9, 8]]
     tokens = Tokens("a", np.array([i for part in parts for i in part]), 1, 1)
     item = windows(tokens, 17, 17, end=0)[0]
@@ -57,7 +57,7 @@ def test_families_that_mix_documents_are_refused(family, scale):
 
 
 def test_trained_and_scored_alone(tmp_path):
-    """The held-out loss of a run is that of its documents by themselves: the tokens inside them, one by one."""
+    """The held-out loss of a run equals that of its documents alone, token by token."""
     recipe = exercise_recipe(tokens=20 * 8 * 48)
     recipe["data"] |= {"isolated": True, "evaluation_tokens": 48}
     result = train(TrainRecipe.parse(recipe), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""A training that is killed goes on from its last whole checkpoint and ends with the same weights, bit for bit."""
+"""A killed training resumes from its last complete checkpoint and ends with the same weights, bit for bit."""
 
 import json
 import signal
@@ -20,14 +20,14 @@ def found(tmp_path_factory):
     return json.loads(ran.stdout)
 
 
-def test_killed_twice_and_resumed_ends_as_unbroken(found):
+def test_killed_twice_and_resumed_ends_with_the_same_weights(found):
     assert found["first"] == found["second"] == {"signal": signal.SIGKILL}
     assert found["kept"] == ["checkpoint-4"]
     assert found["third"]["resumed_at"] == 8
     assert found["same"]
 
 
-def test_so_it_does_in_bfloat16(found):
+def test_killed_and_resumed_in_bfloat16(found):
     assert found["half"] == {"signal": signal.SIGKILL}
     assert found["half_resumed"]["resumed_at"] == 4
     assert found["half_same"]

@@ -52,7 +52,7 @@ def test_refuses_other_architectures(change, said):
         build_model(ModelRecipe(**{**SMALL, **change}), tiny.tiny_tokenizer(), 0)
 
 
-def test_refuses_to_start_from_what_is_no_model(tmp_path):
+def test_refuses_to_start_from_a_folder_without_a_model(tmp_path):
     with pytest.raises(RecipeError, match="no folder"):
         load_model(tmp_path / "none")
     with pytest.raises(RecipeError, match="a causal language model in safetensors"):

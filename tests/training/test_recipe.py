@@ -57,7 +57,7 @@ def test_is_frozen(content):
         ({"data": {"sources": [{"name": "x", "path": "p"}] * 2}}, r"sources need names of their own"),
     ],
 )
-def test_refuses_what_does_not_fit(tmp_path, content, change, said):
+def test_refuses_bad_values(tmp_path, content, change, said):
     for section, keys in change.items():
         content[section] = {**content[section], **keys} if isinstance(keys, dict) else keys
     with pytest.raises(RecipeError, match=said) as error:
@@ -72,7 +72,7 @@ def test_refuses_a_missing_key(tmp_path, content):
 
 
 @pytest.mark.parametrize(("text", "said"), [("model: [", "expected YAML"), ("- 1", "a mapping"), ("", "a mapping")])
-def test_refuses_what_is_no_mapping(tmp_path, text, said):
+def test_refuses_files_without_a_mapping(tmp_path, text, said):
     with pytest.raises(RecipeError, match=said):
         TrainRecipe.load(write(tmp_path, text))
 

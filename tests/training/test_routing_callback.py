@@ -1,4 +1,4 @@
-"""What the callback logs while a real Trainer trains, against a recount in plain loops."""
+"""Logs of the callback in a real Trainer, against counts in plain loops."""
 
 import math
 import warnings
@@ -26,7 +26,7 @@ CHECKPOINTING = {
 
 
 class Reporter(TrainerCallback):
-    """Stands where wandb does: among the Trainer's own callbacks, before the user's."""
+    """Reporter in the place of wandb: among the Trainer's own callbacks, before the user's."""
 
     def __init__(self):
         self.seen = []
@@ -61,7 +61,7 @@ class Recount(TrainerCallback):
 
 
 def rows(n, seed=0, longest=12):
-    """Left- and right-padded rows of random tokens, of different lengths."""
+    """Left- and right-padded rows of random tokens of different lengths."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for i in range(n):
@@ -105,7 +105,7 @@ def reported(made, *callbacks):
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("checkpointing", CHECKPOINTING)
-def test_counts_are_tokens_times_k_once_whatever_is_recomputed(tmp_path, checkpointing, accumulate):
+def test_counts_are_tokens_times_k_with_and_without_recomputation(tmp_path, checkpointing, accumulate):
     model = random_model("olmoe")
     recount, callback = Recount(read(model)), RoutingCallback()
     made = trainer(model, tmp_path, callback, steps=2, accumulate=accumulate, **CHECKPOINTING[checkpointing])
@@ -119,7 +119,7 @@ def test_counts_are_tokens_times_k_once_whatever_is_recomputed(tmp_path, checkpo
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_figures_are_those_of_a_plain_loop(tmp_path, family):
+def test_figures_equal_a_plain_loop(tmp_path, family):
     model = random_model(family)
     recount, callback = Recount(read(model)), RoutingCallback()
     made = trainer(model, tmp_path, callback, steps=2, evaluate=True)
@@ -143,7 +143,7 @@ def test_figures_are_those_of_a_plain_loop(tmp_path, family):
             assert logs[f"routing/layer_{layer.layer}/{name}"] == pytest.approx(value, rel=1e-5), name
 
 
-def test_every_reporter_and_the_history_get_the_figures_of_training_logs_alone(tmp_path):
+def test_reporters_and_history_get_figures_in_training_logs_only(tmp_path):
     model, callback = random_model("olmoe"), RoutingCallback()
     made = trainer(model, tmp_path, callback, evaluate=True)
     seen = reported(made).seen
@@ -196,7 +196,7 @@ def test_training_is_the_same_with_and_without(tmp_path):
     assert torch.equal(*weights)
 
 
-def test_no_hook_stays_even_after_a_failed_training(tmp_path):
+def test_hooks_are_removed_after_a_failed_training(tmp_path):
     class Fail(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if fail:

@@ -12,7 +12,7 @@ from turnout.training import TrainRecipe, train
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A finished run of 60 steps, what it told its listener, and the recipe's path."""
+    """A finished run of 60 steps, its progress reports, and the recipe's path."""
     folder = tmp_path_factory.mktemp("trained")
     path, heard = write_recipe(folder, tokens=60 * 4 * 32, evaluate_every=30), []
     result = train(TrainRecipe.load(path), folder / "run", lambda *what: heard.append(what))
@@ -42,7 +42,7 @@ def test_loads_with_transformers_alone(trained):
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_the_held_out_loss_is_the_texts_alone(trained):
+def test_the_held_out_loss_excludes_the_load_balancing_loss(trained):
     result, _, path = trained
     from turnout.training.data import prepare, windows
 
@@ -69,7 +69,7 @@ def test_runs_on_the_same_text_share_its_tokens(tmp_path):
     assert len(list((tmp_path / "tokens").iterdir())) == 2
 
 
-def test_tells_how_far_it_is(trained):
+def test_reports_progress(trained):
     result, heard, _ = trained
     training = [done for what, done, _, unit in heard if (what, unit) == ("training", "tokens")]
     assert training == list(range(128, 60 * 128 + 1, 128))
@@ -117,7 +117,7 @@ def test_refuses_a_missing_source_and_leaves_nothing(trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_goes_on_from_a_trained_model(trained, tmp_path):
+def test_starts_from_a_trained_model(trained, tmp_path):
     result, _, path = trained
     content = yaml.safe_load(path.read_text())
     del content["model"]
@@ -134,7 +134,7 @@ def test_bfloat16_trains_too(tmp_path):
 
 
 @pytest.mark.parametrize(("whole", "shipped"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
-def test_the_texts_loss_is_logged_without_balancing(tmp_path, whole, shipped):
+def test_the_logged_loss_excludes_the_load_balancing_loss(tmp_path, whole, shipped):
     def logged(name, layered, of_model):
         content = recipe(tmp_path, learning_rate=1e-12, balancing=layered)
         content["model"]["balancing"] = of_model

@@ -44,7 +44,7 @@ def test_groups_of_equal_neurons():
 
 
 def outputs(tokens=300, n_experts=4, hidden=12):
-    """Hidden states and group outputs [T, E, H], one group's much larger where a linear map of the state says so."""
+    """Hidden states and group outputs [T, E, H]; a linear map of the state selects the group of the largest output."""
     x = torch.randn(tokens, hidden, generator=generator())
     rows = torch.randn(n_experts, hidden, generator=generator(1))
     size = (x @ rows.T).exp().clamp(0.02, 50)

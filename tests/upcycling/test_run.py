@@ -1,4 +1,4 @@
-"""Upcycling whole tiny checkpoints: what is equal, what is stated, what is left after a stop."""
+"""Upcycling of tiny checkpoints: equality, results, resuming."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def made(dense, text, tmp_path_factory):
 
 
 def logits(folder):
-    """By transformers alone."""
+    """Loss computed by transformers."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         return model(input_ids=IDS).logits
@@ -90,7 +90,7 @@ def test_experts_are_the_dense_neurons(made, dense):
 
 
 def test_losses_are_those_of_the_saved_checkpoint(made, dense, text):
-    """Computed again with transformers' own loss on the same windows, found through the same reader."""
+    """Computed again with transformers' own loss on the same windows, from the same reader."""
     from turnout.upcycling.config import UpcycleConfig
     from turnout.upcycling.text import read_text
 
@@ -102,7 +102,7 @@ def test_losses_are_those_of_the_saved_checkpoint(made, dense, text):
         assert next(row["loss"] for row in made.losses if row["model"] == name) == pytest.approx(wanted, abs=1e-4)
 
 
-def test_what_is_stated(made):
+def test_the_result_contains_losses_and_errors_by_layer(made):
     assert [row["model"] for row in made.losses] == ["dense", "before fitting", "fitted", "random split"]
     layers = made.layers()
     assert layers["layer"].to_list() == [0, 1, 2]
@@ -132,7 +132,7 @@ def test_a_finished_folder_is_left_alone(made, dense, text):
 
 
 @pytest.mark.parametrize("stop", ["layer 1", "loss of fitted", "writing"])
-def test_a_stopped_call_goes_on(stop, made, dense, text, tmp_path, monkeypatch):
+def test_a_stopped_call_resumes(stop, made, dense, text, tmp_path, monkeypatch):
     def stopped(what, done, total, unit):
         if (stop, what, done) in {("layer 1", "layers", 2), ("loss of fitted", "loss, fitted", 16)}:
             raise KeyboardInterrupt
@@ -157,7 +157,7 @@ def test_a_stopped_call_goes_on(stop, made, dense, text, tmp_path, monkeypatch):
 fit_layer = module.fit_layer
 
 
-def test_what_a_kill_leaves_is_swept(made, dense, text, tmp_path):
+def test_files_of_a_killed_call_are_removed(made, dense, text, tmp_path):
     for name in (".moe.tmp-1", ".moe.upcycling"):
         (tmp_path / name).mkdir()
     (tmp_path / ".moe.tmp-1" / "model.safetensors").write_bytes(b"half")
@@ -178,7 +178,7 @@ def test_an_unfinished_folder_of_other_inputs(dense, text, tmp_path):
         upcycle(dense, tmp_path / "moe", text, **{**SMALL, "top_k": 1})
 
 
-def test_bfloat16_stays(text, tmp_path):
+def test_bfloat16_is_kept(text, tmp_path):
     dense = tiny_model("llama", tmp_path / "dense", dtype=torch.bfloat16, intermediate_size=64)
     upcycle(dense, tmp_path / "moe", text, **{**SMALL, "top_k": 4})
     moe, base = load(tmp_path / "moe"), AutoModelForCausalLM.from_pretrained(dense)
