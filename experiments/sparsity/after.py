@@ -102,10 +102,10 @@ def work(job: Job) -> None:
     out = RUNS / "runs" / job["name"]
     result: Any
     if job["verb"] == "vote":
-        result = turnout.vote(job["model"], job["tasks"], out, dtype="float32", most_tokens=TOKENS)
+        result = turnout.vote(job["model"], job["tasks"], out, dtype="float32", max_new_tokens=TOKENS)
         content = result.to_dict()
     else:
-        result = turnout.grpo(job["model"], job["tasks"], out, most_tokens=TOKENS, **job["options"])
+        result = turnout.grpo(job["model"], job["tasks"], out, max_new_tokens=TOKENS, **job["options"])
         steps = result.frame().filter(metric="reward").sort("step")["value"].to_list()
         content = result.to_dict() | {"reward": steps}
     pool.write_result(RESULTS, job["name"], job | content)

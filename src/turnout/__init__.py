@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from turnout.api.compare import compare
     from turnout.api.evaluate import evaluate
     from turnout.api.export import export
+    from turnout.api.grpo import grpo
     from turnout.api.import_routed import import_routed
     from turnout.api.load import load
     from turnout.api.mask import mask
-    from turnout.api.old import align, grpo, measure_coupling, sweep, vote
+    from turnout.api.old import align, measure_coupling, sweep
     from turnout.api.plan import plan
     from turnout.api.verify import verify
+    from turnout.api.vote import vote
     from turnout.api.write_report import write_report
     from turnout.auditing.config import AuditConfig
     from turnout.auditing.result import Audit
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from turnout.masking.config import MaskConfig
     from turnout.masking.result import Masking
     from turnout.models.wrap.anatomy import MoE, MoELayer
+    from turnout.reasoning.grpo.config import GrpoConfig
+    from turnout.reasoning.grpo.result import GrpoResult
+    from turnout.reasoning.vote.config import VoteConfig
+    from turnout.reasoning.vote.result import VoteResult
     from turnout.runs.result import Result
     from turnout.sparsity.config import PlanConfig
     from turnout.sparsity.result import Plan
@@ -61,8 +67,8 @@ PUBLIC = {
         "measure_coupling": "turnout.api.old",
         "plan": "turnout.api.plan",
         "sweep": "turnout.api.old",
-        "grpo": "turnout.api.old",
-        "vote": "turnout.api.old",
+        "grpo": "turnout.api.grpo",
+        "vote": "turnout.api.vote",
     },
     "Results": {
         "Result": "turnout.runs.result",
@@ -72,6 +78,8 @@ PUBLIC = {
         "Evaluation": "turnout.evaluating.result",
         "Imported": "turnout.exchange.importing",
         "Plan": "turnout.sparsity.result",
+        "GrpoResult": "turnout.reasoning.grpo.result",
+        "VoteResult": "turnout.reasoning.vote.result",
     },
     "Settings": {
         "AuditConfig": "turnout.auditing.config",
@@ -79,6 +87,8 @@ PUBLIC = {
         "EvaluateConfig": "turnout.evaluating.config",
         "ImportConfig": "turnout.exchange.config",
         "PlanConfig": "turnout.sparsity.config",
+        "GrpoConfig": "turnout.reasoning.grpo.config",
+        "VoteConfig": "turnout.reasoning.vote.config",
     },
     "Training": {},
     "Models and questions": {
@@ -106,6 +116,8 @@ __all__ = [
     "Comparison",
     "EvaluateConfig",
     "Evaluation",
+    "GrpoConfig",
+    "GrpoResult",
     "ImportConfig",
     "Imported",
     "Listener",
@@ -124,6 +136,8 @@ __all__ = [
     "TaskError",
     "TaskSet",
     "TurnoutError",
+    "VoteConfig",
+    "VoteResult",
     "__version__",
     "align",
     "audit",

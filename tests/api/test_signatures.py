@@ -12,8 +12,10 @@ SETTINGS = {
     "audit": ["turnout.auditing.config.AuditConfig"],
     "evaluate": ["turnout.auditing.config.AuditConfig", "turnout.evaluating.config.EvaluateConfig"],
     "import_routed": ["turnout.exchange.config.ImportConfig"],
+    "grpo": ["turnout.reasoning.grpo.config.GrpoConfig"],
     "mask": ["turnout.masking.config.MaskConfig"],
     "plan": ["turnout.sparsity.config.PlanConfig", "turnout.sparsity.config.Grid"],
+    "vote": ["turnout.reasoning.vote.config.VoteConfig"],
 }
 ELSEWHERE = {"evaluate": {"answers", "shots"}, "plan": {"grid"}}
 """Settings that a verb does not take: the harness has its own; the grid's are arguments themselves."""

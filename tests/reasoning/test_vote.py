@@ -1,20 +1,23 @@
-"""Voting through the command line; its figures against plain loops; exercises by name and from files."""
+"""Voting through the command line and Python; its figures against plain counts."""
 
 import json
 
 import polars as pl
 import pytest
+import torch
+from listeners import Recorder
 from tokenizers.processors import TemplateProcessing
 from typer.testing import CliRunner
 
 import turnout
+from turnout import embedded
 from turnout.cli.main import app
-from turnout.errors import TaskError
+from turnout.models.change.adapter import RouterAdapter
 from turnout.models.forward.answers import answer_nats
 from turnout.models.forward.generate import sample
 from turnout.models.wrap.load import load_causal
-from turnout.reasoning.answered import answered
-from turnout.reasoning.vote.figures import figures
+from turnout.reasoning.answers import answer
+from turnout.reasoning.vote.result import figures
 from turnout.runs import verify
 from turnout.tasks.exercises import load_exercises
 
@@ -23,52 +26,52 @@ def vote(*arguments):
     return CliRunner().invoke(app, ["vote", *map(str, arguments)])
 
 
-def test_votes_on_the_command_line(half_taught, tmp_path):
+def test_the_command_samples_and_votes(half_taught, tmp_path):
     out = tmp_path / "out"
-    options = ["--tasks", "chains-1", "--out", out, "--samples", "8", "--problems", "12", "--most-tokens", "6"]
-    done = vote(half_taught, *options, "--json")
+    options = ["--tasks", "chains-1", "--out", out, "--samples", "8", "--problems", "12"]
+    done = vote(half_taught, *options, "--max-new-tokens", "6", "--json")
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert [row["samples"] for row in found["votes"]] == [1, 2, 4, 8]
-    first = found["votes"][0]
+    votes = json.loads(done.stdout)["votes"]
+    assert [row["samples"] for row in votes] == [1, 2, 4, 8]
+    first = votes[0]
     assert first["pass"] == pytest.approx(first["majority"])
-    passes = [row["pass"] for row in found["votes"]]
+    passes = [row["pass"] for row in votes]
     assert passes == sorted(passes)
-    assert all(low <= row["majority"] <= high for row in found["votes"] for low, high in [row["majority_interval"]])
+    assert all(low <= row["majority"] <= high for row in votes for low, high in [row["majority_interval"]])
     answers = pl.read_parquet(out / "tables" / "answers.parquet")
     assert answers["times"].sum() == 12 * 8
     assert answers.filter("right")["times"].sum() / 96 == pytest.approx(first["pass"])
     assert verify(out) == []
-    again = vote(half_taught, *options)
+    again = vote(half_taught, *options, "--most-tokens", "6")  # the same setting by its former name
     assert again.exit_code == 0
     assert "is complete" in again.stderr
 
 
 def test_a_stopped_vote_keeps_its_answers(half_taught, tmp_path, monkeypatch):
-    drawn = []
+    seeds = []
 
-    def draw(*arguments, **options):
-        drawn.append(options["seed"])
-        if len(drawn) == 3:
+    def stop_at_the_third(*arguments, **options):
+        seeds.append(options["seed"])
+        if len(seeds) == 3:
             raise KeyboardInterrupt
         return sample(*arguments, **options)
 
-    monkeypatch.setattr("turnout.reasoning.vote.run.sample", draw)
-    options = {"samples": 4, "problems": 10, "batch_size": 8, "most_tokens": 6}
+    monkeypatch.setattr("turnout.reasoning.vote.run.sample", stop_at_the_third)
+    options = {"samples": 4, "problems": 10, "batch_size": 8, "max_new_tokens": 6}
     with pytest.raises(KeyboardInterrupt):
         turnout.vote(half_taught, "chains-1", tmp_path / "out", **options)
-    found = turnout.vote(half_taught, "chains-1", tmp_path / "out", **options)
-    assert drawn == [0, 2, 4, 4, 6, 8]
-    assert found.frame().equals(turnout.vote(half_taught, "chains-1", tmp_path / "whole", **options).frame())
+    result = turnout.vote(half_taught, "chains-1", tmp_path / "out", **options)
+    assert seeds == [0, 2, 4, 4, 6, 8]
+    assert result.frame().equals(turnout.vote(half_taught, "chains-1", tmp_path / "whole", **options).frame())
     assert verify(tmp_path / "out") == []
     assert not (tmp_path / "out" / ".answers").exists()
 
 
-def test_answers_that_are_rarely_parsed_are_kept(half_taught, tmp_path, monkeypatch):
-    told = iter([None] * 110 + ["5"] * 10)
-    monkeypatch.setattr("turnout.reasoning.vote.run.parse_answer", lambda *_: next(told))
-    found = turnout.vote(half_taught, "chains-1", tmp_path, samples=1, problems=120, most_tokens=1)
-    table = pl.read_parquet(found.path / "tables" / "answers.parquet")
+def test_rare_answers_are_stored(half_taught, monkeypatch):
+    parsed = iter([None] * 110 + ["5"] * 10)
+    monkeypatch.setattr("turnout.reasoning.vote.run.parse_answer", lambda *_: next(parsed))
+    result = turnout.vote(half_taught, "chains-1", samples=1, problems=120, max_new_tokens=1)
+    table = result.table("answers")
     assert table.filter(answer="5")["times"].sum() == 10
     assert table["answer"].null_count() == 110
 
@@ -79,20 +82,20 @@ def test_prompts_are_tokenized_as_in_grpo(half_taught, monkeypatch):
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{first} $A", special_tokens=[(first, tokenizer.eos_token_id)]
     )
-    asked = []
+    received = []
 
-    def nats(model, prompts, solutions):
-        asked.extend([*prompts, *solutions])
+    def record(model, prompts, solutions):
+        received.extend([*prompts, *solutions])
         return answer_nats(model, prompts, solutions)
 
-    monkeypatch.setattr("turnout.reasoning.answered.answer_nats", nats)
-    answered(model, tokenizer, load_exercises("chains-1", 1))
-    assert [tokens[0] == tokenizer.eos_token_id for tokens in asked] == [True, False]
+    monkeypatch.setattr("turnout.reasoning.answers.answer_nats", record)
+    answer(model, tokenizer, load_exercises("chains-1", 1))
+    assert [tokens[0] == tokenizer.eos_token_id for tokens in received] == [True, False]
 
 
 def test_figures_are_plain_counts():
-    said = [["a", "a", "b", None], ["b", "b", "b", "a"], [None, None, None, None]]
-    rows = figures(said, ["a", "a", "a"], (1, 2, 4), subsets=4000, resamples=50, seed=0)
+    answers = [["a", "a", "b", None], ["b", "b", "b", "a"], [None, None, None, None]]
+    rows = figures(answers, ["a", "a", "a"], (1, 2, 4), subsets=4000, resamples=50, seed=0)
     assert rows[0]["pass"] == pytest.approx((2 + 1 + 0) / 12)
     assert rows[2]["majority"] == pytest.approx((1 + 0 + 0) / 3)
     assert rows[2]["pass"] == pytest.approx(2 / 3)
@@ -100,49 +103,41 @@ def test_figures_are_plain_counts():
     assert rows[1]["majority"] == pytest.approx(((1 + 2 * 0.5 + 2) / 6 + 3 * 0.5 / 6) / 3, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("spec", "said"),
-    [
-        ("chains-0", "levels of one operation"),
-        ("nothing", "no such name or file"),
-        ("facts-0", "at least one exercise"),
-        ("empty.jsonl", r"empty.jsonl, row 1: expected an answer of one line"),
-        ("unasked.jsonl", r'unasked.jsonl, row 1: expected an object with strings "prompt" and "answer"'),
-        ("latin.jsonl", r"latin.jsonl: expected text in UTF-8"),
-        ("bad.jsonl", r'bad.jsonl, row 2: expected an object with strings "prompt" and "answer"'),
-    ],
-)
-def test_bad_exercises_are_refused(tmp_path, monkeypatch, spec, said):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "answer": "1"}\n{"prompt": "p"}\n')
-    (tmp_path / "empty.jsonl").write_text('{"prompt": "p", "answer": " "}\n')
-    (tmp_path / "unasked.jsonl").write_text('{"prompt": " ", "answer": "1"}\n')
-    (tmp_path / "latin.jsonl").write_bytes('{"prompt": "é", "answer": "1"}\n'.encode("latin-1"))
-    with pytest.raises(TaskError, match=said):
-        load_exercises(spec, 5)
+def test_the_embedded_model_is_the_default():
+    recorder = Recorder()
+    result = turnout.vote(None, "chains-1", samples=2, problems=2, max_new_tokens=2, listener=recorder)
+    assert result.to_dict()["model"]["id"] == embedded.model_path().name
+    assert result.path.exists()
+    folder = result.path
+    del result
+    assert not folder.exists()
 
 
-def test_a_file_of_prompts(tmp_path):
-    rows = [{"prompt": "2 + 2\u2028=", "answer": "#### 4."}, {"prompt": "p", "answer": "X y"}]
-    (tmp_path / "own.jsonl").write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
-    number, words = load_exercises(tmp_path / "own.jsonl", 5)
-    assert (number.kind, number.answer) == ("reasoning", "4")
-    assert (words.kind, words.answer) == ("text", "x y")
+def test_trained_routers_are_loaded(half_taught, tmp_path):
+    moe = turnout.load(half_taught)
+    router = f"{moe.layers[0].name}.weight"
+    base = {"id": "half-taught", "digest": moe.digest(), "dtype": "float32"}
+    weights, content = RouterAdapter({router: torch.ones_like(moe.layers[0].rows()[0])}, base, (0,), {}).encoded()
+    (tmp_path / "adapter.safetensors").write_bytes(weights)
+    (tmp_path / "adapter.json").write_text(json.dumps(content))
+    options = {"samples": 2, "problems": 2, "max_new_tokens": 2}
+    results = [turnout.vote(half_taught, "chains-1", adapter=adapter, **options) for adapter in (None, tmp_path)]
+    assert results[0].to_dict()["model"]["digest"] != results[1].to_dict()["model"]["digest"]
 
 
-def test_a_file_is_split_by_its_prompts(tmp_path):
-    rows = [{"prompt": f"{i} + 1 =", "answer": str(i + 1)} for i in range(400)]
-    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train, test, whole = (
-        {one.prompt for one in load_exercises(tmp_path / "own.jsonl", 400, split)} for split in ("train", "test", None)
-    )
-    assert not train & test
-    assert train | test == whole
-    assert 70 <= len(test) <= 130
+def test_former_names_are_accepted(half_taught, tmp_path):
+    options = {"samples": 2, "problems": 2}
+    with pytest.warns(DeprecationWarning, match="most_tokens=; use max_new_tokens="):
+        turnout.vote(half_taught, "chains-1", tmp_path / "run", most_tokens=2, **options)
+    again = turnout.vote(half_taught, "chains-1", tmp_path / "run", max_new_tokens=2, **options)
+    assert again.already_complete
+    from turnout.reasoning import vote as room
+
+    with pytest.warns(DeprecationWarning, match="Votes; use VoteResult"):
+        assert room.Votes is turnout.VoteResult
 
 
-def test_a_bad_option_is_one_line(half_taught, tmp_path):
+def test_an_error_is_one_line(half_taught, tmp_path):
     done = vote(half_taught, "--tasks", "chains-1", "--out", tmp_path / "out", "--temperature", "0")
     assert done.exit_code == 1
     assert "temperature: expected a number above 0, got 0.0" in done.stderr
-    assert callable(turnout.vote)

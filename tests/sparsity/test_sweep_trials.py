@@ -98,7 +98,7 @@ def test_a_value_of_several_tokens_is_one_fact(monkeypatch):
     def one_bit_a_token(model, prompts, solutions):
         return [[math.log(2)] * len(solution) for solution in solutions]
 
-    monkeypatch.setattr("turnout.reasoning.answered.answer_nats", one_bit_a_token)
+    monkeypatch.setattr("turnout.reasoning.answers.answer_nats", one_bit_a_token)
     found = ask(model, tokenizer, recipe, Asked(facts=20, chains=0))["facts"]
     values = [fact.answer for fact in facts(20, recipe.data.worlds_seed)]
     lengths = [len(tokenizer(f" {value}", add_special_tokens=False)["input_ids"]) for value in values]

@@ -67,18 +67,39 @@ def resolve_moe(
 
 
 def resolve_causal(
-    model: "str | PathLike[str] | None", dtype: Any, device: Any, listener: Listener
+    model: "str | PathLike[str] | None",
+    listener: Listener,
+    *,
+    adapter: "str | PathLike[str] | None" = None,
+    dtype: "torch.dtype | str | None" = None,
+    device: "torch.device | str | None" = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]":
     """A causal language model, dense or MoE, its tokenizer, and its description for a run's inputs.
+
+    Args:
+        model: a checkpoint folder, a hub id, or None for the embedded model.
+        listener: receives the device that was chosen.
+        adapter: trained routers to load into a MoE.
+        dtype: of the weights; None is the checkpoint's own.
+        device: as in `resolve_moe`.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: run Python code of the checkpoint.
 
     Raises:
         ModelError: the checkpoint cannot be loaded, or has no tokenizer.
     """
     from turnout.models.wrap.anatomy import weights_digest
     from turnout.models.wrap.devices import device_of
-    from turnout.models.wrap.load import load_causal
+    from turnout.models.wrap.load import load, load_causal
 
-    live, tokenizer, name, revision = load_causal(path_of(model), dtype, device)
+    hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if adapter is None:
+        live, tokenizer, name, revision = load_causal(path_of(model), dtype, device, **hub)
+    else:
+        moe = load(path_of(model), dtype, device, adapter, **hub)
+        live, tokenizer, name, revision = moe.model, moe.tokenizer, moe.model_id, moe.revision
     if tokenizer is None:
         raise ModelError(name, expected="a tokenizer beside the model", received="none")
     listener.info(f"device: {device_of(live)}, {str(live.dtype).removeprefix('torch.')}")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout import embedded
-from turnout.errors import ModelError
 from turnout.report import write_report
 
 if TYPE_CHECKING:
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from turnout.aligning import Alignment
     from turnout.coupling import CouplingResult
     from turnout.models.wrap.anatomy import MoE
-    from turnout.reasoning.grpo import Rewarded
-    from turnout.reasoning.vote import Votes
     from turnout.sparsity.sweep import SweepRecipe, SweepResult
 
 
@@ -123,60 +120,3 @@ def audit_trained(model: Path, tasks: str, out: Path) -> dict[str, Any]:
     from turnout.api.audit import audit
 
     return audit(model, tasks, out, scope="all").to_dict()
-
-
-def vote(
-    model: str | Path, tasks: str | Path, out: str | Path, *, dtype: Any = None, device: Any = None, **options: Any
-) -> "Votes":
-    """Sample many answers of open-ended problems and vote: pass@1, pass@n and majorities, with intervals.
-
-    >>> turnout.vote("path/to/checkpoint", "chains-2", "run", samples=64).frame()
-
-    Args:
-        model: a checkpoint's folder or hub id, MoE or dense.
-        tasks: "chains-2", "facts-500", "gym-NAME", or a JSONL file with `prompt` and `answer`.
-        out: the run's folder.
-        dtype: of the weights; None: the checkpoint's.
-        device: where they go; None: the CPU.
-        **options: samples, temperature, problems, most_tokens, batch_size, subsets, resamples, seed, progress
-            (`turnout.reasoning.vote.VoteConfig`).
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.reasoning.vote import vote as run
-
-    live, tokenizer, described = _causal(model, dtype, device)
-    return run(live, tokenizer, tasks, out, described=described, **options)
-
-
-def grpo(model: str | Path, tasks: str | Path, out: str | Path, *, device: Any = None, **options: Any) -> "Rewarded":
-    """Train a model for the reward of right final answers, through TRL's GRPOTrainer, and ask it before and after.
-
-    >>> turnout.grpo("path/to/checkpoint", "chains-2", "run", steps=100).accuracy
-
-    Args:
-        model: a checkpoint's folder or hub id, MoE or dense; trained in float32.
-        tasks: "chains-2", "facts-500", "gym-NAME", or a JSONL file with `prompt` and `answer`.
-        out: the run's folder; `model/` in it is the trained checkpoint.
-        device: where it trains; None: the CPU.
-        **options: fields of `turnout.reasoning.grpo.GrpoConfig`; progress.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.reasoning.grpo import grpo as run
-
-    live, tokenizer, described = _causal(model, "float32", device)
-    return run(live, tokenizer, tasks, out, described=described, **options)
-
-
-def _causal(model: str | Path, dtype: Any, device: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """A causal language model, its tokenizer and what a run records of it."""
-    from turnout.models.wrap.anatomy import weights_digest
-    from turnout.models.wrap.load import load_causal
-
-    live, tokenizer, name, revision = load_causal(model, dtype, device)
-    if tokenizer is None:
-        raise ModelError(name, expected="a tokenizer beside the model", received="none")
-    return live, tokenizer, {"id": name, "revision": revision, "dtype": str(live.dtype), "digest": weights_digest(live)}

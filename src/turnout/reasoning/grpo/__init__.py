@@ -1,7 +1,9 @@
-"""GRPO with a parsed final answer for a reward, before and after."""
+"""GRPO, rewarded for the final answer."""
 
-from turnout.reasoning.grpo.config import GrpoConfig
-from turnout.reasoning.grpo.result import Rewarded
-from turnout.reasoning.grpo.run import grpo
+from turnout.lazy import lazy_names
 
-__all__ = ["GrpoConfig", "Rewarded", "grpo"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"GrpoConfig": "turnout.reasoning.grpo.config", "GrpoResult": "turnout.reasoning.grpo.result"},
+    former={"Rewarded": "GrpoResult"},
+)

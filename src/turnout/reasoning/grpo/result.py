@@ -1,36 +1,24 @@
-"""What GRPO brought: grpo.json as an object."""
+"""Result of GRPO: grpo.json as an object, and how its figures are computed."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from turnout.errors import RunError
-from turnout.reasoning.answered import Answered
+from turnout.reasoning.answers import Answers
 from turnout.reasoning.grpo.config import GrpoConfig
-from turnout.runs import RunFolder
+from turnout.runs.result import Result
 from turnout.tasks.exercises import Exercise
 
 SCHEMA, GRPO_FILE, ANSWERS, CURVES = 1, "grpo.json", "answers", "curves"
 _RESAMPLES = 2000
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Rewarded:
-    """Test problems before and after.
+class GrpoResult(Result):
+    """Test problems before and after training; `path / "model"` is the trained checkpoint."""
 
-    Attributes:
-        path: the run's folder; `path / "model"` is the trained checkpoint.
-        already_complete: the folder held this run, finished; nothing was computed.
-    """
-
-    _content: Mapping[str, Any]
-    path: Path
-    already_complete: bool = False
+    FILE, VERB = GRPO_FILE, "grpo"
 
     @property
     def accuracy(self) -> dict[str, Any]:
@@ -39,38 +27,31 @@ class Rewarded:
 
     def frame(self) -> pl.DataFrame:
         """One row a step and metric: reward, kl, loss, tokens, grad_norm."""
-        return RunFolder.read(self.path).read_table(CURVES)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Exactly grpo.json, as a copy."""
-        return deepcopy(dict(self._content))
-
-    @classmethod
-    def load(cls, path: Path | str, *, already_complete: bool = False) -> "Rewarded":
-        """The result in a complete run's folder.
-
-        Raises:
-            RunError: no complete run there, or none of GRPO.
-        """
-        folder = RunFolder.read(path)
-        if not (folder.path / GRPO_FILE).exists():
-            raise RunError(path, expected=f"a run with {GRPO_FILE}", received="one without", do="see turnout grpo")
-        return cls(folder.read_json(GRPO_FILE), folder.path, already_complete)
+        return self.table(CURVES)
 
 
 def content_of(
     described: Mapping[str, Any],
     tasks: str,
     config: GrpoConfig,
-    asked: Sequence[Exercise],
-    before: Answered,
-    after: Answered,
+    tested: Sequence[Exercise],
+    before: Answers,
+    after: Answers,
 ) -> dict[str, Any]:
-    """grpo.json."""
-    levels = sorted({one.level for one in asked})
+    """grpo.json's content.
+
+    Args:
+        described: the description of the model.
+        tasks: the exercises, as they were named.
+        config: the settings.
+        tested: the test problems.
+        before: their answers before training.
+        after: their answers after it.
+    """
+    levels = sorted({one.level for one in tested})
     by_level = {}
     for level in levels if len(levels) > 1 else ():
-        at = [i for i, one in enumerate(asked) if one.level == level]
+        at = [i for i, one in enumerate(tested) if one.level == level]
         by_level[str(level)] = _difference([before.right[i] for i in at], [after.right[i] for i in at], config.seed)
     return {
         "schema": SCHEMA,
@@ -82,6 +63,29 @@ def content_of(
         "accuracy": _difference(before.right, after.right, config.seed),
         "levels": by_level,
     }
+
+
+def curve_table(history: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """`tables/curves.parquet` from the Trainer's log history: one row a (step, metric)."""
+    logged = {
+        "reward": "reward",
+        "kl": "kl",
+        "loss": "loss",
+        "completions/mean_length": "tokens",
+        "grad_norm": "grad_norm",
+    }
+    rows = [
+        (entry["step"], name, float(entry[key])) for entry in history for key, name in logged.items() if key in entry
+    ]
+    return pl.DataFrame(rows, schema={"step": pl.Int64, "metric": pl.String, "value": pl.Float64}, orient="row")
+
+
+def answer_table(tested: Sequence[Exercise], before: Answers, after: Answers) -> pl.DataFrame:
+    """`tables/answers.parquet`: one row a test problem."""
+    rows = zip(tested, before.final, after.final, before.right, after.right, strict=True)
+    schema = {"problem": pl.String, "level": pl.Int64, "gold": pl.String, "before": pl.String, "after": pl.String}
+    schema |= {"right_before": pl.Boolean, "right_after": pl.Boolean}
+    return pl.DataFrame([(one.id, one.level, one.answer, *rest) for one, *rest in rows], schema=schema, orient="row")
 
 
 def _difference(before: Sequence[bool], after: Sequence[bool], seed: int) -> dict[str, Any]:

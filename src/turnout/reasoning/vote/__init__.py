@@ -1,7 +1,9 @@
-"""Self-consistency: many sampled answers a problem, and what voting over them is worth."""
+"""Self-consistency: majority votes over many sampled answers."""
 
-from turnout.reasoning.vote.config import VoteConfig
-from turnout.reasoning.vote.result import Votes
-from turnout.reasoning.vote.run import vote
+from turnout.lazy import lazy_names
 
-__all__ = ["VoteConfig", "Votes", "vote"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"VoteConfig": "turnout.reasoning.vote.config", "VoteResult": "turnout.reasoning.vote.result"},
+    former={"Votes": "VoteResult"},
+)

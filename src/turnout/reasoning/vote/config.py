@@ -1,55 +1,42 @@
-"""How many answers are sampled, how, and of how many problems."""
+"""Settings of self-consistency voting."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from turnout.errors import RecipeError
-from turnout.options import given_options
+from pydantic import Field
+
+from turnout.settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class VoteConfig:
-    """Self-consistency's settings; the defaults are those of arXiv 2508.18672.
+class VoteConfig(Settings):
+    """How many answers are sampled, how, and of how many problems; the defaults are those of arXiv 2508.18672.
 
     Raises:
         RecipeError: a value that does not fit.
     """
 
-    samples: int = 128
-    """Answers a problem; votes are of 1, 2, 4, … of them."""
-    temperature: float = 0.6
-    """Of the sampling."""
-    problems: int = 200
-    """At most so many."""
-    most_tokens: int = 256
+    samples: int = Field(default=128, ge=1)
+    """Sampled answers to each problem; votes are over 1, 2, 4, … of them."""
+    temperature: float = Field(default=0.6, gt=0)
+    """Temperature of the sampling."""
+    problems: int = Field(default=200, ge=1)
+    """At most this many problems."""
+    max_new_tokens: int = Field(default=256, ge=1, json_schema_extra={"former": "--most-tokens"})
     """Longest answer."""
-    batch_size: int = 256
-    """Answers written at once."""
-    subsets: int = 100
-    """Random subsets of the samples that a vote of fewer is averaged over."""
-    resamples: int = 1000
-    """Of problems, for intervals."""
+    batch_size: int = Field(default=256, ge=1)
+    """Answers generated at once."""
+    subsets: int = Field(default=100, ge=1)
+    """Random subsets of the samples over which a vote of fewer is averaged."""
+    resamples: int = Field(default=1000, ge=1)
+    """Resamples of the problems, for intervals."""
     seed: int = 0
-    """Of samples, subsets, resamples, and of problems that are drawn."""
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "problems", "most_tokens", "batch_size", "subsets", "resamples"):
-            if getattr(self, name) < 1:
-                raise RecipeError(name, expected="1 or more", received=getattr(self, name))
-        if not self.temperature > 0:
-            raise RecipeError("temperature", expected="a number above 0", received=self.temperature)
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "VoteConfig":
-        """The configuration with `options` set, None being a default; RecipeError for one that does not exist."""
-        return cls(**given_options(options, cls.__dataclass_fields__, "voting"))
+    """Seed of samples, subsets and resamples, and of problems that are drawn."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """1, 2, 4, … up to the number of samples."""
+        """Sizes of the votes: 1, 2, 4, … up to the number of samples."""
         return tuple(2**i for i in range(self.samples.bit_length()))
 
     def describe(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+        """The values as JSON; the key of `max_new_tokens` in a run is `most_tokens`."""
+        stored = {"max_new_tokens": "most_tokens"}
+        return {stored.get(name, name): value for name, value in super().describe().items()}

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.errors import TurnoutError
-from turnout.reasoning.answered import answered
+from turnout.reasoning.answers import answer
 from turnout.runs import atomic
 from turnout.sparsity.sweep.recipe import Asked
 from turnout.tasks.exercises import Exercise, chains, facts
@@ -108,7 +108,7 @@ def ask(
     parameters = sum(p.numel() for p in model.parameters())
     found = {}
     for name, exercises, known in _tasks(recipe, asked):
-        answers = answered(model, tokenizer, exercises)
+        answers = answer(model, tokenizer, exercises)
         found[name] = answers.figures()
         if known:
             values = [len(tokenizer(f" {one.answer}", add_special_tokens=False)["input_ids"]) for one in exercises]
