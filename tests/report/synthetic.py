@@ -1,4 +1,4 @@
-"""Finished runs of any size without a model: planted committees, figures by the formulas in NumPy.
+"""Finished runs of any size without a model: planted committees, figures computed in NumPy.
 
 Shape suffixes: L layers, D domains, E experts, K chosen.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from report.synthetic_evidence import add_evidence, atlas_tables
 
 from turnout.runs import RunFolder
@@ -27,7 +28,7 @@ MMLU_9 = (
 
 
 def contribution(n_layers: int, n_experts: int, n_domains: int, seed: int = 0) -> np.ndarray:
-    """[L, D, E], each row summing to 1: a few experts strong everywhere, the more so in the middle, some by domain."""
+    """[L, D, E], rows summing to 1: a few experts strong in all domains, most in the middle layers; some by domain."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 0.7, (n_layers, 1, n_experts)) + draw.normal(0, 0.5, (n_layers, n_domains, n_experts))
     for layer in range(n_layers):
@@ -50,7 +51,7 @@ def ranks(contribution_DE: np.ndarray, top_k: int) -> np.ndarray:
 
 
 def layer_tables(contribution_DE: np.ndarray, top_k: int) -> dict[str, object]:
-    """One layer's figures by METHODS' formulas."""
+    """One layer's figures, by their definitions."""
     n_domains, n_experts = contribution_DE.shape
     rank = ranks(contribution_DE, top_k)
     first = rank <= top_k
@@ -101,11 +102,13 @@ def write_run(
     evidence: bool = False,
     rotated: bool = True,
     tokens: Sequence[str] = (),
+    verb: str = "audit",
 ) -> Path:
-    """Write a finished run to `path` (a folder that is not there yet); `n_experts` may differ by layer.
+    """Write a finished run to `path` (a folder that does not exist yet); `n_experts` may differ by layer.
 
-    With `evidence` it has intervals, nulls, claims, stabilities and budgets (`rotated`: the rotated router among the
-    nulls), with `tokens` the tables of tokens and partners.
+    With `evidence` it has the table of measures, intervals, nulls, claims, stabilities and budgets (`rotated`: the
+    rotated router among the nulls), without it is a run of before these; with `tokens` it has the tables of tokens and
+    partners.
     """
     widths = [n_experts] * n_layers if isinstance(n_experts, int) else list(n_experts)
     cubes = contribution_LDE or [
@@ -115,7 +118,7 @@ def write_run(
     kept = [place for place, name in enumerate(domains) if name not in dropped]
     found = [layer_tables(cube[kept], top_k) for cube in cubes]
     numbers = numbers or range(first_layer, first_layer + len(cubes))
-    with RunFolder.open(path, {"model": model_id, "seed": seed}) as run:
+    with RunFolder.open(path, {"verb": verb, "model": model_id, "seed": seed}) as run:
         audit = _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed)
         audit |= {"dropped_domains": list(dropped)}
         run.write_json("audit.json", add_evidence(audit, seed, rotated=rotated) if evidence else audit)
@@ -126,6 +129,16 @@ def write_run(
         for name, table in tables.items():
             run.write_table(name, table)
         run.finish(seed=seed, timings={"capture_seconds": 1.0, "capture_tokens": 1000})
+    return path
+
+
+def with_audit(source: Path, path: Path, audit: dict[str, object]) -> Path:
+    """A finished run in `path` with the tables of the run `source` and another audit.json."""
+    with RunFolder.open(path, RunFolder.read(source).inputs) as run:
+        for table in sorted((source / "tables").iterdir()):
+            run.write_table(table.stem, pq.read_table(table))
+        run.write_json("audit.json", audit)
+        run.finish()
     return path
 
 

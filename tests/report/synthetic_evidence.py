@@ -1,7 +1,4 @@
-"""What an audit adds to a synthetic run beyond its figures: evidence, tokens, partners, budgets, masking.
-
-The numbers are made up around the figures, of the shapes and keys that a real run has.
-"""
+"""Evidence, tokens, partners, budgets and masking of a synthetic run: invented numbers in the real shapes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from turnout.auditing.measures import describe
 from turnout.runs import RunFolder
 
 MEASURES = ("coverage", "coverage_topk", "gini", "gini_topk", "jaccard_mean", "influence_ratio")
@@ -27,7 +25,7 @@ def add_evidence(audit: dict[str, Any], seed: int = 0, *, rotated: bool = True) 
     dominant, of = verdicts.count("dominant committee"), len(verdicts)
     core = dominant + verdicts.count("core")
     counts = {"core": {"layers": core, "of": of}, "dominant committee": {"layers": dominant, "of": of}}
-    return audit | {"claim": counts, "budgets": _budgets(audit["layers"][0]["top_k"])}
+    return audit | {"claim": counts, "budgets": _budgets(audit["layers"][0]["top_k"]), "measures": describe()}
 
 
 def _intervals(layer: dict[str, Any], draw: np.random.Generator) -> dict[str, Any]:

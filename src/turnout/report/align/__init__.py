@@ -1,1 +1,1 @@
-"""The page and terminal tables of an alignment."""
+"""Page and terminal tables of an alignment."""

@@ -1,1 +1,1 @@
-"""The page, terminal tables and paper figures of an audit, an imported trace or an evaluation."""
+"""Page, terminal tables and paper figures of an audit, an imported trace or an evaluation."""

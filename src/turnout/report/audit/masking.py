@@ -1,4 +1,4 @@
-"""Masking runs as data: what masking a set of experts cost, beside its controls."""
+"""Masking runs of an audit as data: the cost of masking a set of experts, beside the cost of its controls."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,29 +8,30 @@ from turnout.report.audit.stored import StoredRun
 MEASURES = {
     "accuracy": "Accuracy: drop",
     "logprob": "Log-probability of the answer: drop (nats)",
-    "generated": "Written answers right: drop",
+    "generated": "Accuracy of generated answers: drop",
     "bits_per_byte": "Bits per byte: rise",
 }
+"""What masking.json measures → title of its figure."""
 
 
 def bars(run: StoredRun) -> list[dict[str, Any]]:
-    """One entry a masking run and measure: title and rows, a row for each target and set.
+    """One entry for each masking run and measure: title, and a row for each target and masked set.
 
-    A row holds layer, set, size, drop with interval, effect with interval, predicted, extrapolated, fallback, and of
-    the controls random and matched (mean, q05, q95, p) and least; None where there are none.
+    A row has layer, set, size, drop with interval, effect with interval, predicted, extrapolated, fallback; of the
+    controls random and matched mean, q05, q95 and p; and least, the drop of the least used experts. None where absent.
     """
     return [
-        {"title": title, "measure": measure, "renormalise": bool(found["config"].get("renormalise")), "rows": rows}
-        for found in run.masking
+        {"title": title, "measure": measure, "renormalise": bool(content["config"].get("renormalise")), "rows": rows}
+        for content in run.masking
         for measure, title in MEASURES.items()
-        if (rows := _rows(found, measure))
+        if (rows := _rows(content, measure))
     ]
 
 
-def _rows(found: Mapping[str, Any], measure: str) -> list[dict[str, Any]]:
+def _rows(content: Mapping[str, Any], measure: str) -> list[dict[str, Any]]:
     return [
         _row(target, masked, masked["measures"][measure])
-        for target in found["targets"]
+        for target in content["targets"]
         for masked in target["sets"]
         if measure in masked["measures"]
     ]
@@ -45,7 +46,7 @@ def _row(target: Mapping[str, Any], masked: Mapping[str, Any], effect: Mapping[s
         "mass": masked["removed_mass"],
         "fallback": bool(target.get("fallback")),
         **{name: effect[name] for name in plain},
-        **{kind: _control(effect.get(kind)) for kind in ("random", "matched")},
+        **{control: _control(effect.get(control)) for control in ("random", "matched")},
         "least": effect.get("least_drop"),
     }
 
@@ -57,14 +58,14 @@ def _control(control: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """What a masking run found by one measure: the effects whose interval leaves out 0, and how many were asked for."""
+    """Result of a masking run by one measure: how many sets have an effect whose interval excludes 0."""
     rows = [row for row in entry["rows"] if row["effect_interval"] is not None]
-    sure = [row for row in rows if not row["effect_interval"][0] <= 0 <= row["effect_interval"][1]]
-    read = [row for row in sure if not row["extrapolated"]]
-    more = sum(row["effect"] > 0 for row in read)
-    beyond = len(sure) - len(read)
-    left = f" {beyond} more lie beyond the controls’ mass and are not to be read." if beyond else ""
+    clear = [row for row in rows if not row["effect_interval"][0] <= 0 <= row["effect_interval"][1]]
+    within = [row for row in clear if not row["extrapolated"]]
+    more = sum(row["effect"] > 0 for row in within)
+    beyond = len(clear) - len(within)
+    excluded = f" {beyond} more remove more mass than any control and are not counted." if beyond else ""
     return (
-        f"{more} of {len(rows)} sets cost more than the periphery predicts at the same removed mass, "
-        f"{len(read) - more} less, with an interval (95 %, each by itself) that leaves out 0.{left}"
+        f"{more} of {len(rows)} masked sets cost more than other experts of the same gate mass, {len(within) - more} "
+        f"cost less (95 % interval of the effect excludes 0, each set by itself).{excluded}"
     )

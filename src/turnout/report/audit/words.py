@@ -1,39 +1,25 @@
-"""What the page says in sentences: whose routing it is, what was asked, how to read it."""
+"""Sentences, facts and terms on an audit's page: model, prompts, kind of contribution, how to read the figures."""
 
 from typing import Any
 
+from turnout.quantities import show_count
 from turnout.report.audit import evidence
 from turnout.report.audit.stored import StoredRun
-
-NAMES = {
-    "coverage": "Coverage",
-    "coverage_topk": "Coverage, top K",
-    "gini": "Gini",
-    "gini_topk": "Gini, top K",
-    "jaccard_mean": "Jaccard",
-    "influence_ratio": "Influence ratio",
-}
+from turnout.report.kit.text import counted, span
 
 KIND_NAMES = {
     "gate": "gate: mean routing score",
-    "frequency": "frequency: share of times chosen",
-    "weight": "weight: mean applied weight",
-    "released": "released: as the authors’ code computes it",
+    "frequency": "frequency: how often chosen",
+    "weight": "weight: mean routing weight",
+    "released": "released: as in the authors’ code",
 }
 
 _READS = {
-    "gate": "the mean of its full routing score",
-    "frequency": "how often it was chosen",
-    "weight": "the mean weight that the model applied to it",
-    "released": "its scaled weight times its frequency, as the paper’s published code computes it",
+    "gate": "the mean of its routing score over all experts",
+    "frequency": "how often it is chosen",
+    "weight": "the mean routing weight that the model applies to it",
+    "released": "its scaled weight times its frequency, as in the paper’s published code",
 }
-
-READING = (
-    "A bracket or band is a 95 % interval. Dashed: the floor, which a router reaches without any structure (|C|/E for "
-    "coverage, |C|/K for its top-K form, 1−K/E for top-K Gini, 1 for the influence ratio). Dotted: the 95 % quantile "
-    "of rotated routers, as strong as this one but untrained. Dash-dotted, for Jaccard: the ceiling, what domains "
-    "would share if they did not differ."
-)
 
 _SCOPES = {"last": "at the last token of each prompt", "all": "over all tokens of each prompt"}
 
@@ -45,81 +31,84 @@ def title(run: StoredRun) -> str:
 
 
 def sentences(run: StoredRun) -> list[str]:
-    """The header: the model, the questions, how contribution was read, and accuracy where answers were scored."""
-    return [_model(run), _tasks(run), _reading(run), *_accuracy(run)]
+    """The header: model, prompts, kind of contribution, and accuracy where answers were scored."""
+    return [_model(run), _tasks(run), _contribution(run), *_accuracy(run)]
 
 
 def lead(run: StoredRun) -> str:
-    """What the overview shows, and in how many layers the committee is a fallback."""
+    """What the overview contains, and in how many layers the committee is a fallback."""
     fallbacks = sum(bool(layer["fallback"]) for layer in run.layers)
     note = f" In {fallbacks} of {len(run.layers)} layers it is only a fallback." if fallbacks else ""
     sizes = [len(layer["committee"]) for layer in run.layers]
     return (
-        f"Means over layers; in brackets the mean of the layers’ intervals, then the least and the greatest layer. The "
-        f"ring marks the layer chosen below. Committees have {_range(sizes)} "
-        f"{'expert' if max(sizes) == 1 else 'experts'}.{note}"
+        f"Committees have {span(sizes)} {'expert' if max(sizes) == 1 else 'experts'}.{note} Each tile: the mean over "
+        "layers, in brackets the mean of the layers’ intervals, then the lowest and highest layer. The ring marks the "
+        "layer that is shown below."
     )
 
 
 def notes(run: StoredRun) -> list[str]:
-    """How to read intervals and nulls, and which figures have none, with the reason."""
+    """How to read intervals and nulls, and which figures have none and why."""
     missing = evidence.missing(run.audit)
-    return [READING, *missing, _described_only(run)] if evidence.level(run.layers) else missing
+    return [_reading(run), *missing, _without_interval(run)] if evidence.level(run.layers) else missing
 
 
-def _described_only(run: StoredRun) -> str:
-    alone = [] if "low" in run.tables["contribution"].columns else ["contributions of single experts"]
-    alone += ["ranks", "single pairs of domains", "Lorenz curves"]
+def _reading(run: StoredRun) -> str:
+    floors = [f"{measure.floor_formula} for {measure.label}" for measure in run.measures if measure.floor_formula]
     return (
-        f"Without an interval of their own are {', '.join(alone)} (what sums them up has one), tokens and partners "
-        "(z orders them; it is no p-value) and budgets (the same samples, cut elsewhere): they describe, and the claim "
-        "does not rest on them."
+        "A bracket or band is a 95 % interval. Dashed: the floor, the value of a router that treats all experts alike "
+        f"({', '.join(floors)}). Dotted: the 95 % quantile of rotated routers, as strong as this one but untrained. "
+        "Dash-dotted, for Jaccard: the ceiling, the overlap of domains with permuted labels."
+    )
+
+
+def _without_interval(run: StoredRun) -> str:
+    by_expert = [] if "low" in run.tables["contribution"].columns else ["contributions of single experts"]
+    figures = [*by_expert, "ranks", "single pairs of domains", "Lorenz curves", "tokens", "partners", "budgets"]
+    return (
+        f"No interval of their own: {', '.join(figures)}. They describe; the claim does not use them. The z of a token "
+        "or partner orders a list and is not a p-value."
     )
 
 
 def marks_note(run: StoredRun) -> str:
-    """Which kind of contribution the marks on the map are of."""
-    return f"Committee and candidates are by {run.audit['kind']}, whatever is drawn."
+    """The kind of contribution by which the map marks committee and candidates."""
+    return f"Committee and candidates are by {run.audit['kind']}, whichever kind the map shows."
 
 
 def facts(run: StoredRun) -> list[list[str]]:
-    """Term and value of all that pins the run: revision, digests, map, versions, seed."""
+    """Term and value of everything that identifies the run: revision, digests, domain map, versions, seed."""
     model, tasks = run.audit["model"], run.audit["tasks"]
     versions = run.manifest.get("versions")
-    known: list[list[Any]] = [
+    entries: list[list[Any]] = [
         ["Model", model.get("id")],
         ["Revision", model.get("revision")],
         ["Weights, SHA-256", model.get("digest")],
         ["Questions", tasks.get("name")],
         ["Domain map", tasks.get("domain_map")],
-        ["One question alone", ", ".join(tasks.get("one_sample_domains") or []) or None],
+        ["Domains with one question", ", ".join(tasks.get("one_sample_domains") or []) or None],
         ["Questions, SHA-256", tasks.get("digest")],
         ["Kind and scope", f"{run.audit['kind']}, {run.audit['scope']}"],
         ["Seed", run.manifest.get("seed")],
         *([name, version] for name, version in (versions if isinstance(versions, dict) else {}).items()),
     ]
-    return [[term, str(value)] for term, value in known if value is not None]
+    return [[term, str(value)] for term, value in entries if value is not None]
 
 
 def terms(run: StoredRun) -> list[list[str]]:
-    """What each figure means, term and sentence."""
+    """The definition of each figure, term and sentence."""
     presence = f"{100 * run.audit['config']['presence']:.3g} %"
     return [
-        ["Contribution", "How much of a domain’s routing an expert takes; four readings, chosen above the map."],
+        ["Contribution", "An expert’s part of the routing of a domain’s prompts. The map shows each of its kinds."],
         ["Candidates", f"Experts among the first K of at least {presence} of the domains."],
-        ["Committee (C)", "The Pareto set of the candidates: none other ranks both higher and more steadily."],
-        ["Coverage", "The committee’s share of all experts’ contribution, averaged over domains."],
-        [
-            "Coverage, top K",
-            "The same over each domain’s first K experts only, as published; near |C|/K for any router.",
-        ],
-        ["Gini", "Inequality of contribution over all experts: 0 when equal, near 1 when one expert takes all."],
-        ["Gini, top K", "The same with all but each domain’s first K set to 0, as published; never below 1−K/E."],
-        ["Jaccard", "Overlap of two domains’ first K experts, averaged over pairs of domains."],
-        ["Influence ratio", "Contribution of a committee member over that of another expert, on average."],
+        ["Committee (C)", "The Pareto set of the candidates: no other ranks both higher and more steadily."],
+        *([measure.label, measure.description] for measure in run.measures),
         ["Core set", "All candidates, chosen on a random half of each subject and tested on the other half."],
-        ["Stability", "The share of resamples in which an expert is candidate; not a confidence."],
-        ["Fallback", "No expert is present in enough domains; the most present ones stand in and support no claim."],
+        ["Stability", "The share of resamples in which an expert is candidate; it is not a confidence."],
+        [
+            "Fallback",
+            "No expert is in the first K of enough domains. The most frequent ones are shown; no claim is made.",
+        ],
     ]
 
 
@@ -139,33 +128,28 @@ def questions(run: StoredRun) -> list[dict[str, Any]]:
 
 
 def _model(run: StoredRun) -> str:
-    model = run.audit["model"]
+    model, layers = run.audit["model"], run.layers
     kind = ", ".join(str(model[key]) for key in ("architecture", "dtype") if model.get(key))
-    size = f", {_size(model['parameters'])} parameters" if model.get("parameters") else ""
-    shape = {(layer["experts"], layer["top_k"], layer["shared"]) for layer in run.layers}
-    experts = _range([layer["experts"] for layer in run.layers])
-    shared = max(shared for _, _, shared in shape)
-    plus = f", beside {_count(shared, 'shared expert')}" if shared else ""
-    top_k = _range([layer["top_k"] for layer in run.layers])
-    about = f"{kind}{size}" or "a Mixture of Experts"
-    return (
-        f"{about}: {_count(len(run.layers), 'MoE layer')} of {experts} routed experts, {top_k} chosen per token{plus}."
-    )
+    size = f", {show_count(model['parameters'])} parameters" if model.get("parameters") else ""
+    shared = max(layer["shared"] for layer in layers)
+    plus = f", and {counted(shared, 'shared expert')}" if shared else ""
+    experts, top_k = (span([layer[key] for layer in layers]) for key in ("experts", "top_k"))
+    about = f"{kind}{size}" or "Mixture of Experts"
+    return f"{about}: {counted(len(layers), 'MoE layer')} of {experts} routed experts, {top_k} chosen per token{plus}."
 
 
 def _tasks(run: StoredRun) -> str:
-    tasks = run.audit["tasks"]
-    by = " as its rows name them" if tasks["domain_map"] == "file" else f" by the map {tasks['domain_map']}"
-    without = run.audit["dropped_domains"]
-    left = f"; the figures leave out {_count(len(without), 'domain')} of low specificity" if without else ""
-    asked = _count(tasks["questions"], "question")
-    return f"It read {asked} of {tasks['name']}, in {_count(len(run.domains), 'domain')}{by}{left}."
+    tasks, dropped = run.audit["tasks"], run.audit["dropped_domains"]
+    by = "as in the file" if tasks["domain_map"] == "file" else f"domain map {tasks['domain_map']}"
+    without = f"; {counted(len(dropped), 'domain')} of low specificity left out of the figures" if dropped else ""
+    asked = counted(tasks["questions"], "question")
+    return f"Prompts: {asked} of {tasks['name']} in {counted(len(run.domains), 'domain')} ({by}){without}."
 
 
-def _reading(run: StoredRun) -> str:
-    read = _READS.get(run.audit["kind"], run.audit["kind"])
+def _contribution(run: StoredRun) -> str:
+    reads = _READS.get(run.audit["kind"], run.audit["kind"])
     scope = _SCOPES.get(run.audit["scope"], run.audit["scope"])
-    return f"An expert’s contribution to a domain is {read}, {scope}."
+    return f"Contribution of an expert to a domain: {reads}, {scope}."
 
 
 def _accuracy(run: StoredRun) -> list[str]:
@@ -173,21 +157,7 @@ def _accuracy(run: StoredRun) -> list[str]:
     if overall is None:
         return []
     low, high = (f"{100 * bound:.1f}" for bound in overall["interval"])
-    share = f"{100 * overall['accuracy']:.1f} %"
-    return [f"It answered {share} of {overall['questions']:,} questions right (95 % interval {low} to {high} %)."]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-def _range(numbers: list[int]) -> str:
-    least, most = min(numbers), max(numbers)
-    return str(least) if least == most else f"{least} to {most}"
-
-
-def _size(number: int) -> str:
-    for unit, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g}{letter}"
-    return str(number)
+    return [
+        f"Accuracy: {100 * overall['accuracy']:.1f} % of {counted(overall['questions'], 'question')} "
+        f"(95 % interval {low} to {high} %)."
+    ]

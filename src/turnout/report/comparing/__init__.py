@@ -1,1 +1,1 @@
-"""The page and terminal tables of a comparison of runs."""
+"""Page and terminal tables of a comparison of runs."""

@@ -1,1 +1,1 @@
-"""The page and terminal tables of a measured coupling."""
+"""Page and terminal tables of a measured coupling."""

@@ -1,172 +1,178 @@
-"use strict";
-// The page of a measured coupling: what is chosen, words, tables, and when a figure is drawn. Text goes in as text.
+// The page of a measured coupling: the selection, sentences, tables, and when a figure is drawn.
 
 const run = JSON.parse(find("data").textContent);
 run.unpacked = run.matrix.map(unpackShares);
-const start = run.layers.reduce((best, layer, index) => (layer.scale_free.rows.value > run.layers[best].scale_free.rows.value ? index : best), 0);
-const chosen = { row: start, scale: "raw", normalise: "none", marks: true, expert: null };
 
-const figures = new Map([
-  ["rows", (colour) => pairingFigure(run, run.layers.map((layer) => layer[chosen.scale].rows), chosen, colour, { yaxis: { tickformat: ".0%" } })],
-  ["columns", (colour) => pairingFigure(run, run.layers.map((layer) => layer[chosen.scale].columns), chosen, colour, { yaxis: { tickformat: ".0%" } })],
-  ["loss", (colour) => lossFigure(run, chosen, colour)],
-  ["alphas", (colour) => alphasFigure(run, chosen, colour)],
-  ["ratio", (colour) => pairingFigure(run, run.layers.map((layer) => layer[chosen.scale].ratio), chosen, colour)],
-  ["bound", (colour) => boundFigure(run, chosen, colour)],
-  ["map", (colour) => couplingMap(run, chosen, colour, find("map").clientWidth)],
-  ...(run.tasks ? ["agree", "first", "correlation"].map((measure) => [measure, (colour) => tokensFigure(run, measure, chosen, colour)]) : []),
-]);
+const mostCoupled = run.layers.reduce((best, layer, index) => (layer.scale_free.rows.value > run.layers[best].scale_free.rows.value ? index : best), 0);
+const selected = { row: mostCoupled, scale: "raw", normalize: "none", marks: true, expert: null };
+
+const ofScale = (name) => run.layers.map((layer) => layer[selected.scale][name]);
+const SHARES = { yaxis: { tickformat: ".0%" } };
+const TOKENS = run.tasks ? ["agree", "first", "correlation"] : [];
 const ALONG_DEPTH = ["rows", "columns", "loss", "alphas", "ratio"];
-const TOKENS = ["agree", "first", "correlation"];
+const figures = new Map([
+  ["rows", (color) => pairingFigure(run, ofScale("rows"), selected, color, SHARES)],
+  ["columns", (color) => pairingFigure(run, ofScale("columns"), selected, color, SHARES)],
+  ["loss", (color) => lossFigure(run, selected, color)],
+  ["alphas", (color) => alphasFigure(run, selected, color)],
+  ["ratio", (color) => pairingFigure(run, ofScale("ratio"), selected, color)],
+  ["bound", (color) => boundFigure(run, selected, color)],
+  ["map", (color) => couplingMap(run, selected, color, find("map").clientWidth)],
+  ...TOKENS.map((measure) => [measure, (color) => tokensFigure(run, measure, selected, color)]),
+]);
+
+// ---- figures
 
 function draw(ids = figures.keys()) {
   if (!window.Plotly) return;
-  const colour = colours();
+  const color = colors();
   for (const id of ids) {
-    if (!figures.has(id)) continue;
-    const node = find(id);
-    const { traces, layout } = figures.get(id)(colour);
-    const fresh = !node.dataset.drawn;
-    Plotly.react(node, traces, layout, { displayModeBar: false, responsive: true });
-    node.dataset.drawn = String(Number(node.dataset.drawn ?? 0) + 1);
-    if (fresh) listen(id, node);
+    const node = drawFigure(id, figures.get(id)(color));
+    if (node.dataset.drawn === "1") node.on("plotly_click", ({ points: [point] }) => selectPoint(id, point));
   }
 }
 
-function listen(id, node) {
-  node.on("plotly_click", ({ points: [point] }) => {
-    if (id === "map") { if (point.curveNumber === 0) choosePair(point.y, point.x); return; }
-    const index = run.layers.findIndex((layer) => layer.layer === point.x);
-    if (index >= 0) chooseLayer(index);
-  });
-}
-
-function pairs(list, entries) {
-  find(list).replaceChildren(...entries.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, make("bdi", {}, label(value, 300)))]));
-}
-
-function writeWords() {
-  document.title = `${label(run.title, 80)} · Turnout`;
-  find("title").append(make("bdi", { title: label(run.title, 300) }, label(run.title, 120)));
-  find("words").append(make("p", {}, run.lead));
-  find("sentences").append(...run.sentences.map((line) => make("li", { dir: "auto" }, line)));
-  find("first-alpha").append(String(run.alphas[0]));
-  find("layer").append(...run.layers.map((layer, index) => make("option", { value: String(index) }, `layer ${layer.layer}`)));
-  pairs("facts", run.facts);
-  pairs("terms", run.terms);
-  if (!run.tasks) return;
-  find("tokens-part").hidden = false;
-  const { tokens, samples } = run.layers[0].tokens;
-  const which = run.tasks.scope === "last" ? "the last token of each" : "every token";
-  find("tokens-lead").append(make("bdi", {}, label(run.tasks.name, 60)), `: ${tokens.toLocaleString("en")} tokens of ${samples.toLocaleString("en")} samples, ${which}. For each, the gate of every expert is asked how loud it answers the experts’ true input x: ‖x W_g‖. Bands are 95 % intervals by sample. The scale chosen above holds here too.`);
-}
-
-function writeScaleNote() {
-  const paper = "Dashed: the paper’s 3B model without ERC, its layers 0 to 11 laid over this model’s depth. Its weights have another scale, so its shape compares and its height does not.";
-  const free = "For rows and gate matrices of length 1, which no shrinking of weights can lower.";
-  find("paper-note").replaceChildren(chosen.scale === "raw" ? (run.alphas[0] === 1 && run.layers.length > 1 ? paper : "In the units of M, which fall if weights merely shrink.") : free);
+function selectPoint(id, point) {
+  if (id === "map") {
+    if (point.curveNumber === 0) selectPair(point.y, point.x);
+    return;
+  }
+  const index = run.layers.findIndex((layer) => layer.layer === point.x);
+  if (index >= 0) selectLayer(index);
 }
 
 function writeThumbnails() {
   find("thumbnails").replaceChildren(...run.layers.map((layer, index) => {
     const canvas = make("canvas", {});
-    drawThumbnail(canvas, matrixOf(run, index, chosen.scale));
-    const share = layer[chosen.scale].rows.value;
-    const button = make("button", { type: "button", "aria-label": `Layer ${layer.layer}: own expert loudest in ${percent(share)} of rows` }, canvas, make("span", {}, `${layer.layer}`), make("small", {}, percent(share)));
-    button.setAttribute("aria-pressed", String(index === chosen.row));
-    button.addEventListener("click", () => { chooseLayer(index); find("detail").scrollIntoView(); });
+    drawThumbnail(canvas, matrixOf(run, index, selected.scale));
+    const share = showPercent(layer[selected.scale].rows.value);
+    const button = make("button", { type: "button", "aria-label": `Layer ${layer.layer}: own expert largest in ${share} of rows` }, canvas, make("span", {}, `${layer.layer}`), make("small", {}, share));
+    button.setAttribute("aria-pressed", String(index === selected.row));
+    button.addEventListener("click", () => { selectLayer(index); find("detail").scrollIntoView(); });
     return button;
   }));
 }
 
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.095 ? 1 : 0)} %`;
+// ---- sentences and tables
 
-function figuresRow(name, found, form) {
-  const cell = (text, className = "") => make("td", { className }, text);
-  return make("tr", {}, cell(name, "left"), cell(form(found.value)), cell(found.interval ? `[${form(found.interval[0])}, ${form(found.interval[1])}]` : "–"), cell(found.expected === null ? "–" : form(found.expected)), cell(showSmall(found.p)));
+function writeWords() {
+  writeTitle(run.title);
+  find("words").append(make("p", {}, run.lead));
+  writeItems("sentences", run.sentences);
+  find("first-alpha").append(String(run.alphas[0]));
+  find("layer").append(...run.layers.map((layer, index) => make("option", { value: String(index) }, `layer ${layer.layer}`)));
+  writePairs("facts", run.facts);
+  writePairs("terms", run.terms);
+  find("tokens-part").hidden = !run.tasks;
+  if (run.tasks) writeTokensLead();
+}
+
+function writeTokensLead() {
+  const { tokens, samples } = run.layers[0].tokens;
+  const which = run.tasks.scope === "last" ? "the last token of each" : "every token";
+  find("tokens-lead").append(named(run.tasks.name), `: ${tokens.toLocaleString("en")} tokens of ${samples.toLocaleString("en")} samples, ${which}. For each token, ‖x W_g‖ of each expert is computed from the experts’ own input x. Bands are 95 % intervals by sample. The scale selected above applies here too.`);
+}
+
+function writeScaleNote() {
+  const paper = "Dashed: the paper’s 3B model without ERC, its layers 0 to 11 stretched over this model’s depth. Compare the shape, not the height: the weights have another scale.";
+  const raw = run.alphas[0] === 1 && run.layers.length > 1 ? paper : "In units of M, which shrink with the weights.";
+  find("paper-note").replaceChildren(selected.scale === "raw" ? raw : "For rows and gate matrices of length 1, which do not depend on the scale of the weights.");
+}
+
+function figuresRow(name, figure, write) {
+  return [name, write(figure.value), figure.interval ? showEnds(figure.interval, write) : "–", figure.expected === null ? "–" : write(figure.expected), showSmallP(figure.p)];
 }
 
 function writeDetail() {
-  const layer = run.layers[chosen.row];
-  const found = layer[chosen.scale];
-  find("layer").value = String(chosen.row);
-  find("previous").disabled = chosen.row === 0;
-  find("next").disabled = chosen.row === run.layers.length - 1;
+  const layer = run.layers[selected.row];
+  const measured = layer[selected.scale];
+  find("layer").value = String(selected.row);
+  find("previous").disabled = selected.row === 0;
+  find("next").disabled = selected.row === run.layers.length - 1;
   find("detail-title").replaceChildren(`Layer ${layer.layer}`);
-  const unit = chosen.scale === "raw" ? "" : ` A direction drawn at random gives about ${show(1 / Math.sqrt(layer.width))} (1/√H).`;
-  find("detail-words").replaceChildren(`${layer.experts} experts, router rows of width ${layer.width}${layer.gated ? "" : ", no gate: the first matrix"}. Diagonal ${show(found.diagonal)} on average, the rest ${show(found.rest)}.${unit}`);
-  const rows = [figuresRow("Rows, own largest", found.rows, percent), figuresRow("Columns, own largest", found.columns, percent), figuresRow("Diagonal / rest", found.ratio, show),
-    ...found.loss.map((loss) => figuresRow(`ERC loss, α = ${loss.alpha}`, loss, show))];
-  find("figures-table").replaceChildren(tableHead(["Figure", "Measured", "95 % interval", "Random", "p"], [0]), make("tbody", {}, ...rows));
+  const unit = selected.scale === "raw" ? "" : ` A random direction gives about ${show(1 / Math.sqrt(layer.width))} (1/√H).`;
+  find("detail-words").replaceChildren(`${layer.experts} experts, router rows of width ${layer.width}${layer.gated ? "" : ", no gate: the first matrix"}. Mean of the diagonal ${show(measured.diagonal)}, of the other entries ${show(measured.rest)}.${unit}`);
+  const losses = measured.loss.map((loss) => figuresRow(`ERC loss, α = ${loss.alpha}`, loss, show));
+  const rows = [figuresRow("Rows, own largest", measured.rows, showPercent), figuresRow("Columns, own largest", measured.columns, showPercent), figuresRow("Diagonal / others", measured.ratio, show), ...losses];
+  find("figures-table").replaceChildren(tableHead(["Figure", "Measured", "95 % interval", "Random", "p"], [0]), tableBody(rows, [0]));
   writeExperts();
   writeMapNote();
 }
 
 function writeExperts() {
-  const own = run.experts[chosen.row];
-  const suffix = chosen.scale === "raw" ? "" : "_scale_free";
-  const ranks = [own[`row_rank${suffix}`], own[`column_rank${suffix}`]];
+  const columns = run.experts[selected.row];
+  const suffix = selected.scale === "raw" ? "" : "_scale_free";
+  const [inRow, inColumn] = [columns[`row_rank${suffix}`], columns[`column_rank${suffix}`]];
   const rank = (value) => make("td", { className: value === 1 ? "flag" : "" }, String(value));
-  const rows = own.noise_bound.map((bound, expert) => {
+  const rows = columns.noise_bound.map((bound, expert) => {
     const button = make("button", { type: "button", "aria-label": `Show expert ${expert}` }, String(expert));
-    button.addEventListener("click", () => choosePair(expert, expert));
-    return make("tr", { className: chosen.expert && chosen.expert[0] === expert && chosen.expert[1] === expert ? "chosen" : "" }, make("td", {}, button), make("td", {}, show(bound)), make("td", {}, show(own.router_norm[expert])), make("td", {}, show(own.gate_norm[expert])), make("td", {}, show(own[`diagonal${suffix}`][expert])), rank(ranks[0][expert]), rank(ranks[1][expert]));
+    button.addEventListener("click", () => selectPair(expert, expert));
+    const isSelected = selected.expert?.every((place) => place === expert);
+    const values = [bound, columns.router_norm[expert], columns.gate_norm[expert], columns[`diagonal${suffix}`][expert]];
+    return make("tr", { className: isSelected ? "chosen" : "" }, make("td", {}, button), ...values.map((value) => make("td", {}, show(value))), rank(inRow[expert]), rank(inColumn[expert]));
   });
   find("experts").replaceChildren(tableHead(["Expert", "ε", "‖R‖", "‖W_g‖", "Own entry", "In row", "In column"], []), make("tbody", {}, ...rows));
 }
 
 function writeMapNote() {
   const note = find("map-note");
-  if (chosen.expert === null) { note.replaceChildren("Choose an entry, or move with the arrow keys; + and − change the layer."); return; }
-  const [i, j] = chosen.expert;
-  const matrix = matrixOf(run, chosen.row, chosen.scale);
+  if (selected.expert === null) {
+    note.replaceChildren("Select an entry, or move with the arrow keys; + and − change the layer.");
+    return;
+  }
+  const [i, j] = selected.expert;
+  const matrix = matrixOf(run, selected.row, selected.scale);
   const value = matrix[i][j];
-  const above = (line) => 1 + line.filter((other) => other > value).length;
-  note.replaceChildren(`Router row ${i}, expert ${j}: ${show(value)}, rank ${above(matrix[i])} of its row and ${above(matrix.map((row) => row[j]))} of its column; row ${i}’s own expert answers ${show(matrix[i][i])}.`);
+  const rankIn = (entries) => 1 + entries.filter((other) => other > value).length;
+  note.replaceChildren(`Router row ${i}, expert ${j}: ${show(value)}, rank ${rankIn(matrix[i])} in its row and ${rankIn(matrix.map((row) => row[j]))} in its column. Own entry of row ${i}: ${show(matrix[i][i])}.`);
 }
 
-function chooseLayer(index) {
+// ---- selection
+
+function selectLayer(index) {
   if (index < 0 || index >= run.layers.length) return;
-  chosen.row = index;
+  selected.row = index;
   const n = run.layers[index].experts;
-  if (chosen.expert) chosen.expert = chosen.expert.map((place) => Math.min(place, n - 1));
+  if (selected.expert) selected.expert = selected.expert.map((place) => Math.min(place, n - 1));
   find("thumbnails").querySelectorAll("button").forEach((button, at) => button.setAttribute("aria-pressed", String(at === index)));
   writeDetail();
   draw(["map", ...ALONG_DEPTH]);
 }
 
-function choosePair(i, j) {
-  const n = run.layers[chosen.row].experts;
-  chosen.expert = [i, j].map((place) => Math.max(0, Math.min(n - 1, place)));
+function selectPair(i, j) {
+  const n = run.layers[selected.row].experts;
+  selected.expert = [i, j].map((place) => Math.max(0, Math.min(n - 1, place)));
   writeMapNote();
   writeExperts();
   draw(["map"]);
 }
 
-function setUpControls() {
-  find("scale").addEventListener("change", (event) => { chosen.scale = event.target.value; writeScaleNote(); writeThumbnails(); writeDetail(); draw(["map", ...ALONG_DEPTH, ...TOKENS]); });
-  find("normalise").addEventListener("change", (event) => { chosen.normalise = event.target.value; draw(["map"]); });
-  find("marks").addEventListener("change", (event) => { chosen.marks = event.target.checked; draw(["map"]); });
-  find("layer").addEventListener("change", (event) => chooseLayer(Number(event.target.value)));
-  find("previous").addEventListener("click", () => chooseLayer(chosen.row - 1));
-  find("next").addEventListener("click", () => chooseLayer(chosen.row + 1));
-  find("map").addEventListener("keydown", (event) => {
-    const step = { "+": 1, "=": 1, "-": -1, PageDown: 1, PageUp: -1 }[event.key];
-    const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    if (step === undefined && !move) return;
-    event.preventDefault();
-    if (step !== undefined) { chooseLayer(chosen.row + step); return; }
-    const [i, j] = chosen.expert ?? [0, 0];
-    if (chosen.expert === null) choosePair(0, 0);
-    else choosePair(i + move[0], j + move[1]);
-  });
+function selectScale(scale) {
+  selected.scale = scale;
+  writeScaleNote();
+  writeThumbnails();
+  writeDetail();
+  draw(["map", ...ALONG_DEPTH, ...TOKENS]);
 }
 
-function setUp() {
-  const set = watchTheme(() => draw());
-  let before = "light";
-  window.addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; document.documentElement.classList.add("printing"); set("light"); });
-  window.addEventListener("afterprint", () => { document.documentElement.classList.remove("printing"); set(before); });
+function moveByKey(event) {
+  const step = { "+": 1, "=": 1, "-": -1, PageDown: 1, PageUp: -1 }[event.key];
+  const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  if (step === undefined && !move) return;
+  event.preventDefault();
+  if (step !== undefined) selectLayer(selected.row + step);
+  else if (selected.expert === null) selectPair(0, 0);
+  else selectPair(selected.expert[0] + move[0], selected.expert[1] + move[1]);
+}
+
+function setUpControls() {
+  find("scale").addEventListener("change", (event) => selectScale(event.target.value));
+  find("normalize").addEventListener("change", (event) => { selected.normalize = event.target.value; draw(["map"]); });
+  find("marks").addEventListener("change", (event) => { selected.marks = event.target.checked; draw(["map"]); });
+  find("layer").addEventListener("change", (event) => selectLayer(Number(event.target.value)));
+  find("previous").addEventListener("click", () => selectLayer(selected.row - 1));
+  find("next").addEventListener("click", () => selectLayer(selected.row + 1));
+  find("map").addEventListener("keydown", moveByKey);
 }
 
 writeWords();
@@ -174,4 +180,4 @@ writeScaleNote();
 writeThumbnails();
 setUpControls();
 writeDetail();
-document.addEventListener("DOMContentLoaded", setUp);
+document.addEventListener("DOMContentLoaded", () => watchPrinting(watchTheme(() => draw())));

@@ -1,1 +1,1 @@
-"""What all pages and terminal tables are built of: one page as a file, text cells, scripts, PNG."""
+"""Shared parts of pages, terminal tables and paper figures."""

@@ -1,9 +1,9 @@
 "use strict";
-// What both pages are built of: elements, numbers as text, dark and light. Text goes in as text, never as markup.
+// Elements of a page: nodes, names, lists and tables, dark and light. Text from a run goes in as text, never as markup.
 
 const find = (id) => document.getElementById(id);
 
-/** A new element; children that are strings become text. */
+/** A new element; children that are strings become text nodes. */
 function make(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -14,26 +14,44 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-function show(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  const size = Math.abs(value);
-  if (size !== 0 && size < 0.001) return value.toExponential(1);
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 2 ? 2 : 3);
+/** Text for a label: no control or direction-changing characters, at most `longest` characters. */
+function label(text, longest = 28) {
+  const tidy = String(text).slice(0, 4 * longest).replace(/[\p{Cc}\p{Cf}]/gu, " ");
+  const letters = Array.from(tidy);
+  const whole = letters.length <= longest && tidy.length === String(text).length;
+  return whole ? tidy : letters.slice(0, longest - 1).join("") + "…";
 }
 
-/** A count with three digits and a suffix, as the tables write it. */
-function count(value) {
-  const suffixes = ["", "K", "M", "B", "T"];
-  let power = 0;
-  while (Number(value.toPrecision(3)) >= 1000 && power < suffixes.length - 1) { value /= 1000; power += 1; }
-  return `${Number(value.toPrecision(3))}${suffixes[power]}`;
+/** A name from a run in an element of its own, so that its direction and length do not affect the text around it. */
+const named = (text, longest = 60) => make("bdi", { title: label(text, 300) }, label(text, longest));
+
+/** The page's title: in the heading and in the browser's tab. */
+function writeTitle(title) {
+  document.title = `${label(title, 80)} · Turnout`;
+  find("title").append(named(title, 120));
 }
 
-const showP = (p) => (p === null || p === undefined ? "–" : p < 0.0015 ? "0.001" : p.toFixed(p < 0.1 ? 3 : 2));
-const showEnds = (ends) => `[${show(ends[0])}, ${show(ends[1])}]`;
+/** Sentences from a run as items of the list `id`. */
+function writeItems(id, sentences, longest = 2000) {
+  find(id).replaceChildren(...sentences.map((sentence) => make("li", { dir: "auto" }, label(sentence, longest))));
+}
 
+/** Terms and their values as a description list; values that are strings are names from a run. */
+function writePairs(id, entries) {
+  const value = (content) => (typeof content === "string" ? make("bdi", {}, label(content, 900)) : content);
+  find(id).replaceChildren(...entries.flatMap(([term, content]) => [make("dt", {}, term), make("dd", {}, value(content))]));
+}
+
+/** A table's head; `left` are the columns of text. */
 function tableHead(names, left) {
-  return make("thead", {}, make("tr", {}, ...names.map((name, index) => make("th", { scope: "col", className: left.includes(index) ? "left" : "" }, name))));
+  const heading = (name, index) => make("th", { scope: "col", className: left.includes(index) ? "left" : "" }, name);
+  return make("thead", {}, make("tr", {}, ...names.map(heading)));
+}
+
+/** A table's body from rows of text; `left` are the columns of text, which may break. */
+function tableBody(rows, left) {
+  const cell = (text, index) => make("td", { className: left.includes(index) ? "list" : "" }, text);
+  return make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map(cell))));
 }
 
 /** Follow the system's dark or light setting and the button; `redraw` after each change. Returns how to set it. */
@@ -49,4 +67,19 @@ function watchTheme(redraw) {
   system.addEventListener("change", () => set(system.matches ? "dark" : "light"));
   find("theme").addEventListener("click", () => set(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
   return set;
+}
+
+/** Print in light, with `prepare` before; restore the theme afterwards. */
+function watchPrinting(setTheme, prepare = () => {}) {
+  let before = "light";
+  window.addEventListener("beforeprint", () => {
+    before = document.documentElement.dataset.theme;
+    document.documentElement.classList.add("printing");
+    setTheme("light");
+    prepare();
+  });
+  window.addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("printing");
+    setTheme(before);
+  });
 }

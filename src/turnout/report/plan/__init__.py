@@ -1,1 +1,1 @@
-"""The page and terminal tables of a plan."""
+"""Page and terminal tables of a plan."""

@@ -1,1 +1,1 @@
-"""The page and terminal tables of a sweep."""
+"""Page and terminal tables of a sweep."""

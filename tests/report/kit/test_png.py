@@ -1,4 +1,4 @@
-"""Figures for papers as pixels: the SVG files' own, and one line where they cannot be drawn."""
+"""Figures for papers as PNG, and one line where they cannot be drawn."""
 
 import importlib
 import re
@@ -9,7 +9,7 @@ import pytest
 from report.synthetic import write_run
 
 from turnout.report import png_missing, read_run, write_figures, write_png
-from turnout.report.audit.paper import HEIGHT, WIDTH
+from turnout.report.kit.svg import HEIGHT, WIDTH
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_each_figure_is_drawn_beside_its_svg(files: list[Path]) -> None:
     assert write_png(files[:1])[0].read_bytes() == first
 
 
-def test_words_and_colours_are_drawn(files: list[Path], tmp_path: Path) -> None:
+def test_text_and_colors_are_drawn(files: list[Path], tmp_path: Path) -> None:
     svg = next(path for path in files if path.stem == "map").read_text()
     versions = (svg, re.sub("<text.*?</text>", "", svg), re.sub('fill="#4[0-9a-f]{5}"', 'fill="#ffffff"', svg))
     paths = [tmp_path / f"{number}.svg" for number in range(len(versions))]
@@ -39,7 +39,7 @@ def test_words_and_colours_are_drawn(files: list[Path], tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in write_png(paths)}) == len(versions)
 
 
-def test_without_resvg_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_resvg_one_line_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, *rest: object) -> object:
         raise ImportError(name)
 
@@ -47,7 +47,7 @@ def test_without_resvg_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
     assert png_missing() == "no PNG files: they need resvg (pip install 'turnout[png]')"
 
 
-def test_without_a_font_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_font_one_line_names_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fontless:
         @staticmethod
         def svg_to_bytes(svg_string: str) -> bytes:
@@ -55,5 +55,5 @@ def test_without_a_font_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
             return resvg_py.svg_to_bytes(svg_string=svg_string, skip_system_fonts=True)
 
-    monkeypatch.setattr("turnout.report.kit.png._resvg", lambda: Fontless)
+    monkeypatch.setattr("turnout.report.kit.png.resvg", lambda: Fontless)
     assert "install one of the fonts Helvetica" in (png_missing() or "")

@@ -1,17 +1,17 @@
-"""A sweep's page and terminal tables, from frontier.json; in a browser once, over a sweep that was made up."""
+"""A sweep's page and terminal tables, from the frontier.json of an invented sweep."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from report.browsing import opened
 from report.conftest import HOSTILE
-from report.test_page import Elements
+from report.markup import Elements
 from sparsity.planted import EXPERTS, falling, sweep, swept, u_shaped
 
 from turnout.errors import RunError
 from turnout.report import frontier_tables, render, write_report
-from turnout.report.sweep.page import page_data, render_frontier
+from turnout.report.sweep.page import page_data
 from turnout.runs import RunFolder
 from turnout.sparsity.analysis.frontier import frontier
 
@@ -39,7 +39,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) ->
     return store(tmp_path_factory.mktemp("sweep") / "run", content)
 
 
-def test_the_page_holds_every_shape_verdict_and_effect(content: dict[str, Any]) -> None:
+def test_the_page_has_every_shape_verdict_and_effect(content: dict[str, Any]) -> None:
     found = frontier(content)
     data = page_data(found, "run")
     assert len(data["points"]) == 2 * len(EXPERTS) + 1
@@ -53,16 +53,16 @@ def test_the_page_holds_every_shape_verdict_and_effect(content: dict[str, Any]) 
     assert len(data["verdicts"]) == 2 * 4 * 2
     assert sum(len(effect["rows"]) for effect in data["effects"]) == len(found["effects"])
     assert all(len(row) == 7 + len(data["measures"]) for row in data["table"]["facts"])
-    assert data["audited"]
+    assert data["audited"] == {"gini": "Gini", "coverage": "Coverage", "jaccard_mean": "Jaccard"}
 
 
-def test_terminal_tables_say_the_verdicts(content: dict[str, Any]) -> None:
+def test_terminal_tables_have_the_verdicts(content: dict[str, Any]) -> None:
     shapes, effects = frontier_tables(frontier(content))
     assert {row[3] for row in shapes.rows} == {"U", "monotone: sparser better"}
     assert {row[-1] for row in effects.rows} >= {"better"}
 
 
-def test_one_seed_says_no_verdict() -> None:
+def test_one_seed_has_no_verdict() -> None:
     data = page_data(frontier(sweep(swept(CURVES, seeds=[0]))), "run")
     assert {cell["cell"] for row in data["summary"]["rows"] for cell in row["cells"]} == {"no verdict"}
     assert "1 seed;" in data["lead"]
@@ -78,12 +78,12 @@ def test_a_sweep_that_failed_everywhere_still_has_a_page(tmp_path: Path) -> None
 
 def test_hostile_tasks_stay_text(tmp_path: Path) -> None:
     trials = swept({HOSTILE[3]: falling}, seeds=range(3))
-    page = render_frontier(store(tmp_path / "run", sweep(trials)))
+    page = render(store(tmp_path / "run", sweep(trials)))
     assert not {"svg", "img", "b"} & {tag for tag, _ in Elements(page).tags}
 
 
 def test_another_schema_and_a_sweep_without_analysis_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
-    with pytest.raises(RunError, match="schema 1"):
+    with pytest.raises(RunError, match="expected a sweep's frontier of schema 1, got 2"):
         render(store(tmp_path / "other", content, schema=2))
     with RunFolder.open(tmp_path / "old", {"verb": "sweep"}) as run:
         run.write_json("sweep.json", content)
@@ -92,31 +92,18 @@ def test_another_schema_and_a_sweep_without_analysis_are_refused(tmp_path: Path,
         render(tmp_path / "old")
 
 
-@pytest.fixture
-def page(browser: Any, stored: Path) -> Iterator[Any]:
-    """The page, open; what it complains of fails the test."""
-    write_report(stored)
-    said: list[str] = []
-    opened = browser.new_page(viewport={"width": 390, "height": 800})
-    opened.set_default_timeout(90_000)
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.goto((stored / "report.html").as_uri())
-    opened.wait_for_selector("#curve[data-drawn]")
-    yield opened
-    opened.close()
-    assert said == []
-
-
 @pytest.mark.browser
-def test_in_a_browser(page: Any, content: dict[str, Any]) -> None:
-    page.select_option("#task", "chains")
-    page.select_option("#measure", "accuracy")
-    page.select_option("#along", "total")
-    drawn = page.evaluate("Array.from(document.getElementById('curve').data[0].y)")
-    points = [one for one in frontier(content)["points"] if one["budget"] == 0 and not one["dense"]]
-    assert drawn == [one["values"]["chains"]["accuracy"]["mean"] for one in points]
-    assert "rises up to about 16 experts" in page.inner_text("#sentences")
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.click("#theme")
-    assert page.get_attribute("html", "data-theme") == "dark"
+def test_in_a_browser(browser: Any, stored: Path, content: dict[str, Any]) -> None:
+    with opened(browser, write_report(stored), width=390) as page:
+        page.wait_for_selector("#curve[data-drawn]")
+        page.select_option("#task", "chains")
+        page.select_option("#measure", "accuracy")
+        page.select_option("#along", "total")
+        drawn = page.evaluate("Array.from(document.getElementById('curve').data[0].y)")
+        points = [one for one in frontier(content)["points"] if one["budget"] == 0 and not one["dense"]]
+        assert drawn == [one["values"]["chains"]["accuracy"]["mean"] for one in points]
+        assert page.locator("#audit-figures figure[data-drawn]").count() == 3
+        assert "rises up to about 16 experts" in page.inner_text("#sentences")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.click("#theme")
+        assert page.get_attribute("html", "data-theme") == "dark"

@@ -1,4 +1,4 @@
-"""Intervals and nulls beside figures, and what a run holds besides its audit: tokens, partners, masking, budgets."""
+"""Intervals and nulls of measures, what is missing, and what a run contains besides its audit."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from report.synthetic import write_run
 from report.synthetic_evidence import write_masking
 
 from turnout.errors import RunError
-from turnout.report import read_run
-from turnout.report.audit import atlas, budgets, evidence, figures, masking, words
+from turnout.report import figures, read_run
+from turnout.report.audit import atlas, evidence, masking, words
 from turnout.report.audit.stored import StoredRun
 
 
@@ -25,19 +25,20 @@ def test_the_rotated_null_of_coverage_is_that_of_as_many_experts(run: StoredRun)
     layer = run.layers[1]
     size = len(layer["committee"])
     expected = layer["nulls"]["rotated"]["coverage_of_largest_q95"][size - 1]
-    assert evidence.figure(layer, "coverage")["rotated"] == expected
-    assert evidence.figure(layer, "gini")["rotated"] == 0.34
-    assert evidence.figure(layer, "coverage_topk")["rotated"] is None
+    assert run.measure("coverage").null(layer, "rotated") == expected
+    assert run.measure("gini").null(layer, "rotated") == 0.34
+    assert run.measure("coverage_topk").null(layer, "rotated") is None
 
 
 def test_an_influence_ratio_of_one_is_the_floor(run: StoredRun) -> None:
-    assert evidence.floor(run.layers[0], "influence_ratio") == 1.0
-    assert evidence.floor(run.layers[0] | {"influence_ratio": None}, "influence_ratio") is None
+    ratio = run.measure("influence_ratio")
+    assert ratio.null(run.layers[0], "floor") == 1.0
+    assert ratio.null(run.layers[0] | {"influence_ratio": None}, "floor") is None
 
 
 def test_only_jaccard_has_a_ceiling(run: StoredRun) -> None:
-    ceilings = [evidence.figure(run.layers[0], measure)["ceiling"] for measure in evidence.MEASURES]
-    assert [measure for measure, c in zip(evidence.MEASURES, ceilings, strict=True) if c] == ["jaccard_mean"]
+    with_ceiling = [measure.name for measure in run.measures if measure.null(run.layers[0], "ceiling") is not None]
+    assert with_ceiling == ["jaccard_mean"]
 
 
 def test_the_overview_averages_ends_of_intervals(run: StoredRun) -> None:
@@ -46,13 +47,13 @@ def test_the_overview_averages_ends_of_intervals(run: StoredRun) -> None:
     assert coverage["interval"][0] == pytest.approx(sum(lows) / 3)
 
 
-def test_specificity_stands_with_intervals(run: StoredRun) -> None:
+def test_specificity_has_intervals(run: StoredRun) -> None:
     drawn = figures.specificity(run)
     assert drawn["intervals"][2][0] == run.layers[2]["intervals"]["specificity"][run.domains[0]]["interval"]
     assert set(drawn["levels"]) == {"samples"}
 
 
-def test_the_rank_plane_knows_stabilities(run: StoredRun) -> None:
+def test_the_rank_plane_has_stabilities(run: StoredRun) -> None:
     plane = figures.rank_plane(run, 0)
     assert plane["stability"] == pytest.approx([0.95 * share for share in plane["presence"]])
 
@@ -63,15 +64,15 @@ def test_contributions_have_ends_for_the_kind_that_was_audited_only(run: StoredR
     assert figures.expert_card(run, 0, 1, "weight")["low"] == [None] * 9
 
 
-def test_what_is_missing_is_said_with_its_reason(tmp_path: Path, run: StoredRun) -> None:
+def test_what_is_missing_is_named_with_its_reason(tmp_path: Path, run: StoredRun) -> None:
     assert evidence.missing(run.audit) == []
     older = read_run(write_run(tmp_path / "older", 2, 8))
     assert words.notes(older) == evidence.missing(older.audit)
-    assert "before intervals were part of an audit" in evidence.missing(older.audit)[0]
+    assert "from before audits computed intervals" in evidence.missing(older.audit)[0]
     bare = read_run(write_run(tmp_path / "bare", 2, 8, ["only"], evidence=True, rotated=False))
-    said = " ".join(words.notes(bare))
-    assert "the trace holds no router inputs" in said
-    assert "there is one domain only" in said
+    notes = " ".join(words.notes(bare))
+    assert "the trace holds no router inputs" in notes
+    assert "there is only one domain" in notes
 
 
 def test_tokens_and_partners_of_an_expert(run: StoredRun) -> None:
@@ -85,7 +86,7 @@ def test_tokens_and_partners_of_an_expert(run: StoredRun) -> None:
     np.testing.assert_array_equal(partners[1, 11, 0, 0], [1, 0, 3.5])
 
 
-def test_tokens_that_a_layer_binds(run: StoredRun) -> None:
+def test_tokens_bound_in_a_layer(run: StoredRun) -> None:
     bound = atlas.bound_tokens(run, 1)
     assert bound == {"committee": [[" b", 0.3, 4, 11]], "periphery": [["c\n", 0.3, 0, 12], ["a", 0.3, 0, 10]]}
     *classes, base = atlas.token_classes(run, 1)
@@ -98,15 +99,16 @@ def test_a_run_without_tables_of_tokens_has_none(tmp_path: Path) -> None:
     assert atlas.bound_tokens(plain, 0) is None
     assert atlas.token_classes(plain, 0) == []
     assert atlas.expert_partners(plain) is None
-    assert budgets.curves(plain) is None
+    assert figures.budgets(plain) is None
     assert masking.bars(plain) == []
 
 
 def test_budgets_run_along_k(run: StoredRun) -> None:
-    found = budgets.curves(run)
-    assert found is not None
-    assert found["k"] == [1, 2, 4]
-    assert found["modes"]["rerun"]["retention"] == [0.875, 1.0, 0.75]
+    budgets = figures.budgets(run)
+    assert budgets is not None
+    assert budgets["k"] == [1, 2, 4]
+    assert list(budgets["names"].values()) == ["Retention", "Coverage", "Influence ratio", "Committee size"]
+    assert budgets["modes"]["rerun"]["retention"] == [0.875, 1.0, 0.75]
 
 
 def test_masking_beside_the_run_is_found(run: StoredRun) -> None:
@@ -118,12 +120,18 @@ def test_masking_beside_the_run_is_found(run: StoredRun) -> None:
     ]
     assert entry["rows"][0]["random"]["p"] == 0.01
     assert entry["rows"][1]["random"] is None
-    assert masking.sentence(entry).startswith("1 of 2 sets cost more than the periphery predicts")
+    assert masking.sentence(entry).startswith("1 of 2 masked sets cost more than other experts of the same gate mass")
 
 
-def test_masking_of_another_audit_is_passed_over_beside_and_refused_by_name(tmp_path: Path) -> None:
+def test_masking_of_another_audit_is_left_out_unless_named_and_then_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", 1, 4)
     other = write_masking(path, identity="ff" * 32)
     assert read_run(path).masking == ()
-    with pytest.raises(RunError, match="that of another audit"):
+    with pytest.raises(RunError, match="got one of another audit"):
         read_run(path, [other])
+
+
+def test_a_measure_without_an_interval_in_a_layer_is_named(run: StoredRun) -> None:
+    layers = [layer | {"intervals": layer["intervals"] | {"influence_ratio": None}} for layer in run.layers[:2]]
+    (note,) = evidence.missing(run.audit | {"layers": layers})
+    assert note.startswith("Influence ratio has no interval in layers 0, 1:")

@@ -1,4 +1,4 @@
-"""Every figure's data against a run small enough to work out by hand.
+"""Each figure's data against a run small enough to compute by hand.
 
 Layer 3 has four experts, layer 5 has three; two domains, K = 1. Contributions of the mean domain are in sixteenths.
 """
@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from report.synthetic import write_run
 
-from turnout.report import read_run
-from turnout.report.audit import figures
+from turnout.report import figures, read_run
 from turnout.report.audit.stored import StoredRun
 
 A = [[8, 4, 2, 2], [12, 2, 1, 1]]  # expert 0 leads in both domains
@@ -77,7 +76,7 @@ def test_jaccard_matrix(run: StoredRun) -> None:
 
 
 def test_layer_table_holds_each_figure_with_its_floor(run: StoredRun) -> None:
-    first, second = figures.layer_table(run.layers)
+    first, second = figures.layer_table(run)
     assert (first["layer"], first["experts"], first["top_k"], first["fallback"]) == (3, 4, 1, False)
     assert first["coverage"] == {"value": 0.625, "floor": 0.25} | NO_EVIDENCE
     assert first["coverage_topk"] == {"value": 1.0, "floor": 1.0} | NO_EVIDENCE
@@ -107,7 +106,7 @@ def test_overview_is_over_layers(run: StoredRun) -> None:
 
 
 def test_depth_profile(run: StoredRun) -> None:
-    drawn = figures.depth_profile(run.layers, "coverage")
+    drawn = figures.depth_profile(run, "coverage")
     assert drawn == {"layer": [3, 5], "value": [0.625, 0.875], "floor": [0.25, pytest.approx(2 / 3)]} | {
         name: [None, None] for name in NO_EVIDENCE
     }

@@ -1,19 +1,22 @@
-"""A comparison as tables, sentences and a page; what `auditing.compare` finds is tested there."""
+"""A comparison as tables, sentences and a page; tests/comparing tests its figures."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from report.browsing import opened
 from report.conftest import HOSTILE
-from report.test_page import Elements
+from report.markup import Elements
 
 from turnout.report import comparison_sentences, comparison_tables, render_comparison, write_comparison
-from turnout.report.audit.evidence import MEASURES
+from turnout.report.audit.measures import measures_of
+
+MEASURES = [measure.name for measure in measures_of({})]
 
 
 def comparison(names: tuple[str, ...] = ("first", "second"), reference: int = 0, layers: int = 3) -> dict[str, Any]:
-    """Runs whose figures rise by 0.1 from one to the next."""
+    """Runs whose figures are 0.1 higher from one to the next."""
     runs = range(len(names))
 
     def shift(at: int) -> dict[str, Any] | None:
@@ -58,7 +61,7 @@ def comparison(names: tuple[str, ...] = ("first", "second"), reference: int = 0,
 
 def test_tables_show_values_differences_and_intervals() -> None:
     overall, coverage, *_, committees, overlaps, agreement = comparison_tables(comparison())
-    assert overall.columns == ("figure", "second − first")
+    assert overall.columns == ("measure", "second − first")
     assert overall.rows[0] == ("Coverage", "+0.100 [+0.080 +0.120]")
     assert overall.rows[-1] == ("Same experts", "0.800 [0.700 0.900]")
     assert coverage.columns == ("layer", "first", "second", "second − first")
@@ -80,19 +83,19 @@ def test_layers_of_other_numbers_are_named() -> None:
     assert [row[0] for row in comparison_tables(content)[1].rows] == ["0", "1 (4)", "2"]
 
 
-def test_sentences_say_what_the_intervals_rest_on() -> None:
+def test_sentences_name_pairing_and_resamples() -> None:
     content = comparison(("a", "b", "c"))
     content["pairs"][1] |= {"paired": False}
     content["pairs"][2] |= {"matched_by": "relative depth", "reason": "c holds no trace of its own"}
     content["differences"] = ["different questions"]
     second, third, besides, last = comparison_sentences(content)
-    assert second == "b − a: 1,000 resamples of samples, unpaired, for the questions are not the same."
+    assert second == "b − a: 1,000 resamples of samples, unpaired (other questions)."
     assert third == "c − a: no intervals, since c holds no trace of its own. Layers are matched by relative depth."
-    assert besides == "Not only the model differs: different questions."
+    assert besides == "The runs differ in more than the model: different questions."
     assert "shows no difference" in last
 
 
-def test_a_difference_without_interval_stands_without_one() -> None:
+def test_a_difference_without_interval_is_shown_alone() -> None:
     content = comparison()
     content["layers"][0]["differences"]["coverage"][1]["interval"] = None
     content["layers"][1]["differences"]["coverage"][1] = None
@@ -113,22 +116,27 @@ def test_the_page_loads_nothing_and_names_stay_text() -> None:
 
 @pytest.mark.browser
 def test_the_page_draws_in_chromium(browser: Any, tmp_path: Path) -> None:
-    complaints: list[str] = []
     path = write_comparison(comparison(("one", HOSTILE[0], HOSTILE[4])), tmp_path / "compare.html")
-    page = browser.new_page(viewport={"width": 400, "height": 900})
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if request.url != path.as_uri() else None)
-    page.goto(path.as_uri())
-    page.wait_for_selector("#shifts-coverage[data-drawn]")
-    drawn = page.evaluate("Array.from(document.getElementById('shifts-coverage').data[2].y)")
-    np.testing.assert_allclose(drawn, [0.1] * 3)
-    assert page.locator("#agreement[data-drawn]").count() == 1
-    assert HOSTILE[0] in page.text_content("#title")
-    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.click("#theme")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert page.evaluate("window.__pwned") is None
-    page.close()
-    assert complaints == []
+    with opened(browser, path, width=400) as page:
+        page.wait_for_selector("#differences-coverage[data-drawn]")
+        drawn = page.evaluate("Array.from(document.getElementById('differences-coverage').data[2].y)")
+        np.testing.assert_allclose(drawn, [0.1] * 3)
+        assert page.locator("#agreement[data-drawn]").count() == 1
+        assert HOSTILE[0] in page.text_content("#title")
+        before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.click("#theme")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert page.evaluate("window.__pwned") is None
+
+
+def test_a_measure_of_the_comparison_is_a_row_and_a_table() -> None:
+    content = comparison()
+    content["measures"] = [
+        {"name": "gini", "label": "Renamed", "short": "r", "unit": "", "direction": "", "bounds": [0, 1]}
+    ]
+    content["measures"][0] |= {"format": ".1f", "floor": None, "interval": None, "nulls": {}, "description": ""}
+    overall, gini, *_ = comparison_tables(content)
+    assert [row[0] for row in overall.rows] == ["Renamed", "Same experts"]
+    assert gini.title == "Renamed"
+    assert gini.rows[0][1] == "0.3"

@@ -1,4 +1,4 @@
-"""A measured coupling as tables, sentences and a page; what `measure_coupling` finds is tested there."""
+"""A measured coupling as tables, sentences and a page; tests/coupling tests its figures."""
 
 import json
 from collections.abc import Iterator
@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from report.browsing import opened, until
 from report.conftest import HOSTILE
-from report.test_page import Elements
-from report.waiting import until
+from report.markup import Elements, embedded, read_page
 
 from turnout.errors import RunError
 from turnout.report import coupling_sentences, coupling_tables, read_run, render, write_report
-from turnout.report.coupling.page import packed_shares
+from turnout.report.kit.page import packed_shares
 from turnout.runs import RunFolder
 
 SIDE = 6
 
 
 def matrix(layer: int, side: int = SIDE) -> np.ndarray:
-    """M of a made-up layer: the first rows have their own expert largest, as many as the layer's number."""
+    """M of an invented layer: own expert largest in the first rows, as many as the layer's number."""
     norms = np.random.default_rng(layer).uniform(0.1, 1, (side, side))
     norms[range(layer), range(layer)] = 2
     return norms
 
 
 def coupling(name: str = "made up", n_layers: int = 3, tokens: bool = True) -> dict[str, Any]:
-    """What coupling.json holds, with figures that tell their layer."""
+    """Content of coupling.json, with figures that depend on the layer's number."""
 
     def figure(value: float | None, p: float = 0.01) -> dict[str, Any]:
         return {"value": value, "interval": None if value is None else [value / 2, value], "expected": 0.25, "p": p}
@@ -95,12 +95,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("coupling") / "run", coupling())
 
 
-def page_data(path: Path) -> dict[str, Any]:
-    page = (path / "report.html").read_text("utf-8")
-    return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
-
-
-def test_tables_show_figures_stars_and_what_random_pairings_give() -> None:
+def test_tables_have_figures_stars_and_random_pairings() -> None:
     raw, free, tokens = coupling_tables(coupling())
     assert raw.columns == ("layer", "ε", "rows", "columns", "diag/rest", "L 1", "L 2")
     assert raw.rows[0] == ("1", "0.40", "17 %*", "17 % ", "2.00*", "0.100*", "0.050*")
@@ -121,15 +116,15 @@ def test_an_undefined_ratio_is_a_dash() -> None:
 
 def test_sentences_name_their_nulls() -> None:
     lines = coupling_sentences(coupling())
-    assert "50 % of router rows (25 % if rows and experts were paired at random); in 2 of 3 layers" in lines[0]
+    assert "50 % of router rows, against 25 % in random pairings; more than in random pairings in 2 of 3" in lines[0]
     assert "ERC loss at α = 1: 0.500, random pairings 0.250; lower in 2 of 3 layers." in lines[0]
-    assert any("no gate" in line for line in lines)
+    assert any("no gate matrix" in line for line in lines)
     assert "1,234 tokens of 56 samples" in lines[-1]
-    assert "above the loads’ figure in 3 of 3 layers, below it in 0." in lines[-1]
+    assert "above the value by load in 3 of 3 layers, below it in 0." in lines[-1]
 
 
 def test_the_page_holds_m_and_every_figure(written: Path) -> None:
-    data = page_data(written)
+    data = embedded(read_page(written))
     assert data["alphas"] == [1, 2]
     assert [layer["layer"] for layer in data["layers"]] == [1, 2, 3]
     for packed, number in zip(data["matrix"], (1, 2, 3), strict=True):
@@ -138,30 +133,20 @@ def test_the_page_holds_m_and_every_figure(written: Path) -> None:
     assert data["sentences"] == coupling_sentences(coupling())
 
 
-def test_packed_shares_are_near_the_numbers() -> None:
-    values = np.random.default_rng(0).exponential(size=(50, 50))
-    packed = packed_shares(values)
-    import base64
-
-    shares = np.frombuffer(base64.b64decode(packed["bytes"]), dtype="<u2").reshape(packed["shape"])
-    assert np.abs(shares / 65535 * packed["largest"] - values).max() <= values.max() / 131_070 * 1.001
-    assert packed_shares(np.zeros((2, 2)))["largest"] == 0
-
-
 @pytest.mark.parametrize("at", range(0, len(HOSTILE), 2))
-def test_names_that_want_to_be_markup_stay_text(tmp_path: Path, written: Path, at: int) -> None:
+def test_names_with_markup_stay_text(tmp_path: Path, written: Path, at: int) -> None:
     content = coupling(HOSTILE[at])
     content["tasks"]["name"] = HOSTILE[(at + 1) % len(HOSTILE)]
     path = write(tmp_path / "run", content)
-    found, expected = (Elements((p / "report.html").read_text("utf-8")).tags for p in (path, written))
-    assert found == expected
-    assert page_data(path)["title"] == HOSTILE[at]
-    assert page_data(path)["tasks"]["name"] == content["tasks"]["name"]
+    received, expected = (Elements(read_page(p)).tags for p in (path, written))
+    assert received == expected
+    assert embedded(read_page(path))["title"] == HOSTILE[at]
+    assert embedded(read_page(path))["tasks"]["name"] == content["tasks"]["name"]
 
 
 def test_a_run_of_another_schema_or_kind(tmp_path: Path, written: Path) -> None:
     other = write_without_page(tmp_path / "other", coupling() | {"schema": 2})
-    with pytest.raises(RunError, match="expected a measured coupling of schema 1, got 2"):
+    with pytest.raises(RunError, match=r"coupling\.json: expected a measured coupling of schema 1, got 2"):
         render(other)
     with pytest.raises(RunError, match="expected an audit, got a run of turnout coupling"):
         read_run(written)
@@ -175,49 +160,41 @@ def write_without_page(path: Path, content: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Any, written: Path) -> Iterator[Any]:
-    complaints: list[str] = []
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    page.set_default_timeout(90_000)
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if "report.html" not in request.url else None)
-    page.goto((written / "report.html").as_uri())
-    page.wait_for_selector("#map[data-drawn]")
-    yield page
-    page.close()
-    assert complaints == []
+def page(browser: Any, written: Path) -> Iterator[Any]:
+    with opened(browser, written / "report.html") as page:
+        page.wait_for_selector("#map[data-drawn]")
+        yield page
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(opened: Any) -> None:
+def test_the_page_in_a_browser(page: Any) -> None:
     def drawn(figure: str, trace: int, key: str) -> np.ndarray:
         script = "([id, at, key]) => JSON.stringify(document.getElementById(id).data[at][key])"
-        return np.array(json.loads(opened.evaluate(script, [figure, trace, key])), dtype=float)
+        return np.array(json.loads(page.evaluate(script, [figure, trace, key])), dtype=float)
 
     def redrawn(act: Any) -> None:
-        before = opened.get_attribute("#map", "data-drawn")
+        before = page.get_attribute("#map", "data-drawn")
         act()
-        until(opened, "before => document.getElementById('map').dataset.drawn !== before", before)
+        until(page, "before => document.getElementById('map').dataset.drawn !== before", before)
 
     np.testing.assert_allclose(drawn("map", 0, "customdata"), matrix(3), atol=2e-5)  # the most coupled layer first
-    redrawn(lambda: opened.click("#previous"))
+    redrawn(lambda: page.click("#previous"))
     np.testing.assert_allclose(drawn("map", 0, "customdata"), matrix(2), atol=2e-5)
-    redrawn(lambda: opened.select_option("#normalise", "row"))
+    redrawn(lambda: page.select_option("#normalize", "row"))
     np.testing.assert_allclose(drawn("map", 0, "z"), matrix(2) / matrix(2).max(1, keepdims=True), atol=5e-5)
-    redrawn(lambda: opened.select_option("#scale", "scale_free"))
+    redrawn(lambda: page.select_option("#scale", "scale_free"))
     length = np.linspace(1, 2, 3 * SIDE)[SIDE : 2 * SIDE]
     np.testing.assert_allclose(drawn("map", 0, "customdata"), matrix(2) / np.outer(length, length), atol=2e-5)
     np.testing.assert_allclose(drawn("rows", 3, "y"), [1 / 6, 2 / 6, 3 / 6])
-    opened.focus("#map")
+    page.focus("#map")
     for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
-        redrawn(lambda key=key: opened.keyboard.press(key))
-    assert "Router row 1, expert 1" in opened.inner_text("#map-note")
-    redrawn(lambda: opened.keyboard.press("+"))
-    assert opened.inner_text("#detail-title") == "Layer 3"
-    before = opened.evaluate("getComputedStyle(document.body).backgroundColor")
-    opened.click("#theme")
-    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") != before
-    assert opened.locator("#thumbnails button").count() == 3
-    opened.set_viewport_size({"width": 390, "height": 800})
-    until(opened, "document.documentElement.scrollWidth <= 390")  # figures follow the window
+        redrawn(lambda key=key: page.keyboard.press(key))
+    assert "Router row 1, expert 1" in page.inner_text("#map-note")
+    redrawn(lambda: page.keyboard.press("+"))
+    assert page.inner_text("#detail-title") == "Layer 3"
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    assert page.locator("#thumbnails button").count() == 3
+    page.set_viewport_size({"width": 390, "height": 800})
+    until(page, "document.documentElement.scrollWidth <= 390")  # figures follow the window

@@ -1,17 +1,18 @@
-"""A plan's tables, sentences and page; the numbers themselves are tested with the room that makes them."""
+"""A plan's tables, sentences and page; tests/sparsity tests its numbers."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from report.browsing import opened
 from report.conftest import HOSTILE
-from report.test_page import Elements
+from report.markup import Elements
 
 import turnout
 from turnout.errors import RunError
-from turnout.report import plan_sentences, plan_tables
-from turnout.report.plan.page import page_data, render_plan
+from turnout.report import plan_sentences, plan_tables, render
+from turnout.report.plan.page import page_data
 from turnout.runs import RunFolder
 
 Plan = dict[str, Any]
@@ -30,7 +31,7 @@ def content(path: Path) -> Plan:
 
 
 def hostile_plan() -> Plan:
-    """A plan of a model whose name wants to be markup."""
+    """A plan of a model with markup in its name."""
     made = turnout.plan(of="llm-jp/optimal-sparsity-math-d512-E8-k2", tokens="125B").to_dict()
     made["question"]["of"] = made["configurations"][0]["name"] = HOSTILE[3]
     made["configurations"][0]["notes"] = [HOSTILE[1]]
@@ -50,18 +51,18 @@ def test_tables_mark_the_recommended_and_what_lies_outside_a_range(budget: Path)
         assert [cell.endswith("*") for cell in row[1:]] == outside
 
 
-def test_sentences_say_reason_doubt_conflict_and_ranges(budget: Path) -> None:
+def test_sentences_have_reason_uncertainty_conflict_and_ranges(budget: Path) -> None:
     stored = content(budget)
-    said = plan_sentences(stored)
+    lines = plan_sentences(stored)
     for choice in stored["recommendation"]["choices"]:
-        assert any(choice["reason"] in line for line in said)
-        assert all(any(doubt in line for line in said) for doubt in choice["uncertainty"])
-    assert stored["recommendation"]["conflict"] in said
-    assert sum("fitted on" in line for line in said) == 3
-    assert f"{len(stored['configurations']) - 12} more configurations are in the JSON." in said
+        assert any(choice["reason"] in line for line in lines)
+        assert all(any(doubt in line for line in lines) for doubt in choice["uncertainty"])
+    assert stored["recommendation"]["conflict"] in lines
+    assert sum("fitted on" in line for line in lines) == 3
+    assert f"The JSON has {len(stored['configurations']) - 12} more configurations." in lines
 
 
-def test_the_page_holds_every_configuration(budget: Path) -> None:
+def test_the_page_has_every_configuration(budget: Path) -> None:
     data = page_data(content(budget))
     assert len(data["points"]) == len(data["rows"]) == len(content(budget)["configurations"])
     assert len(data["left_out"]) > 0
@@ -76,7 +77,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "run", {"verb": "plan"}) as run:
         run.write_json("plan.json", hostile_plan())
         run.finish()
-    page = render_plan(tmp_path / "run")
+    page = render(tmp_path / "run")
     assert not {"svg", "img", "b"} & {tag for tag, _ in Elements(page).tags}
     assert "<svg onload" not in page
     assert "\n" not in plan_tables(hostile_plan())[0].title
@@ -87,29 +88,22 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
         run.write_json("plan.json", {**hostile_plan(), "schema": 2})
         run.finish()
     with pytest.raises(RunError, match="schema 1"):
-        render_plan(tmp_path / "run")
+        render(tmp_path / "run")
 
 
 @pytest.mark.browser
-def test_the_page_draws_without_complaint(browser: Any, budget: Path) -> None:
-    complaints: list[str] = []
-    page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="dark")
-    page.set_default_timeout(90_000)
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto((budget / "report.html").as_uri())
-    for figure in ("space", "curves", "parts"):
-        page.wait_for_selector(f"#{figure}[data-drawn]")
+def test_the_page_draws_in_a_browser(browser: Any, budget: Path) -> None:
     data = page_data(content(budget))
-    drawn = page.evaluate("document.getElementById('space').data[0].x")
-    assert drawn == [point["total"] for point in data["points"]]
-    curves = page.evaluate("document.getElementById('curves').data.map((trace) => trace.y)")
-    assert [min(y for y in curve if y is not None) for curve in curves[::2]] == [0, 0]
-    assert page.locator("#table tbody tr").count() == len(data["rows"])
-    assert page.locator("#table tr.chosen").count() == 2
-    for width, scheme in ((390, "dark"), (1280, "light")):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert complaints == []
-    page.close()
+    with opened(browser, budget / "report.html", width=390, scheme="dark") as page:
+        for figure in ("space", "curves", "parts"):
+            page.wait_for_selector(f"#{figure}[data-drawn]")
+        drawn = page.evaluate("document.getElementById('space').data[0].x")
+        assert drawn == [point["total"] for point in data["points"]]
+        curves = page.evaluate("document.getElementById('curves').data.map((trace) => trace.y)")
+        assert [min(y for y in curve if y is not None) for curve in curves[::2]] == [0, 0]
+        assert page.locator("#table tbody tr").count() == len(data["rows"])
+        assert page.locator("#table tr.chosen").count() == 2
+        for width, scheme in ((390, "dark"), (1280, "light")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, from disk: what is drawn, what a click does, what hostile names cannot do."""
+"""An audit's page in headless Chromium: what is drawn, what a click changes, what hostile names cannot do."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,59 +7,50 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report.browsing import PATIENCE, until, visit
+from report.browsing import opened as opened_page
 from report.conftest import HOSTILE
-from report.synthetic import MMLU_9, write_run
-from report.waiting import until
+from report.synthetic import MMLU_9, with_audit, write_run
 
 import turnout
-from turnout.report import read_run, write_report
-from turnout.report.audit import atlas, figures
+from turnout.report import figures, read_run, write_report
+from turnout.report.audit import atlas
 
 pytestmark = pytest.mark.browser
 
 Open = Callable[..., Any]
-_PATIENCE = 90_000  # milliseconds; other tests may have the machine
 
 
 @pytest.fixture(scope="module")
 def complaints() -> list[str]:
-    """What any page said on the console or asked of the network."""
+    """Console messages, errors, dialogs and requests of any page."""
     return []
 
 
 @pytest.fixture(autouse=True)
 def _quiet(complaints: list[str]) -> Iterator[None]:
     yield
-    found = complaints.copy()
+    received = complaints.copy()
     complaints.clear()
-    assert found == []
+    assert received == []
 
 
 @pytest.fixture(scope="module")
 def opened(browser: Any, complaints: list[str]) -> Iterator[Open]:
-    """Open a run's page from disk, or go on with it if it is open."""
+    """Open a run's page from disk, or return it if it is open."""
     pages: dict[tuple[Path, int, str], Any] = {}
 
     def open_page(run: Path, width: int = 1280, scheme: str = "light") -> Any:
         key = (run, width, scheme)
         if key not in pages:
             pages[key] = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            _visit(pages[key], (run / "report.html").as_uri(), complaints)
+            visit(pages[key], run / "report.html", complaints)
+            until(pages[key], "window.Plotly && document.querySelector('#profiles figure')")
         return pages[key]
 
     yield open_page
     for page in pages.values():
         page.close()
-
-
-def _visit(page: Any, address: str, complaints: list[str]) -> None:
-    page.set_default_timeout(_PATIENCE)
-    page.on("console", lambda message: complaints.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda request: complaints.append(request.url) if request.url != address else None)
-    page.goto(address)
-    until(page, "window.Plotly && document.querySelector('#profiles figure')")
 
 
 def see(page: Any, figure: str) -> Any:
@@ -71,7 +62,7 @@ def see(page: Any, figure: str) -> Any:
 
 
 def drawn(page: Any, figure: str, trace: int, key: str) -> np.ndarray:
-    """What Plotly holds of a trace; None and NaN as NaN."""
+    """One property of a trace in Plotly; None and NaN as NaN."""
     script = """([id, at, key]) => JSON.stringify(document.getElementById(id).data[at][key],
         (_, value) => ArrayBuffer.isView(value) ? Array.from(value) : value)"""
     return np.array(json.loads(page.evaluate(script, [figure, trace, key])), dtype=float)
@@ -102,7 +93,7 @@ def test_marks_are_the_committee_and_the_other_candidates(opened: Open, large: P
         np.testing.assert_array_equal(at, expected[kind])
 
 
-def test_a_click_on_the_map_shows_that_expert(opened: Open, large: Path) -> None:
+def test_a_click_on_the_map_selects_that_expert(opened: Open, large: Path) -> None:
     page, run = opened(large), read_run(large)
     node = see(page, "map")
     place = page.evaluate(
@@ -146,16 +137,16 @@ def test_figures_of_one_layer(opened: Open, large: Path) -> None:
     np.testing.assert_allclose(drawn(page, "specificity", 0, "z"), values)
 
 
-def test_figures_stand_with_their_evidence(opened: Open, large: Path) -> None:
+def test_figures_have_their_intervals_and_nulls(opened: Open, large: Path) -> None:
     page, run = opened(large), read_run(large)
-    profile = figures.depth_profile(run.layers, "coverage")
+    profile = figures.depth_profile(run, "coverage")
     see(page, "profile-coverage")
     ends = np.array(profile["interval"])
     for trace, expected in enumerate((ends[:, 0], ends[:, 1], profile["floor"], profile["rotated"])):
         np.testing.assert_allclose(drawn(page, "profile-coverage", trace, "y"), np.array(expected, dtype=float))
     for measure, null in (("coverage", "rotated"), ("jaccard_mean", "ceiling"), ("gini_topk", "floor")):
-        told = page.locator(f"#tiles .tile:has-text('{null}')").all_text_contents()
-        assert len(told) > 0, measure
+        shown = page.locator(f"#tiles .tile:has-text('{null}')").all_text_contents()
+        assert len(shown) > 0, measure
     for cell in page.locator("#table td.measure").all_text_contents()[:60]:
         assert "[" in cell
         assert any(null in cell for null in ("floor", "rotated", "ceiling"))
@@ -164,12 +155,12 @@ def test_figures_stand_with_their_evidence(opened: Open, large: Path) -> None:
     np.testing.assert_allclose(drawn(page, "signal-mutual_information", 1, "y"), expected)
 
 
-def test_the_claim_stands_first_in_words_and_layer_by_layer(opened: Open, large: Path) -> None:
+def test_the_claim_is_first_in_words_and_by_layer(opened: Open, large: Path) -> None:
     page = opened(large)
     assert page.text_content("#headline") == (
-        "A core committee is shown in 6 of 48 layers; in 1 of them it takes most of the routing."
+        "A core committee in 6 of 48 layers; in 1 of them it receives most of the routing."
     )
-    assert "a dominant committee in layer 24" in page.text_content("#findings")
+    assert "dominant committee in layer 24" in page.text_content("#findings")
     page.get_by_role("button", name="Layer 24: dominant committee", exact=True).click()
     assert page.text_content("#detail-title") == "Layer 24"
     outcomes = page.locator("#claim tbody tr td:last-child").all_text_contents()
@@ -184,12 +175,14 @@ def test_the_card_shows_tokens_partners_and_intervals(opened: Open, large: Path)
     page.select_option("#layer", "3")
     expert = run.layers[3]["committee"][0]
     places, texts = atlas.expert_tokens(run)
-    told = page.locator("#card-facts .token").all_text_contents()
-    assert [text.replace("␣", " ") for text in told] == [texts[int(place)] for place in places[3, expert]]
+    shown = page.locator("#card-facts .token").all_text_contents()
+    assert [text.replace("␣", " ") for text in shown] == [texts[int(place)] for place in places[3, expert]]
     assert f"{(expert + 1) % 128} (×3.5)" in page.text_content("#card-facts")
     see(page, "card-figure")
-    reach = page.evaluate("document.getElementById('card-figure').data[0].error_x.array")
     card = figures.expert_card(run, 3, expert, "gate")
+    current = "first => Math.abs(document.getElementById('card-figure').data[0].x[0] / first - 1) < 1e-5"
+    until(page, current, card["contribution"][0])  # it may have been drawn before, for another layer
+    reach = page.evaluate("document.getElementById('card-figure').data[0].error_x.array")
     np.testing.assert_allclose(np.array(card["contribution"]) + reach, card["high"], rtol=1e-5)
     assert page.locator("#tokens tbody tr").count() > 0
 
@@ -198,13 +191,13 @@ def test_masking_and_budgets_are_drawn_where_a_run_has_them(opened: Open, large:
     page = opened(large)
     see(page, "masking-0")
     np.testing.assert_allclose(drawn(page, "masking-0", 5, "x"), [0.09, 0.02])
-    assert "cost more than the periphery predicts" in page.text_content("#masking")
+    assert "cost more than other experts of the same gate mass" in page.text_content("#masking")
     see(page, "budget-retention")
     assert list(drawn(page, "budget-retention", 0, "x")) == [4, 8, 16]
     assert opened(hostile).locator("#masking-part").is_hidden()
 
 
-def test_masking_an_audit_puts_the_bars_on_its_page(opened: Open, checkpoint: Any, tmp_path: Path) -> None:
+def test_masking_an_audit_adds_its_bars_to_the_page(opened: Open, checkpoint: Any, tmp_path: Path) -> None:
     rows = [
         {
             "question": f"{s} + {i}?",
@@ -230,14 +223,14 @@ def test_masking_an_audit_puts_the_bars_on_its_page(opened: Open, checkpoint: An
     assert page.locator("#masking tbody").nth(1).locator("tr").count() == len(frame)
 
 
-def test_an_older_run_says_that_it_has_no_evidence(opened: Open, tmp_path: Path) -> None:
+def test_an_older_run_names_what_it_lacks(opened: Open, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 2, 8)
     write_report(run)
     page = opened(run)
     see(page, "profile-coverage")
     assert page.text_content("#headline").startswith("No claim")
     assert "no interval" in page.locator("#table td.measure").first.text_content()
-    assert "before intervals were part of an audit" in page.text_content("#notes")
+    assert "from before audits computed intervals" in page.text_content("#notes")
     for part in ("#strip", "#masking-part:visible", "#budgets-part:visible", "#tokens-part:visible"):
         assert page.locator(part).count() == 0
     see(page, "plane")
@@ -250,13 +243,13 @@ def test_table_sorts_by_any_heading(opened: Open, large: Path) -> None:
     shown = [int(text) for text in page.locator("#table tbody td:first-child").all_text_contents()]
     assert shown == [layer["layer"] for layer in sorted(layers, key=lambda one: -one["coverage"])]
     assert page.locator("#table th[aria-sort=descending]").text_content().startswith("Coverage")
-    page.keyboard.press("Enter")  # the heading keeps the focus: once more turns the order round
+    page.keyboard.press("Enter")  # the heading keeps the focus: Enter reverses the order
     assert page.locator("#table tbody td:first-child").first.text_content() == str(shown[-1])
 
 
-def test_a_layer_of_the_table_is_shown_below(opened: Open, large: Path) -> None:
+def test_a_layer_selected_in_the_table_is_shown_below(opened: Open, large: Path) -> None:
     page = opened(large)
-    page.get_by_role("button", name="Look at layer 5", exact=True).click()
+    page.get_by_role("button", name="Show layer 5", exact=True).click()
     assert page.text_content("#detail-title") == "Layer 5"
     assert page.locator("#table tr.chosen td").first.text_content() == "5"
 
@@ -271,7 +264,7 @@ def test_theme_follows_the_system_and_the_button(opened: Open, large: Path) -> N
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 
-def test_policy_stops_what_a_name_might_smuggle_in(opened: Open, hostile: Path, complaints: list[str]) -> None:
+def test_policy_blocks_injected_scripts_and_requests(opened: Open, hostile: Path, complaints: list[str]) -> None:
     page = opened(hostile)
     page.evaluate(
         """() => { const script = document.createElement('script'); script.textContent = 'window.__pwned = 1';
@@ -323,9 +316,9 @@ def test_hostile_names_stay_text(opened: Open, hostile: Path) -> None:
     assert longest <= 300
 
 
-def test_large_page_opens_soon(browser: Any, large: Path) -> None:
+def test_large_page_opens_quickly(browser: Any, large: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(_PATIENCE)
+    page.set_default_timeout(PATIENCE)
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto((large / "report.html").as_uri())
@@ -333,5 +326,40 @@ def test_large_page_opens_soon(browser: Any, large: Path) -> None:
     page.wait_for_selector("#profile-coverage[data-drawn]")
     spent = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
     page.close()
-    # Seconds of the page's own thread, so that a busy machine changes little; being watched alone costs half a second.
+    # Seconds of the page's own thread: a busy machine changes them little. The measurement itself takes half a second.
     assert 0 < spent["TaskDuration"] < 4
+
+
+def test_a_new_measure_is_on_the_page(browser: Any, tmp_path: Path) -> None:
+    """An entry in audit.json's `measures` is enough: tile, profile and column."""
+    source = write_run(tmp_path / "source", 3, 8, evidence=True)
+    added = {
+        "name": "added",
+        "label": "Added measure",
+        "short": "added",
+        "unit": "experts",
+        "direction": "more experts",
+    }
+    added |= {
+        "format": ".1f",
+        "bounds": [0, None],
+        "floor": {"formula": "1", "value": 1.0},
+        "interval": None,
+        "nulls": {},
+    }
+    audit = json.loads((source / "audit.json").read_text())
+    audit["measures"].append(added | {"description": "An added measure."})
+    audit["overall"]["added"] = {"mean": 2.5, "min": 1.5, "max": 3.5, "undefined": 0}
+    audit["overall_without"]["Lang-Ling"]["added"] = audit["overall"]["added"]
+    for place, layer in enumerate(audit["layers"]):
+        layer["added"] = 1.5 + place
+    run = with_audit(source, tmp_path / "run", audit)
+    write_report(run)
+    with opened_page(browser, run / "report.html") as page:
+        see(page, "profile-added")
+        assert list(drawn(page, "profile-added", 5, "y")) == [1.5, 2.5, 3.5]
+        assert list(drawn(page, "profile-added", 2, "y")) == [1.0] * 3
+        assert page.locator("#tiles .tile", has_text="Added measure").locator(".number").text_content() == "2.5"
+        page.get_by_role("button", name="Added measure", exact=True).click()
+        assert page.locator("#table tbody tr:first-child td.measure").last.locator(".value").text_content() == "3.5"
+        assert page.locator("#table thead th").last.locator("small").text_content() == "floor 1"

@@ -1,4 +1,4 @@
-"""Figures for papers: well-formed SVG that holds the figures' own numbers and loads nothing."""
+"""Figures for papers: well-formed SVG with the figures' own numbers, that loads nothing."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -7,9 +7,8 @@ import pytest
 from report.conftest import HOSTILE
 from report.synthetic import write_run
 
-from turnout.report import read_run, write_figures
-from turnout.report.audit import figures
-from turnout.report.audit.paper import _nice, depth_svg, lorenz_svg, map_svg, plane_svg
+from turnout.report import figures, read_run, write_figures
+from turnout.report.audit.paper import depth_svg, lorenz_svg, map_svg, plane_svg
 from turnout.report.audit.stored import StoredRun
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -24,7 +23,7 @@ def count(svg: str, tag: str) -> int:
     return len(list(ElementTree.fromstring(svg).iter(NAMESPACE + tag)))
 
 
-def test_every_figure_is_one_sound_file_that_loads_nothing(run: StoredRun, tmp_path: Path) -> None:
+def test_each_figure_is_a_well_formed_file_that_loads_nothing(run: StoredRun, tmp_path: Path) -> None:
     files = write_figures(run, tmp_path / "figures")
     assert [file.name for file in files][:2] == ["depth-coverage.svg", "depth-coverage_topk.svg"]
     assert len(files) == 9
@@ -59,11 +58,3 @@ def test_the_map_has_a_cell_for_each_expert_and_its_marks(run: StoredRun) -> Non
 def test_plane_and_lorenz(run: StoredRun) -> None:
     assert count(plane_svg(run, 2), "circle") == 8
     assert count(lorenz_svg(run, 2), "path") == 1 + 5 + 1  # frame, layers, diagonal
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 55, [0, 10, 20, 30, 40, 50]), (-0.5, 4.5, [0, 1, 2, 3, 4])],
-)
-def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert _nice(low, high) == expected
