@@ -36,7 +36,7 @@ def test_align_merge_and_again(turnout, checkpoint, asked, tmp_path):
     assert shown.code == 0
     assert "complete; nothing is computed again" in shown.err
     assert "overall" in shown.out
-    assert "manifold loss of the training questions" in shown.out
+    assert "Manifold loss of the training questions" in shown.out
     merged = turnout("merge", checkpoint("olmoe"), tmp_path / "run", tmp_path / "merged")
     assert merged.code == 0, merged.err
     assert turnout("audit", tmp_path / "merged", "--tasks", test, "--out", tmp_path / "audit").code == 0
