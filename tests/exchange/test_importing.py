@@ -354,7 +354,7 @@ BAD = {
     "two ids": (bad_rows([ONE | {"id": "a"}, ONE | {"id": "a"}]), "expected an id of its own .*'a' twice"),
     "subject": (bad_rows([ONE | {"subject": " "}]), "expected a subject with a name"),
     "tokens": (bad_rows([ONE | {"tokens": ["a"]}]), "tokens to be a list of token ids"),
-    "too many tokens": (bad_rows([ONE | {"tokens": [1] * 99}]), "token ids, one for each row.*got 99"),
+    "too many tokens": (bad_rows([ONE | {"tokens": [1] * 99}]), "token ids.*, one for each row.*got 99"),
     "answer": (bad_rows([ONE | {"answer": -1}]), "answer to be a whole number from 0 to 25"),
     "suffix": (bad_bytes(b"", "r.pkl"), "expected a file of routed experts: .npy"),
     "empty npz": (bad_bytes(b"PK", "r.npz"), "expected a .npz file"),
@@ -397,7 +397,7 @@ def test_samples_that_do_not_fit(tmp_path):
     for rows, message in (
         (about()[:-1], "expected a row of its own in .*, got none"),
         ([*about(), {"id": "more"}], "expected 18 rows, as many as samples, got 19"),
-        ([{"id": "x"}] * 18, "line 2 of .*expected an id of its own, got 'x'"),
+        ([{"id": "x"}] * 18, "line 2 of .*expected a unique id, got 'x'"),
     ):
         with pytest.raises(RunError, match=message):
             import_routed(file, tmp_path / "other", CONFIG, samples=jsonl(tmp_path / "bad.jsonl", rows))

@@ -100,7 +100,7 @@ def test_another_split(tmp_path):
     ("content", "message"),
     [
         (b"q,1,2,3,4,E\n", r"row 1 of .*answer letter from A to D, got 'E'"),
-        (b"q,1,2,3,4,A\nq,1,B\n", r"row 2 of .*without a header, got 3 cells"),
+        (b"q,1,2,3,4,A\nq,1,B\n", r"row 2 of .*expected 6 cells.*, got 3 cells"),
         (b"question,A,B,C,D,answer\n", r"row 1 of .*got 'answer'"),
         (b"q,1,2,3,4,A\nq,1,2,\xff,4,A\n", r"line 2 of .*expected UTF-8, got byte 0xff"),
         (b'q,1,2,"3"x,4,A\n', r"line 1 of .*expected CSV"),

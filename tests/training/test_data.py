@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +149,11 @@ def test_refuses_a_folder_without_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": "none"}))
     with pytest.raises(RecipeError, match="a tokenizer that transformers can load"):
         load_tokenizer(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    cases = Path(__file__).parents[1] / "fixtures/cases/jsonl_bom"
+    for name in ("text_bom.jsonl", "bom.txt"):
+        shutil.copy(cases / name, tmp_path)
+    splits = documents(Source(name="marked", path=tmp_path), held_out=0.5, seed=0)
+    assert {text.strip() for part in splits.values() for text in part} == {"hello", "again"}

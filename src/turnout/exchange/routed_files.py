@@ -9,6 +9,7 @@ Shape suffixes: S samples, T tokens of one sample, L layers of the array, K expe
 
 import base64
 import binascii
+import codecs
 import io
 import json
 import zipfile
@@ -26,13 +27,13 @@ from turnout.errors import RunError
 
 Shape = tuple[int, int]
 ROUTED = "routed_experts"
-_PER_SAMPLE = ("id", "subject", "domain", "answer", "prompt_tokens")
+_PER_SAMPLE = ("id", "subject", "domain", "answer", "prompt_tokens", "completion_tokens", "start")
 _FORMS = ".npy, .npz, .parquet or .jsonl"
 
 
 @dataclass(frozen=True, eq=False)
 class Routed:
-    """One sample's chosen experts as an array (not checked yet), where it stands, and what its file says of it."""
+    """One sample's chosen experts as an array (not checked yet), its place in the file, and its other fields."""
 
     where: str
     experts: NDArray[Any]
@@ -71,7 +72,7 @@ def read_routed(path: Path, shape: Shape | None = None) -> Iterator[Routed]:
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row of a JSONL or Parquet file with where it stands; RunError names the row that cannot be read."""
+    """Each row of a JSONL or Parquet file with its place; RunError names the row that cannot be read."""
     if not path.is_file():
         raise RunError(path, expected="a JSONL or Parquet file", received="no such file")
     return _parquet_records(path) if path.suffix.lower() == ".parquet" else _jsonl_records(path)
@@ -81,6 +82,7 @@ def _jsonl_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"line {number} of {path}"
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not line.strip():
                 continue
             try:

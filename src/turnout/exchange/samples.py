@@ -1,4 +1,4 @@
-"""The samples of an import: what is said of each, matched to its experts and checked.
+"""Samples of an import: each sample's fields, matched to its experts and checked.
 
 Shape suffixes: T tokens of one sample, L MoE layers, K experts chosen per token.
 """
@@ -21,11 +21,14 @@ from turnout.tasks.domains import DomainMap, load_map
 
 _DEFAULT_MAP, _UNNAMED = "mmlu-9", "all"
 _MOST_CHOICES = 26
+_LONGEST = 1 << 31
+_START = ("start", "routed_experts_start_len", "routed_experts_prompt_start")
+"""Names of the number of leading tokens whose rows a request left out: ours, SGLang's, vLLM's."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """One sample as it goes into the trace: what is known of it, its experts, and whether a token id was left out."""
+    """One sample as it goes into the trace: its fields, its experts, and whether a token id was left out."""
 
     sample: Sample
     experts_TLK: NDArray[Any]
@@ -34,7 +37,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Form:
-    """The layers to keep, and where they stand among the `width` layers of the arrays."""
+    """The layers to keep, and their places among the `width` layers of the arrays."""
 
     layers: tuple[TraceLayer, ...]
     places: list[int]
@@ -42,7 +45,7 @@ class Form:
 
 
 def read_form(file: Path, config: ImportConfig) -> Form:
-    """The form of the file's first sample, which all must have."""
+    """The form of the file's first sample, which all others must have."""
     first = next(iter(read_routed(file, config.shape)), None)
     if first is None:
         raise RunError(file, expected="at least one sample", received="none")
@@ -60,37 +63,47 @@ def read_form(file: Path, config: ImportConfig) -> Form:
 
 
 def join(file: Path, beside: Path | None, config: ImportConfig) -> Iterator[tuple[Routed, Mapping[str, Any]]]:
-    """Each sample of `file` with all that is said of it."""
+    """Each sample of `file` with its fields, those of `beside` first; a null there is the same as no field.
+
+    Rows are matched by id if both files have ids, which then every row must have; else by order.
+
+    Raises:
+        RunError: a row without id among rows with ids, an id twice, or a row without a partner.
+    """
     routed = read_routed(file, config.shape)
     if beside is None:
         yield from ((one, one.fields) for one in routed)
         return
-    records = list(read_records(beside))
-    by_id: dict[str, Mapping[str, Any]] = {}
+    records, by_id = list(read_records(beside)), dict[str, Mapping[str, Any]]()
     for where, record in records:
-        if record.get("id") is not None and by_id.setdefault(str(record["id"]), record) is not record:
-            raise RunError(where, expected="an id of its own", received=repr(record["id"]))
-    n_samples = 0
+        name = record.get("id")
+        if name is not None and by_id.setdefault(str(name), record) is not record:
+            raise RunError(where, expected="a unique id", received=repr(name))
+    unnamed = next((where for where, record in records if record.get("id") is None), None)
+    n_samples, by_order = 0, not by_id
     for one in routed:
         name = one.fields.get("id")
-        if name is None or len(by_id) < len(records):
-            own: Mapping[str, Any] | None = records[n_samples][1] if n_samples < len(records) else None
-        else:
-            own = by_id.get(str(name))
+        if n_samples == 0 and name is None:
+            by_order = True
+        if (name is None) != by_order and by_id:
+            raise RunError(one.where, expected="an id in every sample, or in none", received=f"id {name!r}")
+        if not by_order and unnamed is not None:
+            raise RunError(unnamed, expected="an id, as other rows have", received="none")
+        own = by_id.get(str(name)) if not by_order else records[n_samples][1] if n_samples < len(records) else None
         if own is None:
             raise RunError(one.where, expected=f"a row of its own in {beside}", received="none")
-        yield one, {**one.fields, **own}
+        yield one, {**one.fields, **{key: value for key, value in own.items() if value is not None}}
         n_samples += 1
     if n_samples < len(records):
         raise RunError(beside, expected=f"{n_samples} rows, as many as samples", received=len(records))
 
 
 class Placing:
-    """Gives samples their subject and domain: by the map that was asked for, else as they say, else by mmlu-9."""
+    """Assigns subject and domain: by the given map, else the sample's own, else by mmlu-9."""
 
-    def __init__(self, asked: str | Path | None) -> None:
-        self._asked = asked is not None
-        self._map: DomainMap = load_map(_DEFAULT_MAP if asked is None else asked)
+    def __init__(self, chosen: str | Path | None) -> None:
+        self._chosen = chosen is not None
+        self._map: DomainMap = load_map(_DEFAULT_MAP if chosen is None else chosen)
         self._used: set[str] = set()
 
     @property
@@ -105,7 +118,7 @@ class Placing:
 
     def __call__(self, subject: str | None, domain: str | None, where: str) -> tuple[str, str]:
         """A sample's subject and domain."""
-        if self._asked or (domain is None and subject is not None):
+        if self._chosen or (domain is None and subject is not None):
             if subject is None:
                 raise RunError(where, expected="a subject, to place it by the domain map", received="none")
             self._used.add(self._map.name)
@@ -115,29 +128,55 @@ class Placing:
 
 
 def check_sample(
-    index: int, one: Routed, said: Mapping[str, Any], form: Form, placing: Placing, prompt_only: bool
+    index: int, one: Routed, fields: Mapping[str, Any], form: Form, placing: Placing, prompt_only: bool
 ) -> Checked:
-    """One sample, its layers picked, cut to its prompt where that is asked for."""
+    """Check one sample; select its layers, and with `prompt_only` its prompt.
+
+    Raises:
+        RunError: an array, a length or a field that does not fit.
+    """
     experts, where = one.experts, one.where
     if experts.ndim != 3 or experts.shape[1] != form.width:
         raise RunError(where, expected=f"[tokens, {form.width} layers, K], as the first", received=list(experts.shape))
-    tokens = _token_ids(said.get("tokens"), where)
+    start = _check_lengths(fields, len(experts), where)
+    tokens = _token_ids(fields.get("tokens"), where)
+    if tokens is not None:
+        tokens = tokens[start:]
     if tokens is not None and len(tokens) not in (len(experts), len(experts) + 1):
-        expected = f"{len(experts)} token ids, one for each row, or the answer's last beside them"
+        expected = (
+            f"{len(experts)} token ids, one for each row, or one more, the answer's last (after the first {start})"
+        )
         raise RunError(where, expected=expected, received=len(tokens))
     left_out = int(tokens is not None and len(tokens) > len(experts))
     if prompt_only:
-        experts = experts[: _prompt_length(said.get("prompt_tokens"), len(experts), where)]
+        experts = experts[: _prompt_length(fields.get("prompt_tokens"), start, len(experts), where)]
     if len(form.places) < form.width:
         experts = experts[:, form.places]
     check_experts(experts, where, form.layers)
     ids = np.full(len(experts), UNKNOWN_TOKEN, np.int32) if tokens is None else tokens[: len(experts)]
-    subject, domain = placing(_name(said, "subject", where), _name(said, "domain", where), where)
-    name = said.get("id")
-    answer = _whole(said.get("answer"), "answer", where, _MOST_CHOICES - 1)
+    subject, domain = placing(_name(fields, "subject", where), _name(fields, "domain", where), where)
+    name = fields.get("id")
+    answer = _whole(fields.get("answer"), "answer", where, _MOST_CHOICES - 1)
     # A NumPy array is the sequence that matters here: lists of Python integers are eight times as large.
     sample = Sample(index, str(index if name is None else name), subject, domain, ids, answer)  # type: ignore[arg-type]
     return Checked(sample, experts, left_out)
+
+
+def _check_lengths(fields: Mapping[str, Any], n_rows: int, where: str) -> int:
+    """Number of leading tokens without a row; RunError unless rows = prompt + completion - 1 - start.
+
+    The last token of an answer is never routed, so it has no row.
+    """
+    given = [_whole(fields[name], name, where, _LONGEST) for name in _START if fields.get(name) is not None]
+    start = given[0] or 0 if given else 0
+    counts = [_whole(fields.get(name), name, where, _LONGEST) for name in ("prompt_tokens", "completion_tokens")]
+    if None not in counts:
+        fits = sum(count or 0 for count in counts) - 1 - start
+        if n_rows != fits:
+            expected = f"{fits} rows (prompt {counts[0]} + completion {counts[1]} - 1 - start {start})"
+            do = "give `start`, the number of leading tokens that the request left out"
+            raise RunError(where, expected=expected, received=n_rows, do=do)
+    return start
 
 
 def _token_ids(value: object, where: str) -> NDArray[np.int32] | None:
@@ -149,12 +188,13 @@ def _token_ids(value: object, where: str) -> NDArray[np.int32] | None:
     return ids.astype(np.int32)
 
 
-def _prompt_length(value: object, n_rows: int, where: str) -> int:
-    length = _whole(value, "prompt_tokens", where, n_rows)
-    if length is None or not 1 <= length <= n_rows:
-        expected = f"prompt_tokens, 1 to {n_rows}, to keep the prompt only"
+def _prompt_length(value: object, start: int, n_rows: int, where: str) -> int:
+    """Rows of the prompt, whose first `start` tokens have none."""
+    length = _whole(value, "prompt_tokens", where, start + n_rows)
+    if length is None or not 1 <= length - start <= n_rows:
+        expected = f"prompt_tokens, {start + 1} to {start + n_rows}, to keep the prompt only"
         raise RunError(where, expected=expected, received="none" if length is None else length)
-    return length
+    return length - start
 
 
 def _whole(value: object, field: str, where: str, most: int) -> int | None:
@@ -165,8 +205,8 @@ def _whole(value: object, field: str, where: str, most: int) -> int | None:
     return value
 
 
-def _name(said: Mapping[str, Any], field: str, where: str) -> str | None:
-    value = said.get(field)
+def _name(fields: Mapping[str, Any], field: str, where: str) -> str | None:
+    value = fields.get(field)
     if value is not None and (not isinstance(value, str) or not value.strip()):
         raise RunError(where, expected=f"a {field} with a name", received=repr(value))
     return value

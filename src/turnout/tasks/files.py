@@ -13,6 +13,7 @@ from turnout.errors import TaskError
 from turnout.tasks.rows import Row
 
 _PARQUET_MAGIC = b"PAR1"
+_CSV_CELLS = 6
 _REQUIRED = ({"question", "choices"}, {"text"})
 
 
@@ -34,17 +35,17 @@ def read_csv(path: Path, subject: str) -> Iterator[Row]:
     """The rows of one of MMLU's original CSV files: no header; question, choices, answer letter.
 
     Raises:
-        TaskError: the file is not UTF-8 or not CSV, or a row has fewer than four cells.
+        TaskError: the file is not UTF-8 or not CSV, or a row has other than six cells (such as an unquoted comma).
     """
     reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
     try:
         for number, cells in enumerate(reader):
             where = f"row {number + 1} of {path}"
-            if len(cells) < 4:
-                received = f"{len(cells)} cells"
-                raise TaskError(
-                    where, expected="question, choices and answer letter, without a header", received=received
+            if len(cells) != _CSV_CELLS:
+                expected = (
+                    f"{_CSV_CELLS} cells: question, choices A to D and answer letter, without a header or an index"
                 )
+                raise TaskError(where, expected=expected, received=f"{len(cells)} cells")
             question, *choices, answer = cells
             yield Row(where, {"question": question, "choices": choices, "answer": answer, "subject": subject})
     except csv.Error as e:

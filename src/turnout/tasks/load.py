@@ -103,7 +103,7 @@ def _source(spec: str | Path, split: str) -> _Source:
     if name == "mmlu":
         return _Source(name, mmlu.from_hub(mmlu.HUB_ID, split))
     if name and path.is_dir():
-        return _Source(path.resolve().name, mmlu.from_folder(path, split))
+        return _Source(path.resolve().name, *mmlu.from_folder(path, split))
     if name and path.exists():
         return _Source(path.name, read_rows(path))
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix.lower() not in _SUFFIXES:

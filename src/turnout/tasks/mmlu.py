@@ -25,11 +25,14 @@ _DEV_QUESTION = re.compile(
 _DEV_ANSWER = re.compile(r"answer is \(([A-Z])\)")
 
 
-def from_folder(folder: Path, split: str) -> Iterator[Row]:
+def from_folder(folder: Path, split: str) -> tuple[Iterator[Row], list[str]]:
     """The rows of `split` in a folder with the original CSV files or with Parquet files of the hub's layout.
 
     Searched in this order: `<split>/<subject>_<split>.csv`, `<subject>_<split>.csv`, `<subject>.csv`; then
     `<split>*.parquet` in the folder, in `all/`, in `data/`, in any subfolder; then all of the folder's Parquet files.
+
+    Returns:
+        The rows, and the files beside them that have a subject's name and are not read, each with the reason.
 
     Raises:
         TaskError: none of them exists.
@@ -39,19 +42,27 @@ def from_folder(folder: Path, split: str) -> Iterator[Row]:
     if not csvs:
         csvs = [p for p in sorted(folder.glob("*.csv")) if p.stem.rpartition("_")[2] not in _SPLITS.values()]
     if csvs:
-        return numbered(row for p in csvs for row in read_csv(p, p.stem.removesuffix(f"_{short}")))
+        rows = numbered(row for p in csvs for row in read_csv(p, p.stem.removesuffix(f"_{short}")))
+        return rows, _similar_files(csvs, short)
     for pattern in (f"{split}*.parquet", f"all/{split}*.parquet", f"data/{split}*.parquet", f"*/{split}*.parquet"):
         if parquets := sorted(folder.glob(pattern)):
-            return numbered(row for p in parquets for row in read_rows(p))
+            return numbered(row for p in parquets for row in read_rows(p)), []
     named = tuple(_SPLITS)
     if parquets := [p for p in sorted(folder.glob("*.parquet")) if not p.stem.startswith(named)]:
-        return numbered(row for p in parquets for row in read_rows(p))
+        return numbered(row for p in parquets for row in read_rows(p)), []
     raise TaskError(
         folder,
         expected=f"MMLU's CSV files ({short}/<subject>_{short}.csv) or Parquet files ({split}-*.parquet)",
         received="a folder without them",
         do="pass the folder with them, or one file",
     )
+
+
+def _similar_files(read: list[Path], short: str) -> list[str]:
+    """Files beside those that are read whose names differ from a subject's only in case, or by a copy's number."""
+    pattern = re.compile(rf".*_{re.escape(short)}\b.*\.csv", re.IGNORECASE)
+    others = [path for path in sorted(read[0].parent.iterdir()) if path not in read and pattern.fullmatch(path.name)]
+    return [f"{path.name}: not named <subject>_{short}.csv" for path in others]
 
 
 def from_hub(name: str, split: str) -> Iterator[Row]:

@@ -217,7 +217,7 @@ def _read(path: Path) -> Iterator[str]:
     files = sorted(f for f in path.rglob("*") if f.suffix in {".txt", ".jsonl"}) if path.is_dir() else [path]
     for file in files:
         try:
-            content = file.read_text("utf-8")
+            content = file.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RecipeError(file, expected="text in UTF-8", received=error.reason) from error
         texts = _rows(file, content) if file.suffix == ".jsonl" else [content]

@@ -69,7 +69,7 @@ def _gym(name: str, n: int, seed: int) -> Iterator[Exercise]:
 
 def _file(path: Path) -> Iterator[Exercise]:
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(path, expected="text in UTF-8", received=error) from error
     for number, line in enumerate(lines, 1):
