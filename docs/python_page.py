@@ -1,4 +1,4 @@
-"""Writes docs/reference/python.md, the Python API by sections, from `turnout.PUBLIC`: `python docs/python_page.py`."""
+"""Write docs/reference/python.md, the Python API by sections, from `turnout.PUBLIC`: `python docs/python_page.py`."""
 
 from pathlib import Path
 

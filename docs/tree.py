@@ -1,6 +1,7 @@
 """Write the folder tree of docs/architecture.md from docstrings and imports: `python docs/tree.py`."""
 
 import ast
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -10,6 +11,7 @@ BEGIN, END = "<!-- tree: written by `make docs` -->\n", "<!-- end of tree -->"
 # From the bottom up; a room that is not listed follows in alphabetical order before `report`.
 BOTTOM = ["ops", "models", "tasks", "runs", "training"]
 TOP = ["report", "api", "cli", "embedded"]
+_COLUMN, _WIDTH = 18, 96
 
 
 def page() -> str:
@@ -37,7 +39,10 @@ def tree() -> str:
 
 
 def _line(name: str, text: str, depth: int) -> str:
-    return f"{'  ' * depth}{name:<{20 - 2 * depth}}{text}".rstrip()
+    """A name and its text, wrapped beside it."""
+    first = f"{'  ' * depth}{name:<{_COLUMN - 2 * depth}}"
+    wrapped = textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * _COLUMN)
+    return "\n".join(wrapped) or first.rstrip()
 
 
 def _ordered(rooms: list[str] | set[str]) -> list[str]:

@@ -28,7 +28,7 @@ data:
   sequence_length: 32
   evaluation_tokens: 64
   sources: [{name: chains, chains: [1], samples: 200}]
-schedule: {tokens: 2048, batch_size: 8, learning_rate: 0.01}
+schedule: {tokens: 8192, batch_size: 8, learning_rate: 0.01}
 """
 # Long prompts of MMLU in a tokenizer of one token a byte.
 CONTEXT = 8192
