@@ -24,10 +24,10 @@ def grpo(model, out, *options):
 
 
 def test_the_reward_is_the_parsed_final_answer():
-    right = reward({"p": "reasoning", "q": "recall"})
     texts = ["7 . 7 .", "the answer is 70,000", "7 . 8 .", "", "tavi ."]
-    gold, prompts = ["7", "70000", "7", "7", "tavi"], ["p", "p", "p", "p", "q"]
-    assert right(prompts=prompts, completions=texts, answer=gold, completion_ids=None) == [1, 1, 0, 0, 1]
+    gold, kinds = ["7", "70000", "7", "7", "tavi"], [*["reasoning"] * 4, "recall"]
+    rewards = reward(prompts=["p"] * 5, completions=texts, answer=gold, kind=kinds, completion_ids=None)
+    assert rewards == [1, 1, 0, 0, 1]  # rows of one prompt keep their own kinds
 
 
 def test_the_command_trains_and_compares(half_taught, tmp_path):

@@ -1,6 +1,6 @@
 """TRL's GRPOTrainer with the reward of right final answers; a stopped run resumes exactly."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from turnout.listener import Listener
 from turnout.models.wrap.devices import device_of
 from turnout.reasoning.grpo.config import GrpoConfig
 from turnout.tasks.exercises import Exercise, parse_answer
+from turnout.tasks.exercises.exercise import Kind
 from turnout.training.checkpoints import MarkComplete, StrictResume, newest_complete
 
 
@@ -45,9 +46,11 @@ def train(
     trainer_class = type("_Trainer", (StrictResume, OrderByPass, trl.GRPOTrainer), {})
     trainer = trainer_class(
         model=model,
-        reward_funcs=reward({one.prompt: one.kind for one in problems}),
+        reward_funcs=reward,
         args=_arguments(trl.GRPOConfig, config, checkpoints, on_cpu=device_of(model) == "cpu"),
-        train_dataset=Dataset.from_list([{"prompt": one.prompt, "answer": one.answer} for one in problems]),
+        train_dataset=Dataset.from_list(
+            [{"prompt": one.prompt, "answer": one.answer, "kind": one.kind} for one in problems]
+        ),
         processing_class=tokenizer,
         callbacks=[MarkComplete(), _ReportSteps(config.steps, listener)],
     )
@@ -61,18 +64,17 @@ def train(
     return list(trainer.state.log_history)
 
 
-def reward(kind_of: dict[str, str]) -> Callable[..., list[float]]:
-    """A reward function for TRL: 1 for a completion whose final answer is the row's `answer`, else 0.
+def reward(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[Kind], **_: object) -> list[float]:
+    """TRL's reward function: 1 for a completion whose final answer is the row's `answer`, else 0.
 
-    Args:
-        kind_of: prompt → kind of its exercise, which decides how the answer is parsed.
+    Each row keeps its own kind, which decides how its answer is parsed: two rows may have one prompt.
     """
+    rows = zip(completions, answer, kind, strict=True)
+    return [float(parse_answer(text, of) == gold) for text, gold, of in rows]
 
-    def right(prompts: Sequence[str], completions: Sequence[str], answer: Sequence[str], **_: object) -> list[float]:
-        rows = zip(prompts, completions, answer, strict=True)
-        return [float(parse_answer(text, kind_of[prompt]) == gold) for prompt, text, gold in rows]  # type: ignore[arg-type]
 
-    return right
+def _row(problem: Exercise) -> dict[str, str]:
+    return {"prompt": problem.prompt, "answer": problem.answer, "kind": problem.kind}
 
 
 def require_trl() -> Any:

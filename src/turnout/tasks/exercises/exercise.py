@@ -1,17 +1,14 @@
 """One exercise: prompt, solution and answer; and the final answer in a model's output."""
 
 import hashlib
-import re
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["recall", "reasoning", "text"]
+from turnout.tasks.exercises.numbers import last_number, only_number
 
-_NUMBER = re.compile(r"(?:(?<![\w)])[-−])?(?:\d[\d,]*(?:\.\d+)?|(?<!\w)\.\d+)")  # the hyphen in "3-5" is not a sign
-_ALONE = re.compile(rf"[$€£]?\s*({_NUMBER.pattern})\s*[%.]?")
-_GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+Kind = Literal["recall", "reasoning", "text"]
 
 
 @dataclass(frozen=True)
@@ -49,32 +46,31 @@ def digest(exercises: Iterable[Exercise]) -> str:
 
 
 def parse_answer(output: str, kind: Kind) -> str | None:
-    """The final answer in a model's output; None where there is none, which counts as wrong and casts no vote.
+    r"""The final answer in a model's output; None where there is none, which counts as wrong and casts no vote.
 
-    For recall the first word. For reasoning the last number: `70,000` is 70000, `3.0` is 3, and a full stop or unit
-    after it is ignored. For text the first line that is not empty, without case, spacing and surrounding punctuation.
-    The output is only parsed, never executed.
+    For recall the first word. For reasoning the last number, in `\boxed{…}` if there is one: `70,000` is 70000, `3.0`
+    is 3, a unit or currency is ignored (see `numbers`). For text the first line that is not empty, without case,
+    spacing and surrounding punctuation. The output is only parsed, never executed.
     """
     if kind == "recall":
         words = output.split()
         return words[0] if words else None
     if kind == "text":
         return next(filter(None, map(_plain, output.splitlines())), None)
-    numbers = _NUMBER.findall(output)
-    return _normal(numbers[-1]) if numbers else None
+    return last_number(output)
 
 
 def read_gold(gold: str) -> tuple[Kind, str]:
     """Kind and final answer of a gold answer; in GSM8K's format the final answer follows `####`.
 
-    The kind is reasoning where the answer is one number (`$18`, `70,000`), else text.
+    The kind is reasoning where the answer is one number (`$18`, `-3`, `70,000`, `5 %`), else text.
 
     Raises:
         ValueError: there is no answer, or it has several lines.
     """
     last = gold.rpartition("####")[2].strip()
-    if number := _ALONE.fullmatch(last):
-        return "reasoning", _normal(number[1])
+    if (number := only_number(last)) is not None:
+        return "reasoning", number
     if not _plain(last) or len(last.splitlines()) > 1:
         raise ValueError("an answer of one line, or one after ####")
     return "text", _plain(last)
@@ -82,14 +78,3 @@ def read_gold(gold: str) -> tuple[Kind, str]:
 
 def _plain(line: str) -> str:
     return " ".join(line.casefold().split()).strip(string.punctuation + " ")
-
-
-def _normal(number: str) -> str:
-    number = number.replace("−", "-").rstrip(",")
-    if "," in number and not _GROUPED.fullmatch(number):  # "3,5" is a list of two numbers: use the last one
-        number = number.rsplit(",", 1)[1]
-    whole, _, fraction = number.replace(",", "").partition(".")
-    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
-    digits, fraction = digits.lstrip("0") or "0", fraction.rstrip("0")
-    sign = "" if digits == "0" and not fraction else sign
-    return f"{sign}{digits}.{fraction}" if fraction else f"{sign}{digits}"
