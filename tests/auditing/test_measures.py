@@ -17,6 +17,12 @@ from turnout.auditing.measures import MEASURES, Floor, Measure, Routing, drawn_m
 from turnout.auditing.result import Audit
 from turnout.exchange import export
 from turnout.models.wrap.anatomy import read
+from turnout.report.audit.page import page_data
+from turnout.report.audit.paper import write_figures
+from turnout.report.audit.stored import read_run
+from turnout.report.audit.summary import summary
+from turnout.report.comparing.page import page_data as comparison_data
+from turnout.report.comparing.words import comparison_tables
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/audit.schema.json").read_text())
 DRAWS = torch.rand(6, 4, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -154,6 +160,41 @@ def test_a_new_measure_is_in_the_export(runs, tmp_path):
     meanings = {column["name"]: column["meaning"] for column in columns}
     assert meanings["effective"] == entry("effective").description
     assert meanings["coverage"] == MEASURES["coverage"].description
+
+
+def test_a_new_measure_is_in_the_terminal(runs):
+    audit = Audit.load(runs[0])
+    shown = {
+        head: cells
+        for table in summary(audit.to_dict())
+        for head, *cells in zip(table.columns, *table.rows, strict=True)
+    }
+    for cell, layer in zip(shown["effective"], audit.layers, strict=False):
+        assert cell.startswith(f"{layer['effective']:.1f} [")
+        assert cell.endswith(f"({layer['experts']:.1f})")
+    tables = comparison_tables(turnout.compare(runs).to_dict())
+    assert "Effective experts" in [table.title for table in tables]
+    assert "Effective experts" in [row[0] for row in tables[0].rows]
+
+
+def test_a_new_measure_is_in_page_data_and_paper_figures(runs, tmp_path):
+    audit, run = Audit.load(runs[0]), read_run(runs[0])
+    data = page_data(run)
+    assert data["measures"][-1]["label"] == "Effective experts"
+    nulls = [layer["nulls"] for layer in audit.layers]
+    assert data["profiles"]["effective"] == {
+        "layer": [layer["layer"] for layer in audit.layers],
+        "value": [layer["effective"] for layer in audit.layers],
+        "interval": [layer["intervals"]["effective"] for layer in audit.layers],
+        "floor": [layer["experts"] for layer in audit.layers],
+        "rotated": [null["rotated"]["effective"]["q95"] for null in nulls],
+        "ceiling": [null["domain_signal"]["effective_ceiling"] for null in nulls],
+    }
+    assert data["overall"][-1]["mean"] == audit.overall["effective"]["mean"]
+    assert data["budgets"]["names"]["effective"] == "Effective experts"
+    assert (tmp_path / "depth-effective.svg") in write_figures(run, tmp_path)
+    compared = comparison_data(turnout.compare(runs).to_dict())
+    assert compared["measures"][-1]["name"] == "effective"
 
 
 def test_a_run_without_the_measure_still_reads_and_compares(runs, monkeypatch):
