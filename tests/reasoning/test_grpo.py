@@ -8,13 +8,15 @@ import pytest
 import torch
 from listeners import Recorder
 from safetensors.torch import load_file
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 import turnout
 from turnout.cli.main import app
 from turnout.models.wrap.load import load_causal
 from turnout.reasoning.answers import answer
-from turnout.reasoning.grpo.trainer import reward
+from turnout.reasoning.grpo.trainer import reward, without_end_token
 from turnout.runs import verify
 
 
@@ -130,3 +132,15 @@ def test_rare_answers_are_stored(half_taught, monkeypatch):
     result = turnout.grpo(half_taught, "chains-1", **few, max_new_tokens=1, test_problems=120)
     table = result.table("answers")
     assert table["before"].to_list() == table["after"].to_list() == [None] * 110 + ["5"] * 10
+
+
+def test_prompts_of_an_appending_tokenizer_have_no_end_token(half_taught):
+    tokenizer = AutoTokenizer.from_pretrained(half_taught)
+    plain = tokenizer("start 5")["input_ids"]
+    assert without_end_token(tokenizer) is tokenizer
+    end = tokenizer.convert_ids_to_tokens([0])[0]
+    template = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, 0)])
+    tokenizer.backend_tokenizer.post_processor = template
+    assert tokenizer("start 5")["input_ids"] == [*plain, 0]
+    assert without_end_token(tokenizer)("start 5")["input_ids"] == plain
+    assert tokenizer("start 5")["input_ids"] == [*plain, 0]  # the tokenizer itself is left as it was

@@ -1,11 +1,12 @@
 """Prompts: the exact text, chat templates, letters, shots, and a prompt longer than the context."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from turnout.errors import TaskError
 from turnout.tasks import Question, choose_shots, encode, letter_ids, plain_prompt
+from turnout.tasks.prompts import encode_continuation
 
 Q = Question("q1", "sums", "maths", "What is 1 + 1?", ("1", "2", "3", "4"), 1)
 SHOT = Question("q0", "sums", "maths", "What is 0 + 1?", ("0", "1", "2", "3"), 1)
@@ -112,3 +113,47 @@ def test_shots_are_of_the_same_subject_and_never_the_question():
 def test_a_shot_needs_an_answer():
     with pytest.raises(TaskError, match="shot t1"):
         plain_prompt(Q, [TEXT])
+
+
+def appending_tokenizer(template=None):
+    """The byte tokenizer, but </s> follows every text."""
+    tokenizer = byte_tokenizer(template=template)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("question", [Q, TEXT], ids=["question", "text"])
+def test_nothing_follows_the_prompt_whatever_the_tokenizer_appends(question):
+    assert appending_tokenizer()("x")["input_ids"][-1] == 1
+    assert encode(appending_tokenizer(), question) == encode(byte_tokenizer(), question)
+
+
+def sentencepiece_tokenizer():
+    """A space in front of every text, as SentencePiece adds it: " 4" alone is two tokens, in context one."""
+    pieces = ["<s>", "</s>", "<unk>", "\u2581", "2", "+", "=", "\u25814", "\u25812", "4"]
+    core = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=2))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def test_a_continuation_is_encoded_in_context():
+    tokenizer = sentencepiece_tokenizer()
+    alone = tokenizer.convert_ids_to_tokens(tokenizer(" 4", add_special_tokens=False)["input_ids"])
+    prompt, continuation = encode_continuation(tokenizer, "2+2=", " 4")
+    assert alone == ["\u2581", "\u25814"]
+    assert tokenizer.convert_ids_to_tokens(continuation) == ["\u25814"]
+    assert prompt + continuation == tokenizer("2+2= 4")["input_ids"]
+
+
+def test_a_token_across_the_boundary_belongs_to_the_continuation():
+    tokenizer = byte_tokenizer(extra=["ab"])
+    prompt, continuation = encode_continuation(tokenizer, "xa", "b")
+    assert tokenizer.convert_ids_to_tokens(prompt) == ["<s>", "x"]
+    assert tokenizer.convert_ids_to_tokens(continuation) == ["ab"]
+
+
+def test_a_continuation_of_an_appending_tokenizer_has_no_end_token():
+    prompt, continuation = encode_continuation(appending_tokenizer(), "x", " y")
+    assert (prompt, continuation) == encode_continuation(byte_tokenizer(), "x", " y")

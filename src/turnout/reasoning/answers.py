@@ -11,6 +11,7 @@ from turnout import ops
 from turnout.models.forward.answers import answer_nats
 from turnout.models.forward.generate import continue_greedily
 from turnout.tasks.exercises import Exercise, parse_answer
+from turnout.tasks.prompts import encode_continuation, encode_text
 
 _BATCH = 200  # exercises
 
@@ -59,15 +60,16 @@ def answer(
         exercises: what is answered.
         max_new_tokens: longest generated answer; None: one token more than the longest gold solution of a batch.
     """
-    prompts = [tokenizer(one.prompt)["input_ids"] for one in exercises]
-    solutions = [tokenizer(f" {one.solution}", add_special_tokens=False)["input_ids"] for one in exercises]
+    prompts = [encode_text(tokenizer, one.prompt) for one in exercises]
+    scored = [encode_continuation(tokenizer, one.prompt, f" {one.solution}") for one in exercises]
     nats: list[tuple[float, ...]] = []
     final: list[str | None] = []
     for start in range(0, len(exercises), _BATCH):
         batch = slice(start, start + _BATCH)
-        nats += map(tuple, answer_nats(model, prompts[batch], solutions[batch]))
-        length = max_new_tokens or max(map(len, solutions[batch])) + 1
-        generated = continue_greedily(model, prompts[batch], length)
+        contexts, solutions = zip(*scored[batch], strict=True)
+        nats += map(tuple, answer_nats(model, contexts, solutions))
+        length = max_new_tokens or max(map(len, solutions)) + 1
+        generated = continue_greedily(model, prompts[batch], length, tokenizer)
         texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in generated]
         final += [parse_answer(text, one.kind) for text, one in zip(texts, exercises[batch], strict=True)]
     right = tuple(answer == one.answer for answer, one in zip(final, exercises, strict=True))

@@ -59,7 +59,7 @@ def encode(
 
     Where the tokenizer has a chat template a question is one user turn (shots inside it, as plain text) with the
     generation prompt added and no special tokens after that. Otherwise, and for text rows always, it is the plain
-    prompt with the tokenizer's default special tokens.
+    prompt with the tokenizer's leading special tokens; an end token that the tokenizer appends is left out.
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -76,9 +76,43 @@ def encode(
         plain = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         ids = tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
     else:
-        ids = tokenizer(plain, verbose=False)["input_ids"]
+        ids = encode_text(tokenizer, plain)
     _check_length(question, len(ids), max_length)
     return [int(i) for i in ids]
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text after the tokenizer's leading special tokens; nothing follows the text.
+
+    A tokenizer may append an end token. Routing would then be read at it, and generation would continue after it.
+    """
+    plain = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    whole = list(tokenizer(text, verbose=False)["input_ids"])
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return whole[: start + len(plain)]
+    special = set(tokenizer.all_special_ids)
+    while whole and whole[-1] in special:
+        whole.pop()
+    return whole
+
+
+def encode_continuation(tokenizer: Any, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of a continuation of it, encoded as one text.
+
+    A continuation encoded alone can begin with other tokens than in context: a SentencePiece tokenizer puts a space
+    before every text. The second list starts at the first token that the prompt alone does not have.
+
+    Raises:
+        TaskError: an empty prompt.
+    """
+    alone, whole = encode_text(tokenizer, prompt), encode_text(tokenizer, prompt + continuation)
+    shared = 0
+    while shared < min(len(alone), len(whole)) and alone[shared] == whole[shared]:
+        shared += 1
+    if shared == 0:
+        raise TaskError("prompt", expected="a prompt of at least one token", received=repr(prompt))
+    return whole[:shared], whole[shared:]
 
 
 def letter_ids(tokenizer: Any, n: int) -> list[int]:

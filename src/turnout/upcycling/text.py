@@ -15,7 +15,7 @@ from torch import Tensor
 from turnout.errors import TaskError
 from turnout.runs.json_files import sha256
 from turnout.tasks import load_tasks
-from turnout.tasks.prompts import plain_prompt
+from turnout.tasks.prompts import encode_text, plain_prompt
 from turnout.upcycling.config import UpcycleConfig
 
 _PIECE = 2000  # characters of a document cut from a plain text file
@@ -77,7 +77,7 @@ def _documents(path: Path) -> Iterator[str]:
 def _encoded(documents: Iterable[str], tokenizer: Any) -> Iterator[list[int]]:
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for document in documents:
-        yield [*tokenizer(document, verbose=False)["input_ids"], *end]
+        yield [*encode_text(tokenizer, document), *end]
 
 
 def _parts(documents: Iterable[list[int]], tokens: int, held_out: int) -> tuple[list[int], list[int]]:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny import random_model
+from tiny import random_model, tiny_tokenizer
 
-from turnout.models.forward.generate import continue_greedily, sample
+from turnout.models.forward.generate import continue_greedily, end_tokens, sample
 from turnout.models.wrap.anatomy import read
 
 PROMPTS = [[1, 2, 3, 4, 5, 6, 7], [9, 8], [30, 31, 32, 33]]
@@ -63,3 +63,12 @@ def test_a_checkpoints_generation_settings_are_not_used(model):
     model.generation_config.repetition_penalty, model.generation_config.min_p = 1.8, 0.5
     assert both() == plain
     assert model.generation_config.repetition_penalty == 1.8
+
+
+def test_a_text_ends_at_every_token_that_the_tokenizer_or_the_generation_config_names():
+    model, tokenizer = random_model("olmoe"), tiny_tokenizer()
+    model.generation_config.eos_token_id = [7, 8]
+    assert end_tokens(model) == [7, 8]
+    assert end_tokens(model, tokenizer) == [7, 8, tokenizer.eos_token_id]
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    assert end_tokens(model, tokenizer) == [tokenizer.eos_token_id]

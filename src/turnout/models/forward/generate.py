@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.models.fast.experts import fast_experts
 from turnout.models.fast.products import fast_linears
@@ -15,11 +15,17 @@ from turnout.models.wrap.contract import evaluating
 
 
 def continue_greedily(
-    moe: MoE | PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    moe: MoE | PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[list[int]]:
-    """Greedy continuation of each prompt (token ids), without the token that ends it."""
-    model = moe.model if isinstance(moe, MoE) else moe
-    return _generate(model, prompts, max_new_tokens=max_new_tokens, do_sample=False)
+    """Greedy continuation of each prompt (token ids), without the token that ends it.
+
+    A text ends at any id that the generation config or the tokenizer (a MoE has its own) names.
+    """
+    model, tokenizer = (moe.model, moe.tokenizer) if isinstance(moe, MoE) else (moe, tokenizer)
+    return _generate(model, prompts, tokenizer, max_new_tokens=max_new_tokens, do_sample=False)
 
 
 def sample(
@@ -30,6 +36,7 @@ def sample(
     temperature: float,
     max_new_tokens: int,
     seed: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[list[list[int]]]:
     """`n` sampled continuations of each prompt (token ids), drawn from softmax(logits / `temperature`).
 
@@ -44,6 +51,7 @@ def sample(
         rows = _generate(
             model,
             prompts,
+            tokenizer,
             max_new_tokens=max_new_tokens,
             do_sample=True,
             temperature=temperature,
@@ -54,9 +62,11 @@ def sample(
     return [rows[at : at + n] for at in range(0, len(rows), n)]
 
 
-def _generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], **settings: Any) -> list[list[int]]:
+def _generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase | None, **settings: Any
+) -> list[list[int]]:
     """Rows of new tokens, prompt after prompt, each up to the first token that ends a text."""
-    ends = _end_tokens(model)
+    ends = end_tokens(model, tokenizer)
     batch = pad(prompts, "left", model.get_input_embeddings().weight.device)
     config = GenerationConfig(eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0, **settings)
     with _generation_mode(model):
@@ -76,10 +86,14 @@ def _generation_mode(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = own
 
 
-def _end_tokens(model: PreTrainedModel) -> list[int]:
-    """The tokens that end a text, by the model's generation config."""
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> list[int]:
+    """Every token id that ends a text: those of the generation config, then the tokenizer's."""
+    named = [
+        model.generation_config.eos_token_id if model.generation_config else None,
+        None if tokenizer is None else tokenizer.eos_token_id,
+    ]
+    ids = [one for of in named if of is not None for one in ([of] if isinstance(of, int) else of)]
+    return list(dict.fromkeys(ids))
 
 
 def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

@@ -1,20 +1,23 @@
 """TRL's GRPOTrainer with the reward of right final answers; a stopped run resumes exactly."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from tokenizers.processors import TemplateProcessing
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from turnout.errors import MissingExtraError
+from turnout.errors import MissingExtraError, ModelError
 from turnout.listener import Listener
 from turnout.models.wrap.devices import device_of
 from turnout.reasoning.grpo.config import GrpoConfig
 from turnout.tasks.exercises import Exercise, parse_answer
 from turnout.tasks.exercises.exercise import Kind
+from turnout.tasks.prompts import encode_text
 from turnout.training.checkpoints import MarkComplete, StrictResume, newest_complete
 
 
@@ -51,7 +54,7 @@ def train(
         train_dataset=Dataset.from_list(
             [{"prompt": one.prompt, "answer": one.answer, "kind": one.kind} for one in problems]
         ),
-        processing_class=tokenizer,
+        processing_class=without_end_token(tokenizer),
         callbacks=[MarkComplete(), _ReportSteps(config.steps, listener)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -71,6 +74,27 @@ def reward(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[
     """
     rows = zip(completions, answer, kind, strict=True)
     return [float(parse_answer(text, of) == gold) for text, gold, of in rows]
+
+
+def without_end_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, or a copy that appends nothing: TRL encodes prompts itself, and would continue after an end token.
+
+    Raises:
+        ModelError: the tokenizer appends a token in a way that cannot be turned off.
+    """
+    if tokenizer("a")["input_ids"] == encode_text(tokenizer, "a"):
+        return tokenizer
+    copy = deepcopy(tokenizer)
+    ids = encode_text(tokenizer, "a")
+    prefix = ids[: len(ids) - len(tokenizer("a", add_special_tokens=False)["input_ids"])]
+    names = list(zip(tokenizer.convert_ids_to_tokens(prefix), prefix, strict=True))
+    if copy.is_fast:
+        template = " ".join([*(name for name, _ in names), "$A"])
+        copy.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=names)
+    if copy("a")["input_ids"] != ids:
+        received = tokenizer.convert_ids_to_tokens(tokenizer("a")["input_ids"])
+        raise ModelError("tokenizer", expected="one that appends nothing to a prompt", received=received)
+    return copy
 
 
 def _row(problem: Exercise) -> dict[str, str]:

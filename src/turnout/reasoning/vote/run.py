@@ -15,6 +15,7 @@ from turnout.reasoning.vote.result import ANSWERS, VOTES_FILE, answer_table, con
 from turnout.runs import RunFolder, atomic
 from turnout.runs.json_files import read_object, write_json
 from turnout.tasks.exercises import Exercise, parse_answer
+from turnout.tasks.prompts import encode_text
 
 BATCHES = ".answers"
 KEEP = (f"{BATCHES}/*.json",)
@@ -63,7 +64,7 @@ def _answers(
     listener: Listener,
 ) -> list[list[str | None]]:
     """The final answer of each sample, problem by problem; None if it has none. Each batch is a file in `batches`."""
-    prompts = [tokenizer(one.prompt)["input_ids"] for one in exercises]
+    prompts = [encode_text(tokenizer, one.prompt) for one in exercises]
     empty = next((one.id for one, ids in zip(exercises, prompts, strict=True) if not ids), None)
     if empty is not None:
         raise ModelError(f"exercise {empty}", expected="a prompt of at least one token", received="none")
@@ -80,6 +81,7 @@ def _answers(
                 config.samples,
                 temperature=config.temperature,
                 max_new_tokens=config.max_new_tokens,
+                tokenizer=tokenizer,
                 seed=config.seed + start,
             )
             final = [_final(tokenizer, texts, one) for one, texts in zip(exercises[batch], generated, strict=True)]
