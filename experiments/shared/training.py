@@ -58,5 +58,7 @@ class KeepCheckpoints(TrainerCallback):  # type: ignore[misc]  # Any: transforme
 
 def logged(run: Path, pattern: str) -> list[list[Any]]:
     """[step, metric, value] of each value that a training run logged of the metrics that match `pattern`."""
-    metrics = pl.read_parquet(run / "tables" / "metrics.parquet").filter(pl.col("metric").str.contains(pattern))
+    metrics = pl.read_parquet(run / "tables" / "metrics.parquet", glob=False).filter(
+        pl.col("metric").str.contains(pattern)
+    )
     return [list(row) for row in metrics.select("step", "metric", "value").iter_rows()]

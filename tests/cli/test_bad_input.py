@@ -225,3 +225,12 @@ def test_damaged_inputs_are_named_with_a_remedy(turnout, checkpoint, tasks, tmp_
     for words in (["report", run], ["compare", run, run], ["export", run, "--out", tmp_path / "tables"]):
         refused(turnout(*words), run / "inputs.json", "restore it from a copy, or repeat the run in another folder")
     assert not (tmp_path / "tables").exists()
+
+
+def test_control_characters_of_a_path_do_not_reach_the_terminal(turnout, tmp_path):
+    folder = tmp_path / "r\x1b[31mun\x07"
+    ran = turnout("plan", "--active", "1.3B", "--tokens", "300B", "--out", folder)
+    assert ran.code == 0, ran.err
+    assert "\x1b" not in ran.err + ran.out
+    assert "\x07" not in ran.err + ran.out
+    assert r"r\x1b[31mun\x07" in ran.err

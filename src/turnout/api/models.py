@@ -1,11 +1,14 @@
 """From what a user gives for a model to a loaded one: a MoE, a live model, a folder, a hub id, or None."""
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout import embedded
 from turnout.errors import ModelError
 from turnout.listener import Listener
+from turnout.runs import RunFolder
+from turnout.runs.manifest import MANIFEST, check_file
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +54,8 @@ def resolve_moe(
     from turnout.models.wrap.load import as_moe
 
     is_path = model is None or isinstance(model, str | PathLike)
+    if adapter is not None:
+        check_run_files(adapter)
     moe = as_moe(
         path_of(model) if is_path else model,  # type: ignore[arg-type]  # narrowed by is_path
         tokenizer,
@@ -64,6 +69,19 @@ def resolve_moe(
     if is_path:
         listener.info(f"device: {device_of(moe)}, {str(moe.model.dtype).removeprefix('torch.')}")
     return moe
+
+
+def check_run_files(folder: "str | PathLike[str]") -> None:
+    """Compare every file of a complete run with its digest, before one of them is used; other folders pass.
+
+    Raises:
+        RunError: a file that is missing or damaged.
+    """
+    path = Path(folder)
+    if (path / MANIFEST).exists():
+        run = RunFolder.read(path)
+        for name in run.files:
+            check_file(path, name, run.files)
 
 
 def resolve_causal(

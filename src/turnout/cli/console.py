@@ -136,17 +136,22 @@ class SweepTable:
 
 
 def say(line: str) -> None:
-    """Print one line on stderr."""
-    ERR.print(line, soft_wrap=True)
+    """Print one line on stderr, without control characters: a path or a name may contain some."""
+    ERR.print(printable(line), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with each control character escaped; tabs and line breaks are kept."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table on stdout; the first column stands left, numbers right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title and printable(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     if OUT.is_terminal:
         OUT.print(table)
         return
@@ -162,7 +167,7 @@ def print_result(tables: "Iterable[terminal.Table]", sentences: Iterable[str] = 
         print_table(table.columns, table.rows, table.title)
         print()
     for line in sentences:
-        OUT.print(line, soft_wrap=True)
+        OUT.print(printable(line), soft_wrap=True)
 
 
 def say_where(folder: Path) -> None:

@@ -38,7 +38,7 @@ def norm_trajectory(run: str | Path) -> dict[int, dict[str, tuple[tuple[int, flo
     """
     path = Path(run) / _METRICS
     try:
-        metrics = pl.read_parquet(path)
+        metrics = pl.read_parquet(path, glob=False)
         rows = metrics.filter(pl.col("metric").str.contains(_KEY.pattern)).sort("step")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(path, expected="the metrics of a training run", received=error) from error

@@ -162,7 +162,7 @@ class RunFolder:
         path = self._table(name)
         self._check(path)
         try:
-            return pl.read_parquet(path)
+            return pl.read_parquet(path, glob=False)  # a folder named r[1] is no pattern
         except (OSError, pl.exceptions.PolarsError) as error:
             raise RunError(path, expected="a table of this run", received=error, do=FINISH_ANEW) from error
 

@@ -24,7 +24,8 @@ def read_piece(run: RunFolder, name: str, schema: pa.Schema, note: Callable[[str
         return None
     try:
         table = run.read_table(name).to_arrow().cast(schema)
-        digest = pl.read_parquet_metadata(path).get(_DIGEST.decode())
+        with path.open("rb") as file:
+            digest = pl.read_parquet_metadata(file).get(_DIGEST.decode())
     except (RunError, pa.ArrowException, ValueError) as error:
         note(f"{path}: cannot be read ({error}); it will be computed again")
         return None

@@ -4,6 +4,7 @@ An adapter is two files in a folder: adapter.safetensors with the trained router
 adapter.json with the base model that they belong to.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from turnout.errors import ModelError
@@ -99,15 +100,17 @@ class RouterAdapter:
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
             for name, tensor in tensors.items()
         }
+        data = save(tensors)
         content = {
             "schema": SCHEMA,
             "kind": "router-adapter",
             "base": dict(self.base),
             "layers": list(self.layers),
             "tensors": described,
+            "sha256": hashlib.sha256(data).hexdigest(),
             "config": dict(self.config),
         }
-        return save(tensors), content
+        return data, content
 
     @classmethod
     def read(cls, folder: str | PathLike[str]) -> "RouterAdapter":
@@ -119,9 +122,13 @@ class RouterAdapter:
         folder = Path(folder)
         content = _content(folder)
         try:
-            tensors = load_file(folder / TENSORS)
+            data = (folder / TENSORS).read_bytes()
+            tensors = load(data)
         except (SafetensorError, OSError) as error:
             raise ModelError(folder / TENSORS, expected="a whole safetensors file", received=error) from error
+        if content.get("sha256") not in (None, hashlib.sha256(data).hexdigest()):  # adapters of 0.1.0 have none
+            expected = f"sha256 {content['sha256']}, as {DESCRIPTION} states"
+            raise ModelError(folder / TENSORS, expected=expected, received="other bytes (damaged)")
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         listed = {name: entry["shape"] for name, entry in content["tensors"].items()}
         if shapes != listed:

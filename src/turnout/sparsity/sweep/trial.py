@@ -84,7 +84,9 @@ def _training_loss(run: Path) -> float | None:
     """Mean of the last tenth of the logged losses of the text alone, nats a token; None for a run too short to log."""
     import polars as pl
 
-    logged = pl.read_parquet(run / "tables" / "metrics.parquet").filter(metric="lm_loss").sort("step")["value"]
+    logged = (
+        pl.read_parquet(run / "tables" / "metrics.parquet", glob=False).filter(metric="lm_loss").sort("step")["value"]
+    )
     return fmean(logged.tail(max(1, len(logged) // 10))) if len(logged) else None
 
 
