@@ -17,7 +17,7 @@ from turnout.models.wrap.anatomy import MoE, MoELayer
 from turnout.runs import RunFolder, Sample, TraceLayer, rows
 from turnout.tasks.question import TaskSet
 
-_BATCHES_A_SHARD = 8  # a kill costs at most these batches' work
+_BATCHES_A_SHARD = 8  # a kill loses at most these batches
 
 
 def gather(
@@ -28,10 +28,10 @@ def gather(
     config: AuditConfig,
     listener: Listener,
 ) -> dict[str, float | int]:
-    """Write every shard of the run's trace that is not yet there and sound.
+    """Write every shard of the run's trace that is missing or damaged.
 
     Which questions share a batch and a shard depends on the prompts' lengths and the token budget alone, so that a run
-    that was killed goes on to the same bytes.
+    that was killed resumes to the same bytes.
 
     Returns:
         `capture_seconds` and `capture_tokens` of the forward passes alone, over every process that worked on the run.
@@ -66,10 +66,10 @@ def gather(
 def _captured(
     moe: MoE, tasks: TaskSet, prompts: Prompts, batches: Sequence[Sequence[int]], config: AuditConfig
 ) -> Iterator[BatchTrace]:
-    """The trace of each batch in turn; routers whose scores are no numbers are named with the question."""
+    """The trace of each batch in turn; a router with NaN or infinite scores is named with the question."""
     ids = [[prompts.ids[i] for i in batch] for batch in batches]
-    asked = prompts.letters
-    letters = None if asked is None else [[asked[i] for i in batch] for batch in batches]
+    answers = prompts.letters
+    letters = None if answers is None else [[answers[i] for i in batch] for batch in batches]
     traces = capture_batches(moe, ids, letters=letters, padding=config.padding, inputs=True)
     for batch in batches:
         try:
@@ -87,6 +87,6 @@ def _samples(tasks: TaskSet, prompts: Prompts, batch: Sequence[int]) -> list[Sam
 
 
 def _width(layer: MoELayer) -> int:
-    """The width of a router's inputs, which are stored where its rows are."""
+    """Width of a router's inputs; 0 for a router without rows, whose inputs are not stored."""
     rows = layer.rows()
     return 0 if rows is None else rows[0].shape[1]

@@ -1,4 +1,4 @@
-"""What the model will read: every question's token ids, and the tokens of its answer letters."""
+"""Prompts of an audit: every question's token ids, and the tokens of its answer letters."""
 
 import hashlib
 from array import array
@@ -14,7 +14,7 @@ from turnout.tasks.question import Question, TaskSet
 
 @dataclass(frozen=True)
 class Prompts:
-    """Token ids of each question, in the order of the questions; `letters` is None where no answer is read."""
+    """Token ids of each question, in the order of the questions; `letters` is None if answers are not read."""
 
     ids: Sequence[Sequence[int]]
     letters: list[list[int]] | None
@@ -38,11 +38,11 @@ def encode_all(moe: MoE, tasks: TaskSet, config: AuditConfig, dev: Sequence[Ques
     Args:
         moe: its tokenizer and context length are used.
         tasks: the questions.
-        config: how many examples go before a question, and whether its answer will be read.
-        dev: where the examples come from; left out, the questions themselves, but never a question its own.
+        config: the number of examples before a question, and whether its answer is read.
+        dev: the pool of examples; None: the questions themselves, each without itself.
 
     Raises:
-        ModelError: the model came without a tokenizer.
+        ModelError: the model has no tokenizer.
         TaskError: no question, a prompt that is too long, too few examples, or no answer to read.
     """
     if moe.tokenizer is None:
@@ -50,7 +50,7 @@ def encode_all(moe: MoE, tasks: TaskSet, config: AuditConfig, dev: Sequence[Ques
     if not tasks.questions:
         raise TaskError(tasks.name, expected="at least one question", received="none")
     pool = tasks.questions if dev is None else dev
-    ids = []  # as arrays: all are held at once, and a list takes nine times the memory
+    ids = []  # arrays: all are in memory together, and a list takes nine times as much
     for question in tasks.questions:
         shots = choose_shots(question, pool, config.shots) if config.shots and question.choices else ()
         ids.append(array("i", encode(moe.tokenizer, question, shots=shots, max_length=moe.max_length)))
