@@ -26,7 +26,7 @@ from rich.text import Text
 from turnout.listener import Listener
 
 if TYPE_CHECKING:
-    from turnout.report.kit import text as terminal
+    from turnout import report
 
 _WIDE_ENOUGH = 10_000  # columns
 OUT = Console(highlight=False, markup=False, emoji=False)
@@ -161,7 +161,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     OUT.width = before
 
 
-def print_result(tables: "Iterable[terminal.Table]", sentences: Iterable[str] = ()) -> None:
+def print_result(tables: "Iterable[report.Table]", sentences: Iterable[str] = ()) -> None:
     """Print a result on stdout: its tables, then its sentences."""
     for table in tables:
         print_table(table.columns, table.rows, table.title)
