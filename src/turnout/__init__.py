@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from turnout.api.import_routed import import_routed
     from turnout.api.load import load
     from turnout.api.mask import mask
-    from turnout.api.old import align, measure_coupling, sweep
+    from turnout.api.old import align, measure_coupling
     from turnout.api.plan import plan
+    from turnout.api.sweep import sweep
     from turnout.api.verify import verify
     from turnout.api.vote import vote
     from turnout.api.write_report import write_report
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from turnout.runs.result import Result
     from turnout.sparsity.config import PlanConfig
     from turnout.sparsity.result import Plan
+    from turnout.sparsity.sweep.recipe import SweepRecipe
+    from turnout.sparsity.sweep.result import SweepResult
     from turnout.tasks.question import Question, TaskSet
     from turnout.upcycling import upcycle
 
@@ -66,7 +69,7 @@ PUBLIC = {
         "uncouple": "turnout.coupling",
         "measure_coupling": "turnout.api.old",
         "plan": "turnout.api.plan",
-        "sweep": "turnout.api.old",
+        "sweep": "turnout.api.sweep",
         "grpo": "turnout.api.grpo",
         "vote": "turnout.api.vote",
     },
@@ -78,6 +81,7 @@ PUBLIC = {
         "Evaluation": "turnout.evaluating.result",
         "Imported": "turnout.exchange.importing",
         "Plan": "turnout.sparsity.result",
+        "SweepResult": "turnout.sparsity.sweep.result",
         "GrpoResult": "turnout.reasoning.grpo.result",
         "VoteResult": "turnout.reasoning.vote.result",
     },
@@ -87,6 +91,7 @@ PUBLIC = {
         "EvaluateConfig": "turnout.evaluating.config",
         "ImportConfig": "turnout.exchange.config",
         "PlanConfig": "turnout.sparsity.config",
+        "SweepRecipe": "turnout.sparsity.sweep.recipe",
         "GrpoConfig": "turnout.reasoning.grpo.config",
         "VoteConfig": "turnout.reasoning.vote.config",
     },
@@ -133,6 +138,8 @@ __all__ = [
     "RecipeError",
     "Result",
     "RunError",
+    "SweepRecipe",
+    "SweepResult",
     "TaskError",
     "TaskSet",
     "TurnoutError",

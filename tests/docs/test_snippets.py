@@ -56,7 +56,7 @@ def run_python(block: Block, names: dict) -> None:
 
 
 def run_yaml(block: Block, _: dict) -> None:
-    from turnout.sparsity.sweep import SweepRecipe
+    from turnout import SweepRecipe
     from turnout.training import TrainRecipe
 
     kind = SweepRecipe if "base" in yaml.safe_load(block.code) else TrainRecipe

@@ -1,4 +1,4 @@
-"""A sweep through the command line and Python: results, resuming, failures, killed workers, Ray."""
+"""Sweeps through the command line and Python: results, resuming, failures, killed workers, Ray."""
 
 import json
 import multiprocessing
@@ -12,14 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+from listeners import Recorder
 from sparsity.sweeps import content, write
 
 import turnout
+from turnout import SweepRecipe, SweepResult
 from turnout.errors import RecipeError, RunError
+from turnout.listener import Listener
 from turnout.runs import verify
-from turnout.sparsity.sweep import SweepRecipe, SweepResult
 from turnout.sparsity.sweep.recipe import Budget
-from turnout.sparsity.sweep.run import plan_sweep
+from turnout.sparsity.sweep.run import estimate_remaining
 
 TWO = {"grid": [{"experts": [1, 4]}]}
 
@@ -45,18 +47,18 @@ def swept(tmp_path_factory):
 
 def test_every_trial_is_trained_and_scored(swept):
     _, out, done = swept
-    found = SweepResult.load(out)
-    assert json.loads(done.stdout) == found.to_dict()
-    assert [trial["experts"] for trial in found.trials] == [1, 4]
-    assert not found.failed
-    for trial in found.trials:
+    result = SweepResult.load(out)
+    assert json.loads(done.stdout) == result.to_dict()
+    assert [trial["experts"] for trial in result.trials] == [1, 4]
+    assert not result.failed
+    for trial in result.trials:
         tasks = trial["found"]["tasks"]
         assert set(tasks) == {"facts", "chains-1", "chains-2", "chains-3"}
         assert tasks["facts"]["n"] == 20
         assert 0 <= tasks["facts"]["bits_per_parameter"] < 1
         assert tasks["chains-3"]["nats_per_token"] > 0
         assert set(trial["found"]["held_out_loss"]) == {"facts", "chains"}
-    dense, moe = found.trials
+    dense, moe = result.trials
     assert dense["found"]["audit"] is None
     assert len(moe["found"]["audit"]["layers"]) == 1
     assert verify(out) == []
@@ -65,22 +67,22 @@ def test_every_trial_is_trained_and_scored(swept):
 
 
 def test_tables_are_tidy(swept):
-    found = SweepResult.load(swept[1])
-    frame = found.frame()
+    result = SweepResult.load(swept[1])
+    frame = result.frame()
     assert frame.columns == ["trial", "shape", "seed", "task", "metric", "value"]
     one = frame.filter(task="facts", metric="accuracy")
-    assert one["value"].to_list() == [trial["found"]["tasks"]["facts"]["accuracy"] for trial in found.trials]
+    assert one["value"].to_list() == [trial["found"]["tasks"]["facts"]["accuracy"] for trial in result.trials]
     assert frame.filter(task="audit", metric="gini").height == 1
-    assert found.shapes()["tpp"].to_list() == [trial["tpp"] for trial in found.trials]
+    assert result.shapes()["tpp"].to_list() == [trial["tpp"] for trial in result.trials]
 
 
-def test_a_sweep_is_analysed_and_drawn(swept):
+def test_a_sweep_is_analyzed_and_drawn(swept):
     _, out, _ = swept
-    said = SweepResult.load(out).frontier()
-    assert said["margin"] == 0.01
-    assert [point["experts"] for point in said["points"]] == [1, 4]
-    assert said["curves"][0]["verdicts"][0]["verdict"] is None
-    assert {one["effect"] for one in said["effects"]} == {"dense"}
+    analysis = SweepResult.load(out).frontier()
+    assert analysis["margin"] == 0.01
+    assert [point["experts"] for point in analysis["points"]] == [1, 4]
+    assert analysis["curves"][0]["verdicts"][0]["verdict"] is None
+    assert {one["effect"] for one in analysis["effects"]} == {"dense"}
     assert all((out / "tables" / f"{name}.parquet").is_file() for name in ("frontier", "verdicts", "effects"))
     assert "Is the sparsest best?" in (out / "report.html").read_text()
 
@@ -150,29 +152,29 @@ def test_a_failed_trial_is_kept_and_the_others_run(tmp_path):
     with pytest.raises(RecipeError, match="multiple of heads"):
         turnout.sweep(SweepRecipe.parse(content(grid=grid)), tmp_path / "refused")
     recipe = SweepRecipe.parse(content(grid=[{"experts": [4], "learning_rate": [0.01, 1e30]}]))
-    states = {}
-    found = turnout.sweep(recipe, tmp_path / "out", watch=lambda name, state: states.setdefault(name, []).append(state))
-    good, bad = found.trials
+    recorder = Recorder()
+    result = turnout.sweep(recipe, tmp_path / "out", listener=recorder)
+    good, bad = result.trials
     assert good["error"] is None
     assert bad["found"] is None
     assert bad["error"].startswith("training: expected finite held-out losses, got {'facts': nan")
-    assert states[bad["name"]][-1] == "failed"
-    assert set(found.frame()["trial"]) == {good["name"]}
-    assert found.shapes()["error"].to_list() == [None, bad["error"]]
+    assert [state for name, state in recorder.trials if name == bad["name"]] == ["waiting", "running", "failed"]
+    assert set(result.frame()["trial"]) == {good["name"]}
+    assert result.shapes()["error"].to_list() == [None, bad["error"]]
 
 
 @pytest.mark.slow
 def test_a_refused_retry_leaves_the_sweep_as_it_is(tmp_path):
     folder = tmp_path / "out"
-    read = SweepRecipe.parse(content(grid=[{"experts": [4], "learning_rate": [0.01, 1e30]}]))
-    turnout.sweep(read, folder)
-    assert plan_sweep(read, folder, 1).trials == 0
-    assert plan_sweep(read, folder, 1, retry_failed=True).trials == 1
-    other = read.model_copy(update={"budget": Budget(tokens=2048)})
+    recipe = SweepRecipe.parse(content(grid=[{"experts": [4], "learning_rate": [0.01, 1e30]}]))
+    turnout.sweep(recipe, folder)
+    assert estimate_remaining(recipe, folder, 1, Recorder()).trials == 0
+    assert estimate_remaining(recipe, folder, 1, Recorder(), retry_failed=True).trials == 1
+    other = recipe.model_copy(update={"budget": Budget(tokens=2048)})
     with pytest.raises(RunError, match=r"budget.tokens = 1536.*got 2048"):
         turnout.sweep(other, folder, retry_failed=True)
     assert verify(folder) == []
-    assert len(turnout.sweep(read, folder).failed) == 1
+    assert len(turnout.sweep(recipe, folder).failed) == 1
 
 
 def test_other_texts_to_audit_are_refused(swept, tmp_path):
@@ -191,24 +193,30 @@ def test_other_texts_to_audit_are_refused(swept, tmp_path):
 
 @pytest.mark.slow
 def test_a_shape_that_cannot_be_timed_is_left_out_of_the_estimate(tmp_path):
-    read = SweepRecipe.parse(content(grid=[{"experts": [4], "expert_width": [16, 2**44]}]))  # petabytes
-    cost = plan_sweep(read, tmp_path / "out", 1)
+    recipe = SweepRecipe.parse(content(grid=[{"experts": [4], "expert_width": [16, 2**44]}]))  # petabytes
+    cost = estimate_remaining(recipe, tmp_path / "out", 1, Recorder())
     assert len(cost.timed) == 1
     assert cost.seconds > 1e6 * cost.timed[0][1]
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_tried_once_more(tmp_path):
-    states = []
+    killer = Killer(times=1)
+    result = turnout.sweep(content(grid=[{"experts": [4]}]), tmp_path / "out", listener=killer)
+    assert killer.states == ["waiting", "running", "waiting", "running", "done"]
+    assert not result.failed
 
-    def watch(_, state):
-        states.append(state)
-        if states.count("running") == 1 and state == "running":
+
+class Killer(Listener):
+    """Kills the process of a trial that starts to run, so many times."""
+
+    def __init__(self, times):
+        self.states, self._times = [], times
+
+    def trial(self, name, state):
+        self.states.append(state)
+        if state == "running" and self.states.count("running") <= self._times:
             threading.Thread(target=kill_a_worker).start()
-
-    found = turnout.sweep(SweepRecipe.parse(content(grid=[{"experts": [4]}])), tmp_path / "out", watch=watch)
-    assert states == ["waiting", "running", "waiting", "running", "done"]
-    assert not found.failed
 
 
 def kill_a_worker():
@@ -219,14 +227,16 @@ def kill_a_worker():
 
 @pytest.mark.slow
 def test_a_worker_that_is_always_killed_fails(tmp_path):
-    def watch(_, state):
-        if state == "running":
-            threading.Thread(target=kill_a_worker).start()
-
-    found = turnout.sweep(SweepRecipe.parse(content(grid=[{"experts": [4]}])), tmp_path / "out", watch=watch)
-    assert "killed by signal 9, 2 times" in found.failed[0]["error"]
-    again = turnout.sweep(SweepRecipe.parse(content(grid=[{"experts": [4]}])), tmp_path / "out", retry_failed=True)
+    recipe = content(grid=[{"experts": [4]}])
+    result = turnout.sweep(recipe, tmp_path / "out", listener=Killer(times=2))
+    assert "killed by signal 9, 2 times" in result.failed[0]["error"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    recorder = Recorder()
+    again = turnout.sweep(recipe, tmp_path / "out", retry_failed=True, listener=recorder)
     assert not again.failed
+    assert not again.already_complete
+    assert recorder.notes == []
+    assert (tmp_path / "out" / "report.html").read_text() != page
 
 
 @pytest.mark.slow
@@ -245,7 +255,8 @@ def test_a_dry_run_writes_nothing(tmp_path):
 @pytest.mark.slow
 def test_finished_trials_are_not_in_the_estimate(swept, tmp_path):
     recipe, out, _ = swept
-    assert plan_sweep(SweepRecipe.load(recipe), out, 1).trials == 0
+    loaded, recorder = SweepRecipe.load(recipe), Recorder()
+    assert estimate_remaining(loaded, out, 1, recorder).trials == 0
     shutil.copytree(out, tmp_path / "half")
     next(Path(tmp_path / "half" / "trials").glob("*dense*/result.json")).unlink()
-    assert plan_sweep(SweepRecipe.load(recipe), tmp_path / "half", 1).trials == 1
+    assert estimate_remaining(loaded, tmp_path / "half", 1, recorder).trials == 1

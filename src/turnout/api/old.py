@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from turnout.aligning import Alignment
     from turnout.coupling import CouplingResult
     from turnout.models.wrap.anatomy import MoE
-    from turnout.sparsity.sweep import SweepRecipe, SweepResult
 
 
 def measure_coupling(
@@ -85,38 +84,3 @@ def align(
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(out)
     return result
-
-
-def sweep(recipe: "SweepRecipe | str | Path", out: str | Path, **options: Any) -> "SweepResult":
-    """Train a grid of models at one budget, ask and audit each, draw the page; go on where a killed sweep stopped.
-
-    >>> found = turnout.sweep("sweep.yaml", "runs/sweep", processes=2)
-    >>> found.frame()
-
-    Args:
-        recipe: a `SweepRecipe`, or the YAML file of one.
-        out: the sweep's folder.
-        **options: processes, engine ("local" or "ray"), retry_failed, watch (`turnout.sparsity.sweep.run.sweep`).
-
-    Returns:
-        `.trials`, `.failed`, `.frame()`, `.shapes()`, `.frontier()`, `.to_dict()`.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.sparsity.sweep import SweepRecipe
-    from turnout.sparsity.sweep import sweep as run
-
-    read = recipe if isinstance(recipe, SweepRecipe) else SweepRecipe.load(recipe)
-    found = run(read, out, audit=audit_trained, **options)
-    if not found.already_complete:  # what failed before may have been tried again: its page is of another sweep
-        (Path(out) / "report.html").unlink(missing_ok=True)
-    _draw_page(out)
-    return found
-
-
-def audit_trained(model: Path, tasks: str, out: Path) -> dict[str, Any]:
-    """Audit a trained model over all tokens of `tasks`: audit.json's content. A sweep's processes call it."""
-    from turnout.api.audit import audit
-
-    return audit(model, tasks, out, scope="all").to_dict()

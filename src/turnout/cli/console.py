@@ -2,13 +2,11 @@
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.live import Live
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -98,41 +96,6 @@ class Bars(Listener):
         self._waiting.clear()
 
     __call__ = progress  # for verbs that take a function yet
-
-
-class SweepTable:
-    """Trials by state, redrawn as they change; where stderr is no terminal, a line whenever one ends."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, str] = {}
-        self._live = Live(console=ERR, transient=True, refresh_per_second=2) if sys.stderr.isatty() else None
-
-    def __enter__(self) -> "SweepTable":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def update(self, name: str, state: str) -> None:
-        """Trial `name` is now in `state`."""
-        before, self._states[name] = self._states.get(name), state
-        if self._live:
-            self._live.update(self._table())
-        elif state in ("done", "failed") and before is not None:
-            ended = sum(one in ("done", "failed") for one in self._states.values())
-            ERR.print(f"{name} {state} ({ended} of {len(self._states)})", soft_wrap=True)
-
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        counts = Counter(self._states.values())
-        table.add_row(", ".join(f"{counts[state]} {state}" for state in sorted(counts)))
-        for name, state in self._states.items():
-            if state in ("running", "failed"):
-                table.add_row(f"{state}  {name}")
-        return table
 
 
 def say(line: str) -> None:

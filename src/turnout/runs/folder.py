@@ -187,7 +187,7 @@ class RunFolder:
         self._manifest = write_manifest(self.path, content)
         self.complete = True
 
-    def go_on(self) -> None:
+    def reopen(self) -> None:
         """Make a complete run unfinished again; RunError if other versions finished it, or it cannot be written."""
         if self.complete:
             refuse_difference(self.path, "versions", self.versions, versions())

@@ -51,9 +51,7 @@ def train(
         model=model,
         reward_funcs=reward,
         args=_arguments(trl.GRPOConfig, config, checkpoints, on_cpu=device_of(model) == "cpu"),
-        train_dataset=Dataset.from_list(
-            [{"prompt": one.prompt, "answer": one.answer, "kind": one.kind} for one in problems]
-        ),
+        train_dataset=Dataset.from_list([_row(one) for one in problems]),
         processing_class=without_end_token(tokenizer),
         callbacks=[MarkComplete(), _ReportSteps(config.steps, listener)],
     )

@@ -1,7 +1,8 @@
-"""A grid of models at one budget, each trained, evaluated and audited; killed sweeps and workers go on."""
+"""Sweep: a grid of models at one budget, each trained, tested and audited, then analyzed together."""
 
-from turnout.sparsity.sweep.recipe import SweepRecipe
-from turnout.sparsity.sweep.result import SweepResult
-from turnout.sparsity.sweep.run import sweep
+from turnout.lazy import lazy_names
 
-__all__ = ["SweepRecipe", "SweepResult", "sweep"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"SweepRecipe": "turnout.sparsity.sweep.recipe", "SweepResult": "turnout.sparsity.sweep.result"},
+)

@@ -1,62 +1,125 @@
-"""Engines of a sweep: trials in local processes, or on Ray."""
+"""Engines of a sweep: trials in local processes, or on Ray; a trial whose process was killed is run once more."""
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from turnout.errors import MissingExtraError
-from turnout.sparsity.sweep.trial import Job, work
+from turnout.listener import Listener
+from turnout.sparsity.sweep.trial import ERROR, RESULT, Job, run_trial, write_error
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-Ended = Callable[[Job, int], bool]
-"""Hears of a process that ended, with its exit code; True: run the job again."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_MOST_RUNS = 2  # of a trial whose process is killed
+_KILLED = -9
 
 
-def run_local(jobs: Sequence[Job], processes: int, started: Callable[[Job], None], ended: Ended) -> None:
-    """Run every job; a killed process is one that ends with a negative code. On an interrupt all are stopped."""
-    waiting, running = list(reversed(jobs)), dict[BaseProcess, Job]()
+class Queue:
+    """Jobs that wait to be run, in order.
+
+    Args:
+        jobs: the jobs.
+        listener: receives each trial's new state.
+    """
+
+    def __init__(self, jobs: Sequence[Job], listener: Listener) -> None:
+        self._waiting, self._listener = list(reversed(jobs)), listener
+        self._runs: dict[Path, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def start(self) -> Job:
+        """Take the next job out of the queue."""
+        job = self._waiting.pop()
+        self._runs[job.folder] = self._runs.get(job.folder, 0) + 1
+        self._listener.trial(job.folder.name, "running")
+        return job
+
+    def end(self, job: Job, exit_code: int) -> None:
+        """Receive that a job's process has ended; without a result or an error it waits again, or has failed."""
+        if (job.folder / RESULT).exists():
+            self._listener.trial(job.folder.name, "done")
+            return
+        if not (job.folder / ERROR).exists():
+            if self._runs[job.folder] < _MOST_RUNS:
+                self._waiting.append(job)
+                self._listener.trial(job.folder.name, "waiting")
+                return
+            ended = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
+            message = f"its process was {ended}, {_MOST_RUNS} times; perhaps it needs more memory than there is"
+            write_error(job.folder, message)
+        self._listener.trial(job.folder.name, "failed")
+
+
+def run_local(queue: Queue, processes: int) -> None:
+    """Run every job in a fresh process of one thread, so many at a time; on an interrupt all are stopped."""
+    running = dict[BaseProcess, Job]()
     with _one_thread():
         try:
-            while waiting or running:
-                while waiting and len(running) < processes:
-                    job = waiting.pop()
-                    started(job)
+            while queue or running:
+                while queue and len(running) < processes:
+                    job = queue.start()
                     running[_start(job)] = job
-                for process in _finished(running):
-                    job = running.pop(process)
-                    if ended(job, process.exitcode or 0):
-                        waiting.append(job)
+                for process in _ended(running):
+                    queue.end(running.pop(process), process.exitcode or 0)
         finally:
             for process in running:
                 process.terminate()
                 process.join()
 
 
+def run_on_ray(queue: Queue, processes: int) -> None:
+    """Run every job in a Ray worker of one thread, used once, on this machine or the cluster of RAY_ADDRESS.
+
+    The cluster's machines must share the sweep's folder.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    ray = _ray()
+    started_here = not ray.is_initialized()
+    if started_here:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            num_cpus=None if os.environ.get("RAY_ADDRESS") else processes,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    try:
+        _run_in_workers(ray, queue, processes)
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
 def _start(job: Job) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=_work_beside, args=(job,))
+    process = multiprocessing.get_context("spawn").Process(target=_run_while_parent_lives, args=(job,))
     process.start()
     return process
 
 
-def _work_beside(job: Job) -> None:
-    """`work`, for as long as the sweep lives: an orphan would hold its trial against the sweep that goes on."""
+def _run_while_parent_lives(job: Job) -> None:
+    """Run the trial, but end with the sweep's process: an orphan would block its trial when the sweep resumes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
-    work(job)
+    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    run_trial(job)
 
 
-def _end_after(sentinel: int) -> None:
+def _exit_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
 
 
-def _finished(running: dict[BaseProcess, Job]) -> list[BaseProcess]:
+def _ended(running: dict[BaseProcess, Job]) -> list[BaseProcess]:
+    """Wait until at least one process has ended; all that have."""
     wait([process.sentinel for process in running])
     ended = [process for process in running if not process.is_alive()]
     for process in ended:
@@ -66,9 +129,9 @@ def _finished(running: dict[BaseProcess, Job]) -> list[BaseProcess]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Processes started inside take one thread each: two of them do more than one that takes both cores."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    """Environment of one thread for processes started inside: two of them are faster than one with both cores."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
     try:
         yield
     finally:
@@ -79,51 +142,21 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-_KILLED = -9
-
-
-def run_on_ray(jobs: Sequence[Job], processes: int, started: Callable[[Job], None], ended: Ended) -> None:
-    """As `run_local`, with Ray's workers, each of one thread and used once.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-    """
-    ray = _ray()
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
-            num_cpus=None if os.environ.get("RAY_ADDRESS") else processes,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-    try:
-        _run(ray, list(reversed(jobs)), processes, started, ended)
-    finally:
-        if mine:
-            ray.shutdown()
-
-
-def _run(ray: Any, waiting: list[Job], processes: int, started: Callable[[Job], None], ended: Ended) -> None:
-    threads = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}}
-    remote = ray.remote(num_cpus=1, max_calls=1, max_retries=0, runtime_env=threads)(work)
+def _run_in_workers(ray: Any, queue: Queue, processes: int) -> None:
+    worker = ray.remote(num_cpus=1, max_calls=1, max_retries=0, runtime_env={"env_vars": _ONE_THREAD})(run_trial)
     running: dict[Any, Job] = {}
-    while waiting or running:
-        while waiting and len(running) < processes:
-            job = waiting.pop()
-            started(job)
-            running[remote.remote(job)] = job
-        (done, *_), _ = ray.wait(list(running))
-        job = running.pop(done)
-        if ended(job, _exit_code(ray, done)):
-            waiting.append(job)
+    while queue or running:
+        while queue and len(running) < processes:
+            job = queue.start()
+            running[worker.remote(job)] = job
+        (ended, *_), _ = ray.wait(list(running))
+        queue.end(running.pop(ended), _exit_code(ray, ended))
 
 
-def _exit_code(ray: Any, done: Any) -> int:
-    """0, or as of a process that was killed: whatever Ray says of a worker that is gone."""
+def _exit_code(ray: Any, reference: Any) -> int:
+    """0, or that of a killed process for any error that Ray reports: the trial's own are files."""
     try:
-        ray.get(done)
+        ray.get(reference)
     except ray.exceptions.RayError:
         return _KILLED
     return 0
@@ -133,7 +166,6 @@ def _ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "--engine ray", expected="the package ray", received="none", do="install turnout[ray]"
-        ) from error
+        do = "install turnout[ray]"
+        raise MissingExtraError("--engine ray", expected="the package ray", received="none", do=do) from error
     return ray

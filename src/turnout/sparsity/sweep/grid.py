@@ -1,4 +1,4 @@
-"""A sweep's grid, point by point: the training recipe of each trial, and what its shape comes to."""
+"""Grid of a sweep: the training recipe of each trial, with its parameters, FLOPs and tokens per parameter."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Trial:
     """One model to train.
 
     Attributes:
-        name: of its folder: shape, what varies and seed.
-        recipe: how it is trained.
+        name: of its folder: shape, varied values and seed.
+        recipe: its training recipe.
         parameters: total and active, with and without embeddings.
         flops: of the whole training, exact products with causal attention.
         tpp: training tokens per total parameter.
@@ -40,29 +40,41 @@ class Trial:
         return self.name.rpartition("-s")[0]
 
 
-def trials(recipe: SweepRecipe) -> tuple[list[Trial], list[str]]:
-    """Every trial, seed by seed and then in the grid's order, and what was left out, in words.
+@dataclass(frozen=True)
+class Grid:
+    """The trials of a sweep, seed by seed and then in the recipe's order.
+
+    Attributes:
+        trials: the trials.
+        left_out: combinations without a trial, with the reason.
+    """
+
+    trials: tuple[Trial, ...]
+    left_out: tuple[str, ...]
+
+
+def build_grid(recipe: SweepRecipe) -> Grid:
+    """Build the trial of each legal combination and seed.
 
     Raises:
-        RecipeError: no legal point, the same trial twice, a budget below one step, or a training recipe that does not
-            fit.
+        RecipeError: no legal combination, the same trial twice, a budget below one step, or a bad training recipe.
     """
     points, left_out = _points(recipe)
-    made: dict[str, Trial] = {}
+    trials: dict[str, Trial] = {}
     tokenizer: PreTrainedTokenizerBase | None = None
     for seed in recipe.seeds:
         for point in points:
             content = _content(recipe, point, seed)
             tokenizer = tokenizer or load_tokenizer(TrainRecipe.parse(content, "base").data.tokenizer)
             trial = _trial(content, recipe, tokenizer)
-            if trial.name in made:
+            if trial.name in trials:
                 raise RecipeError("grid", expected="each trial once", received=f"{trial.name} twice")
-            made[trial.name] = trial
-    return list(made.values()), left_out
+            trials[trial.name] = trial
+    return Grid(tuple(trials.values()), tuple(left_out))
 
 
 def _points(recipe: SweepRecipe) -> tuple[list[dict[str, Any]], list[str]]:
-    """Model and schedule keys of each legal combination."""
+    """Model and schedule keys of each legal combination; and the illegal ones."""
     base = recipe.base.get("model")
     if not isinstance(base, dict):
         raise RecipeError("base.model", expected="the architecture that the grid varies", received=base)
@@ -96,7 +108,7 @@ def _combinations(family: Family) -> Iterator[dict[str, Any]]:
 
 
 def _dense(model: dict[str, Any]) -> dict[str, Any]:
-    """One block as wide as the chosen experts together: equal active parameters, but for the router."""
+    """One block as wide as the chosen experts together: equal active parameters, except for the router's."""
     top_k = model.get("top_k") or 1
     if "expert_width" not in model:
         expected = "the width of an expert, which the dense model's is a multiple of"
@@ -105,7 +117,7 @@ def _dense(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(recipe: SweepRecipe, point: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The training recipe's mapping; its tokens are one step, until the shape is known."""
+    """The training recipe's mapping; its tokens are those of one step until the shape is counted."""
     model, schedule = dict(point["model"]), dict(recipe.base.get("schedule") or {})
     if point["initializer_range"] is not None:
         model["options"] = (model.get("options") or {}) | {"initializer_range": point["initializer_range"]}

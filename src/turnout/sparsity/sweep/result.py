@@ -1,39 +1,37 @@
-"""What a sweep found: sweep.json as an object, and its tables."""
+"""Result of a sweep: sweep.json as an object, and its tables."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from turnout.errors import RunError
 from turnout.runs import RunFolder
+from turnout.runs.result import Result
 from turnout.sparsity.analysis.frontier import FRONTIER_FILE
-from turnout.sparsity.sweep.grid import Trial
+from turnout.sparsity.sweep.grid import Grid, Trial
 
 SCHEMA, SWEEP_FILE = 1, "sweep.json"
 _AUDITED = ("coverage", "gini", "jaccard_mean")
+_METRICS = {
+    "trial": pl.String,
+    "shape": pl.String,
+    "seed": pl.Int64,
+    "task": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class SweepResult:
-    """Every trial of a sweep with what it found, failures included.
+class SweepResult(Result):
+    """Every trial of a sweep with its results, failed ones included."""
 
-    Attributes:
-        path: the sweep's folder.
-        already_complete: the folder held this sweep, finished; nothing was computed.
-    """
-
-    _content: Mapping[str, Any]
-    path: Path
-    already_complete: bool = False
+    FILE, VERB = SWEEP_FILE, "sweep"
 
     @property
     def trials(self) -> tuple[dict[str, Any], ...]:
-        """One dict a trial: shape, costs, `found` (None where it failed) and `error`."""
+        """One dict a trial: shape, costs, `found` (its results; None if it failed) and `error`."""
         return tuple(self._content["trials"])
 
     @property
@@ -46,49 +44,35 @@ class SweepResult:
         return pl.DataFrame(_metrics(self.trials), schema=_METRICS, orient="row")
 
     def shapes(self) -> pl.DataFrame:
-        """One row a trial: shape, parameters, FLOPs, tpp and whether it failed."""
+        """One row a trial: shape, parameters, FLOPs, tpp and error."""
         return pl.DataFrame([_row(trial) for trial in self.trials], infer_schema_length=None)
 
     def frontier(self) -> dict[str, Any]:
-        """What the trials say together, frontier.json: `turnout.sparsity.analysis.frontier.frontier`."""
+        """The analysis of all trials, frontier.json: `turnout.sparsity.analysis.frontier.frontier`."""
+        assert self.path is not None
         return RunFolder.read(self.path).read_json(FRONTIER_FILE)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Exactly sweep.json, as a copy."""
-        return deepcopy(dict(self._content))
-
-    @classmethod
-    def load(cls, path: Path | str, *, already_complete: bool = False) -> "SweepResult":
-        """The sweep in a complete run's folder.
-
-        Raises:
-            RunError: no complete run there, no sweep, or one of another schema.
-        """
-        content = RunFolder.read(path).read_json(SWEEP_FILE)
-        if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"a sweep of schema {SCHEMA}", received=content.get("schema"))
-        return cls(content, Path(path), already_complete)
+    def title(self) -> str:
+        """The numbers of trials and failures."""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"Sweep of {len(self.trials)} trials{failed}"
 
 
-_METRICS = {
-    "trial": pl.String,
-    "shape": pl.String,
-    "seed": pl.Int64,
-    "task": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-}
+def content_of(grid: Grid, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """sweep.json's content. It contains no times, so that every engine writes the same bytes.
+
+    Args:
+        grid: the trials.
+        outcomes: result.json or error.json of each.
+    """
+    trials = [_described(trial, outcome) for trial, outcome in zip(grid.trials, outcomes, strict=True)]
+    return {"schema": SCHEMA, "left_out": list(grid.left_out), "trials": trials}
 
 
-def gather(
-    trials: Sequence[Trial], left_out: Sequence[str], outcomes: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-    """sweep.json's content and the tables; it holds no times, so that every engine writes the same bytes."""
-    described = [_described(trial, outcome) for trial, outcome in zip(trials, outcomes, strict=True)]
-    content = {"schema": SCHEMA, "left_out": list(left_out), "trials": described}
-    metrics = pl.DataFrame(_metrics(described), schema=_METRICS, orient="row")
-    shapes = pl.DataFrame([_row(trial) for trial in described], infer_schema_length=None)
-    return content, {"metrics": metrics.to_arrow(), "trials": shapes.to_arrow()}
+def sweep_tables(content: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """`tables/metrics.parquet` and `tables/trials.parquet`, from sweep.json's content."""
+    result = SweepResult(content)
+    return {"metrics": result.frame().to_arrow(), "trials": result.shapes().to_arrow()}
 
 
 def _described(trial: Trial, outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,16 +108,16 @@ def _row(trial: Mapping[str, Any]) -> dict[str, Any]:
 def _metrics(trials: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for trial in trials:
-        found = trial["found"]
-        if found is None:
+        results = trial["found"]
+        if results is None:
             continue
         values: list[tuple[str, str, float]] = []
-        if found["training_loss"] is not None:
-            values.append(("training", "loss", found["training_loss"]))
-        values += [(source, "held_out_loss", loss) for source, loss in found["held_out_loss"].items()]
-        for task, figures in found["tasks"].items():
+        if results["training_loss"] is not None:
+            values.append(("training", "loss", results["training_loss"]))
+        values += [(source, "held_out_loss", loss) for source, loss in results["held_out_loss"].items()]
+        for task, figures in results["tasks"].items():
             values += [(task, name, value) for name, value in figures.items() if isinstance(value, int | float)]
-        if found["audit"] is not None:
-            values += [("audit", name, found["audit"]["overall"][name]["mean"]) for name in _AUDITED]
+        if results["audit"] is not None:
+            values += [("audit", name, results["audit"]["overall"][name]["mean"]) for name in _AUDITED]
         rows += [(trial["name"], trial["shape"], trial["seed"], *value) for value in values]
     return rows

@@ -1,4 +1,4 @@
-"""One trial, in a process of its own: train, test, audit."""
+"""One trial, in a process of its own: train, score and audit a model; its result is a file, written last."""
 
 import json
 import math
@@ -11,122 +11,124 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import polars as pl
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from turnout.errors import TurnoutError
-from turnout.reasoning.answers import answer
+from turnout.reasoning.answers import Answers, answer
 from turnout.runs import atomic
-from turnout.sparsity.sweep.recipe import Asked
+from turnout.sparsity.sweep.recipe import Scoring
 from turnout.tasks.exercises import Exercise, chains, facts
 from turnout.tasks.exercises.generated import FACT_BITS
-from turnout.training import TrainRecipe
+from turnout.training import TrainRecipe, train
+from turnout.training.data import load_tokenizer
+from turnout.training.model import load_model
 
-FOUND, FAILED, RUN, AUDIT = "result.json", "error.json", "run", "audit"
+RESULT, ERROR, RUN, AUDIT = "result.json", "error.json", "run", "audit"
 AuditModel = Callable[[Path, str, Path], dict[str, Any]]
-"""(a model's folder, tasks, where to) → audit.json's content; whoever puts rooms together passes it."""
+"""(model folder, tasks, run folder) → audit.json's content. A parameter, since this room does not import audits."""
+_TEST_SEED = 1_000_003  # of the test split's chains; training draws its own from the worlds' seed
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a trial's process is given; everything in it can be pickled.
+    """Arguments of a trial's process; all of them can be pickled.
 
     Attributes:
         recipe: the training recipe, as JSON.
-        ask: what the model is asked, as JSON.
-        folder: the trial's own.
-        tokens_in: where trials on the same text keep its tokens.
-        audit: how to audit; None: nothing is audited.
+        scoring: the exercises and audit of the trained model, as JSON.
+        folder: the trial's folder.
+        tokens_in: the folder where trials on the same text keep its tokens.
+        audit: the function that audits a model; None: no audit.
     """
 
     recipe: dict[str, Any]
-    ask: dict[str, Any]
+    scoring: dict[str, Any]
     folder: Path
     tokens_in: Path
     audit: AuditModel | None
 
 
-def work(job: Job) -> None:
-    """Do the trial and write what it found, or its error; both are small JSON files in the trial's folder."""
+def run_trial(job: Job) -> None:
+    """Run the trial and write its result, or its error; each is a small JSON file in the trial's folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        _write(job.folder / FOUND, _trial(job))
-    except Exception as error:  # whatever it is, it is kept, and the sweep goes on
-        said = str(error) if isinstance(error, TurnoutError) else f"{type(error).__name__}: {error}"
-        _write(job.folder / FAILED, {"error": " ".join(said.split())[:500], "traceback": traceback.format_exc()})
+        _write(job.folder / RESULT, _trial(job))
+    except Exception as error:  # of any kind: it is stored, and the sweep continues
+        message = str(error) if isinstance(error, TurnoutError) else f"{type(error).__name__}: {error}"
+        write_error(job.folder, message, traceback.format_exc())
+
+
+def write_error(folder: Path, message: str, trace: str = "") -> None:
+    """Write why a trial failed into its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / ERROR, {"error": " ".join(message.split())[:500], "traceback": trace})
 
 
 def _trial(job: Job) -> dict[str, Any]:
-    import torch
-    from transformers.utils import logging
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # figures depend on it, in the last digits
-    logging.disable_progress_bar()  # transformers' own, of a process that nobody watches
-    from turnout.training import TrainRecipe, train
-    from turnout.training.data import load_tokenizer
-    from turnout.training.model import load_model
-
-    recipe, asked = TrainRecipe.parse(job.recipe), Asked.model_validate(job.ask)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # the last digits of figures depend on it
+    logging.disable_progress_bar()  # transformers' own
+    recipe, scoring = TrainRecipe.parse(job.recipe), Scoring.model_validate(job.scoring)
+    assert recipe.model is not None
     trained = train(recipe, job.folder / RUN, tokens_in=job.tokens_in)
     model = load_model(trained.model)
-    found = {
+    result = {
         "held_out_loss": trained.losses,
         "training_loss": _training_loss(trained.path),
-        "tasks": ask(model, load_tokenizer(trained.model), recipe, asked),
+        "tasks": score(model, load_tokenizer(trained.model), recipe, scoring),
         "audit": None,
     }
-    assert recipe.model is not None
-    if job.audit is not None and asked.audit is not None and recipe.model.experts > 1:
-        found["audit"] = job.audit(trained.model, asked.audit, job.folder / AUDIT)
-    return found
+    if job.audit is not None and scoring.audit is not None and recipe.model.experts > 1:
+        result["audit"] = job.audit(trained.model, scoring.audit, job.folder / AUDIT)
+    return result
 
 
 def _training_loss(run: Path) -> float | None:
     """Mean of the last tenth of the logged losses of the text alone, nats a token; None for a run too short to log."""
-    import polars as pl
-
-    logged = (
-        pl.read_parquet(run / "tables" / "metrics.parquet", glob=False).filter(metric="lm_loss").sort("step")["value"]
-    )
+    metrics = pl.read_parquet(run / "tables" / "metrics.parquet", glob=False)
+    logged = metrics.filter(metric="lm_loss").sort("step")["value"]
     return fmean(logged.tail(max(1, len(logged) // 10))) if len(logged) else None
 
 
-def _write(file: Path, content: dict[str, Any]) -> None:
-    atomic.write_bytes(file, json.dumps(content, allow_nan=False).encode())
-
-
-_TEST_SEED = 1_000_003  # of chains that are asked; training draws its own from the worlds' seed
-
-
-def ask(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, recipe: TrainRecipe, asked: Asked
+def score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, recipe: TrainRecipe, scoring: Scoring
 ) -> dict[str, dict[str, Any]]:
     """Figures of each task: `facts`, and `chains-N` for each number N of operations.
 
     Returns:
-        {task: `n`, `nats_per_token` and `nats_per_byte` of the gold solution (each averaged over exercises), `accuracy`
-        of the final answer that the model writes greedily, its 95 % Wilson `interval`; for facts also
-        `bits_per_parameter`: Σ max(0, bits of a value − bits of its loss), scaled to all facts, over all parameters}.
+        {task: `n`, `nats_per_token` and `nats_per_byte` of the gold solution (means over exercises), `accuracy` of the
+        final answer that is generated greedily, with its 95 % Wilson `interval`; for facts also `bits_per_parameter`}.
     """
     parameters = sum(p.numel() for p in model.parameters())
-    found = {}
-    for name, exercises, known in _tasks(recipe, asked):
+    results = {}
+    for name, exercises, n_facts in _tasks(recipe, scoring):
         answers = answer(model, tokenizer, exercises)
-        found[name] = answers.figures()
-        if known:
-            values = [len(tokenizer(f" {one.answer}", add_special_tokens=False)["input_ids"]) for one in exercises]
-            lost = [sum(of[:n]) / math.log(2) for of, n in zip(answers.nats, values, strict=True)]
-            kept = sum(max(0.0, FACT_BITS - bits) for bits in lost) / len(lost)
-            found[name]["bits_per_parameter"] = kept * known / parameters
-    return found
+        results[name] = answers.figures()
+        if n_facts:
+            results[name]["bits_per_parameter"] = _fact_bits(answers, tokenizer, exercises) * n_facts / parameters
+    return results
 
 
-def _tasks(recipe: TrainRecipe, asked: Asked) -> Iterator[tuple[str, list[Exercise], int]]:
-    """(name, exercises, how many facts training holds or 0)."""
+def _fact_bits(answers: Answers, tokenizer: PreTrainedTokenizerBase, exercises: list[Exercise]) -> float:
+    """Mean over facts of max(0, bits of a value − bits of its loss)."""
+    lengths = [len(tokenizer(f" {one.answer}", add_special_tokens=False)["input_ids"]) for one in exercises]
+    losses = [sum(nats[:n]) / math.log(2) for nats, n in zip(answers.nats, lengths, strict=True)]
+    return sum(max(0.0, FACT_BITS - bits) for bits in losses) / len(losses)
+
+
+def _tasks(recipe: TrainRecipe, scoring: Scoring) -> Iterator[tuple[str, list[Exercise], int]]:
+    """(name, exercises, number of facts in training or 0) of each task."""
     seed = recipe.seed if recipe.data.worlds_seed is None else recipe.data.worlds_seed
-    taught: set[int] = set()
+    trained: set[int] = set()
     for source in recipe.data.sources:
-        if source.facts is not None and asked.facts:
-            yield source.name, list(islice(facts(source.facts, seed), asked.facts)), source.facts
-        taught |= set(source.chains or ())
-    for level in sorted(taught | set(asked.levels)) if asked.chains else ():
-        yield f"chains-{level}", list(chains("test", asked.chains, (level,), _TEST_SEED)), 0
+        if source.facts is not None and scoring.facts:
+            yield source.name, list(islice(facts(source.facts, seed), scoring.facts)), source.facts
+        trained |= set(source.chains or ())
+    for level in sorted(trained | set(scoring.levels)) if scoring.chains else ():
+        yield f"chains-{level}", list(chains("test", scoring.chains, (level,), _TEST_SEED)), 0
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    atomic.write_bytes(file, json.dumps(content, allow_nan=False).encode())
