@@ -242,17 +242,17 @@ for checkpoint in sys.argv[1:]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no peak memory")
 def test_memory_does_not_grow_with_the_checkpoint(tmp_path, checkpoint):
     """The full size, 31 GB, is in benchmarks/coupling_memory.py."""
-    shapes = Shapes(layers=4, experts=48, width=768, expert_width=512, vocabulary=1000, dense_width=1024)
+    shapes = Shapes(layers=5, experts=48, width=768, expert_width=512, vocabulary=1000, dense_width=1024)
     sizes = [sparse_checkpoint(tmp_path / str(f), shapes, fused=f, shards=2) for f in (False, True)]
     asked = [checkpoint("olmoe"), tmp_path / "False", tmp_path / "True"]
     command = [sys.executable, "-c", MEASURE, *map(str, asked)]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     before, *peaks = [line.split() for line in ran.stdout.splitlines()]
-    gates = 3 * 48 * 768 * 512 * 2 / 2**20
-    assert min(sizes) / 2**20 > 350
+    gates = 4 * 48 * 768 * 512 * 2 / 2**20
+    assert min(sizes) / 2**20 > 450
     for peak, loss in peaks:
         assert float(loss) > 0  # the filled layer was read
-        assert int(peak) - int(before[0]) < 64 < gates / 1.6  # MiB: far from all gates, further from all weights
+        assert int(peak) - int(before[0]) < 80 < gates / 1.75  # MiB; allocators differ by a few from run to run
 
 
 def test_what_cannot_be_measured(checkpoint, tmp_path):
