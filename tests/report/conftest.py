@@ -36,7 +36,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run whose every name wants to be markup, with its page."""
+    """The folder of a run with markup in every name, with its page."""
     path = tmp_path_factory.mktemp("hostile") / "run"
     write_run(path, 3, 8, HOSTILE, shared=1, first_layer=1, model_id=HOSTILE[0], evidence=True, tokens=HOSTILE)
     return _reported(path)
@@ -44,7 +44,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    """Headless Chromium as found on PATH; the test is skipped where there is none, unless it is demanded."""
+    """Headless Chromium from PATH; the test is skipped without one, or fails if TURNOUT_REQUIRE_BROWSER is 1."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         reason = "no chromium on PATH"

@@ -116,13 +116,13 @@ def write_run(
     ]
     widths = [cube.shape[1] for cube in cubes]
     kept = [place for place, name in enumerate(domains) if name not in dropped]
-    found = [layer_tables(cube[kept], top_k) for cube in cubes]
+    figures = [layer_tables(cube[kept], top_k) for cube in cubes]
     numbers = numbers or range(first_layer, first_layer + len(cubes))
     with RunFolder.open(path, {"verb": verb, "model": model_id, "seed": seed}) as run:
-        audit = _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed)
+        audit = _audit(numbers, cubes, figures, domains, top_k, shared, model_id, accuracy, seed)
         audit |= {"dropped_domains": list(dropped)}
         run.write_json("audit.json", add_evidence(audit, seed, rotated=rotated) if evidence else audit)
-        tables = _tables(numbers, cubes, found, domains, kept, top_k)
+        tables = _tables(numbers, cubes, figures, domains, kept, top_k)
         if evidence:
             tables |= {"experts": _stable(tables["experts"]), "contribution": _bounded(tables["contribution"])}
         tables |= atlas_tables(numbers, widths, tokens) if tokens else {}
@@ -142,7 +142,7 @@ def with_audit(source: Path, path: Path, audit: dict[str, object]) -> Path:
     return path
 
 
-def _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, seed):
+def _audit(numbers, cubes, figures, domains, top_k, shared, model_id, accuracy, seed):
     draw = np.random.default_rng(seed + 1)
     plain = ("fallback", "coverage", "coverage_topk", "influence_ratio", "gini", "gini_topk", "jaccard_mean")
     layers = [
@@ -156,7 +156,7 @@ def _audit(numbers, cubes, found, domains, top_k, shared, model_id, accuracy, se
                 "coverage": len(layer["members"]) / cube.shape[1], "coverage_topk": len(layer["members"]) / top_k,
                 "gini_topk": 1 - top_k / cube.shape[1]}},
         }
-        for number, cube, layer in zip(numbers, cubes, found, strict=True)
+        for number, cube, layer in zip(numbers, cubes, figures, strict=True)
     ]  # fmt: skip
     counts = {name: int(draw.integers(5, 60)) for name in domains}
     model = {
@@ -190,10 +190,10 @@ def _spread(values):
     }
 
 
-def _tables(numbers, cubes, found, domains, kept, top_k):
+def _tables(numbers, cubes, figures, domains, kept, top_k):
     rows = {name: [] for name in ("contribution", "ranks", "experts", "jaccard", "lorenz")}
     names = [domains[place] for place in kept]
-    for number, cube, layer in zip(numbers, cubes, found, strict=True):
+    for number, cube, layer in zip(numbers, cubes, figures, strict=True):
         experts, first = range(cube.shape[1]), ranks(cube, top_k) <= top_k
         rows["contribution"] += [
             {"layer": number, "domain": domain, "expert": e} | _readings(float(cube[d, e]), bool(first[d, e]))

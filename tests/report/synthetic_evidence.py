@@ -61,8 +61,8 @@ def _rotated(layer: dict[str, Any], draw: np.random.Generator, computed: bool) -
     if not computed:
         return {"reason": NO_ROUTER}
     share = np.sort(draw.dirichlet(np.ones(layer["experts"]) * 3))[::-1]
-    found = {name: {"mean": 0.3, "q95": 0.34} for name in ("gini", "jaccard_mean")}
-    return found | {
+    quantiles = {name: {"mean": 0.3, "q95": 0.34} for name in ("gini", "jaccard_mean")}
+    return quantiles | {
         "draws": 199,
         "gini_topk": {"mean": layer["nulls"]["floors"]["gini_topk"], "q95": layer["nulls"]["floors"]["gini_topk"]},
         "coverage_of_largest_q95": np.minimum(1, np.cumsum(share)).tolist(),
@@ -141,9 +141,9 @@ def atlas_tables(numbers: Sequence[int], widths: Sequence[int], texts: Sequence[
             {"layer": number, "class": name, "count": 50, "committee": 10 + at, "periphery": 40}
             for at, name in enumerate(("function", "content", "punctuation"))
         ]
-    found = {"tokens": tokens, "atlas_tokens": top, "atlas_partners": partners}
-    found |= {"token_layers": by_layer, "token_classes": classes}
-    return {name: pa.Table.from_pylist(rows) for name, rows in found.items()}
+    tables = {"tokens": tokens, "atlas_tokens": top, "atlas_partners": partners}
+    tables |= {"token_layers": by_layer, "token_classes": classes}
+    return {name: pa.Table.from_pylist(rows) for name, rows in tables.items()}
 
 
 def write_masking(audit: Path, identity: str | None = None) -> Path:

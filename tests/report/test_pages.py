@@ -1,4 +1,4 @@
-"""The registry of pages, and what holds for every page: kinds of run, scripts, templates, errors."""
+"""The registry of pages, and what every page has in common: kinds of run, scripts, templates, errors."""
 
 import re
 from pathlib import Path

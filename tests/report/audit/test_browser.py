@@ -213,11 +213,11 @@ def test_masking_an_audit_adds_its_bars_to_the_page(opened: Open, checkpoint: An
     tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
     turnout.audit(checkpoint("olmoe"), tasks, run)
     assert opened(run).locator("#masking-part").is_hidden()
-    found = turnout.mask(run, checkpoint("olmoe"), tmp_path / "run-mask-committee-each", layers="each", controls=5)
+    masking = turnout.mask(run, checkpoint("olmoe"), tmp_path / "run-mask-committee-each", layers="each", controls=5)
     page = opened(run, width=1200)  # opened anew
     see(page, "masking-1")
     assert page.locator("#masking h3").nth(1).text_content() == "Log-probability of the answer: drop (nats)"
-    frame = found.frame().filter(measure="logprob")
+    frame = masking.frame().filter(measure="logprob")
     np.testing.assert_allclose(drawn(page, "masking-1", 5, "x"), frame["drop"], rtol=1e-6)
     np.testing.assert_allclose(drawn(page, "masking-1", 4, "x"), frame["predicted"], rtol=1e-6)
     assert page.locator("#masking tbody").nth(1).locator("tr").count() == len(frame)
@@ -302,7 +302,7 @@ def test_hostile_names_stay_text(opened: Open, hostile: Path) -> None:
     for place in range(len(HOSTILE) + 1):
         page.select_option("#domain", str(place))
     box = page.locator("#jaccard .nsewdrag").bounding_box()
-    page.mouse.move(box["x"] + 20, box["y"] + 20)  # the hover text holds two names
+    page.mouse.move(box["x"] + 20, box["y"] + 20)  # the hover label has two names
     page.wait_for_timeout(300)
     assert page.evaluate("window.__pwned") is None
     assert page.locator("main img, main b b, figure a, figure b, svg script, main script").count() == 0

@@ -1,4 +1,4 @@
-"""Runs that cannot be reported, each with one line that says why."""
+"""Runs that cannot be reported, each refused in one line."""
 
 import json
 from pathlib import Path

@@ -23,8 +23,8 @@ def comparison(names: tuple[str, ...] = ("first", "second"), reference: int = 0,
         by = 0.1 * (at - reference)
         return None if at == reference else {"difference": by, "interval": [by - 0.02, by + 0.02]}
 
-    def others(found: dict[str, Any]) -> list[dict[str, Any] | None]:
-        return [None if at == reference else dict(found) for at in runs]
+    def others(values: dict[str, Any]) -> list[dict[str, Any] | None]:
+        return [None if at == reference else dict(values) for at in runs]
 
     agreement = {"value": 0.8, "interval": [0.7, 0.9], "chance": 0.25, "by_load": 0.3}
     entries = [

@@ -59,11 +59,11 @@ def coupling(name: str = "made up", n_layers: int = 3, tokens: bool = True) -> d
     counted = {**span, "coupled_layers": 2}
     losses = [{"alpha": 1.0, **counted}, {"alpha": 2.0, **counted}]
     overall = {"ratio": counted, "rows": counted, "columns": counted, "loss": losses}
-    asked = {"name": name, "questions": 56, "prompts": "0", "scope": "all"}
+    tasks = {"name": name, "questions": 56, "prompts": "0", "scope": "all"}
     return {
         "schema": 1,
         "model": {"id": name, "revision": None, "architecture": "Made", "dtype": "bfloat16", "digest": "abc"},
-        "tasks": asked if tokens else None,
+        "tasks": tasks if tokens else None,
         "config": {"permutations": 9999, "resamples": 2000, "seed": 0},
         "overall": {"noise_bound": span, "raw": overall, "scale_free": overall},
         "layers": layers,

@@ -40,8 +40,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) ->
 
 
 def test_the_page_has_every_shape_verdict_and_effect(content: dict[str, Any]) -> None:
-    found = frontier(content)
-    data = page_data(found, "run")
+    result = frontier(content)
+    data = page_data(result, "run")
     assert len(data["points"]) == 2 * len(EXPERTS) + 1
     assert [curve["name"] for curve in data["curves"]] == ["width 64, expert width 128", "width 128, expert width 256"]
     assert len(data["summary"]["columns"]) == 4
@@ -51,7 +51,7 @@ def test_the_page_has_every_shape_verdict_and_effect(content: dict[str, Any]) ->
         **dict.fromkeys(("chains-1", "chains-2", "chains"), ["U"] * 4),
     }
     assert len(data["verdicts"]) == 2 * 4 * 2
-    assert sum(len(effect["rows"]) for effect in data["effects"]) == len(found["effects"])
+    assert sum(len(effect["rows"]) for effect in data["effects"]) == len(result["effects"])
     assert all(len(row) == 7 + len(data["measures"]) for row in data["table"]["facts"])
     assert data["audited"] == {"gini": "Gini", "coverage": "Coverage", "jaccard_mean": "Jaccard"}
 

@@ -37,7 +37,11 @@ function couplingMap(run, selected, color, side) {
   const size = Math.max(2.5, Math.min(9, cell * 0.45));
   const points = (pairs, title, marker) => ({ type: "scatter", mode: "markers", name: title, x: pairs.map((pair) => pair[1]), y: pairs.map((pair) => pair[0]), hoverinfo: "skip", marker: { size, ...marker } });
   const traces = [
-    { type: "heatmap", z, customdata: matrix, zmin: least, zmax: most, colorscale: SEQUENTIAL, hovertemplate: "row %{y}, expert %{x}: %{customdata:.4~g}" + HOVER, colorbar: colorBar(color, selected.normalize === "none" ? run.scale_names[selected.scale] : "share of the largest"), x0: 0, y0: 0, dx: 1, dy: 1 },
+    {
+      type: "heatmap", z, customdata: matrix, zmin: least, zmax: most, colorscale: SEQUENTIAL, x0: 0, y0: 0, dx: 1, dy: 1,
+      hovertemplate: "row %{y}, expert %{x}: %{customdata:.4~g}" + HOVER,
+      colorbar: colorBar(color, selected.normalize === "none" ? run.scale_names[selected.scale] : "share of the largest"),
+    },
     points(own, "own entry the largest", { symbol: "circle", color: "#ffffff", line: { color: "#14181c", width: 1 } }),
     points(other, "another the largest", { symbol: "x-thin", line: { color: "#ff7a1a", width: Math.max(1, Math.min(2, cell / 6)) } }),
   ];
@@ -64,7 +68,10 @@ function pairingFigure(run, figures, selected, color, more = {}) {
   return {
     traces: [
       ...bandTraces(x, figures.map((figure) => figure.interval), color.accent),
-      line(figures.map((figure) => figure.expected), { mode: x.length > 1 ? "lines" : "markers", name: "random pairings", marker: { symbol: "line-ew", size: 14, line: { color: color.mark, width: 2 } }, line: { color: color.mark, dash: "dot", width: 2 }, hovertemplate: "random pairings %{y:.4~g}" + HOVER }),
+      line(figures.map((figure) => figure.expected), {
+        mode: x.length > 1 ? "lines" : "markers", name: "random pairings", line: { color: color.mark, dash: "dot", width: 2 },
+        marker: { symbol: "line-ew", size: 14, line: { color: color.mark, width: 2 } }, hovertemplate: "random pairings %{y:.4~g}" + HOVER,
+      }),
       line(figures.map((figure) => figure.value), {
         mode: "lines+markers", name: "measured", line: { color: color.accent, width: 2 }, text: figures.map((figure) => `${figure.interval ? ` ${showEnds(figure.interval)}` : ""}, p ${showSmallP(figure.p)}`),
         marker: { size: 8, color: passed.map((yes) => (yes ? color.accent : color.panel)), line: { color: color.accent, width: 1.5 } }, hovertemplate: "layer %{x}: %{y:.4~g}%{text}" + HOVER,
@@ -117,7 +124,11 @@ function boundFigure(run, selected, color) {
   return {
     traces: [
       { type: "scatter", mode: "markers", name: "expert", x: points.map((p) => p[0]), y: points.map((p) => p[1]), customdata: points.map((p) => p[2]), marker: { size: 5, color: faded(color.accent, 0.35) }, hovertemplate: "layer %{x}, expert %{customdata}: ε %{y:.3f}" + HOVER },
-      { type: "scatter", mode: "lines+markers", name: "mean", x, y: run.layers.map((layer) => layer.noise_bound.value), text: run.layers.map((layer) => showEnds(layer.noise_bound.interval)), line: { color: color.ink, width: 1.5 }, marker: { size: 7, symbol: "diamond", color: color.ink }, hovertemplate: "layer %{x}: mean ε %{y:.3f} %{text}" + HOVER },
+      {
+        type: "scatter", mode: "lines+markers", name: "mean", x, y: run.layers.map((layer) => layer.noise_bound.value),
+        line: { color: color.ink, width: 1.5 }, marker: { size: 7, symbol: "diamond", color: color.ink },
+        text: run.layers.map((layer) => showEnds(layer.noise_bound.interval)), hovertemplate: "layer %{x}: mean ε %{y:.3f} %{text}" + HOVER,
+      },
     ],
     layout: frame(color, { ...TOP_LEGEND, margin: { l: 52, r: 8, t: 32, b: 38 }, xaxis: layerAxis(layersOf(run)), yaxis: { rangemode: "tozero", nticks: 6 } }),
   };

@@ -70,7 +70,8 @@ function writeWords() {
 function writeTokensLead() {
   const { tokens, samples } = run.layers[0].tokens;
   const which = run.tasks.scope === "last" ? "the last token of each" : "every token";
-  find("tokens-lead").append(named(run.tasks.name), `: ${tokens.toLocaleString("en")} tokens of ${samples.toLocaleString("en")} samples, ${which}. For each token, ‖x W_g‖ of each expert is computed from the experts’ own input x. Bands are 95 % intervals by sample. The scale selected above applies here too.`);
+  const counts = `${tokens.toLocaleString("en")} tokens of ${samples.toLocaleString("en")} samples, ${which}`;
+  find("tokens-lead").append(named(run.tasks.name), `: ${counts}. For each token, ‖x W_g‖ of each expert is computed from the experts’ own input x. Bands are 95 % intervals by sample. The scale selected above applies here too.`);
 }
 
 function writeScaleNote() {
