@@ -28,11 +28,12 @@ from torch.nn import functional
 from turnout import ops
 from turnout.aligning.answers import Letters
 from turnout.aligning.config import AlignConfig
-from turnout.aligning.methods import Setting, penalty
-from turnout.aligning.neighbors import find
+from turnout.aligning.methods import PenaltyInputs, penalty_of
+from turnout.aligning.neighbors import find_neighbors
 from turnout.aligning.questions import prepare
 from turnout.aligning.reading import Reader, read_base
 from turnout.aligning.training import Trainer
+from turnout.listener import Listener
 from turnout.models.change.adapter import RouterWeights
 from turnout.models.fast.experts import fast_experts, real_tokens
 from turnout.models.fast.products import fast_linears
@@ -40,7 +41,6 @@ from turnout.models.forward.answers import last_token_only
 from turnout.models.forward.batches import pad
 from turnout.models.forward.tail import Tail
 from turnout.models.wrap.anatomy import read
-from turnout.progress import silent
 from turnout.tasks import worlds
 from turnout.tasks.question import TaskSet
 
@@ -48,6 +48,17 @@ LOOPS = ("transformers", "plain", "tail")
 SIZES = {"layers": 12, "trained": 5, "questions": 96, "epochs": 3, "rounds": 12}
 SMOKE = {"layers": 2, "trained": 1, "questions": 8, "epochs": 1, "rounds": 2}
 RATE = 1e-3
+
+
+class StepTimes(Listener):
+    """Processor time at the start and after every step."""
+
+    def __init__(self):
+        self.times = [time.process_time()]
+
+    def progress(self, *_):
+        """Append the time."""
+        self.times.append(time.process_time())
 
 
 def build(args):
@@ -66,31 +77,31 @@ def neighbors_of(questions):
     n = len(questions.ids)
     unit = functional.normalize(torch.randn(n, 32, generator=torch.Generator().manual_seed(0)), dim=1)
     everyone = torch.ones(n, dtype=torch.bool)
-    return find(unit, questions.texts, everyone, AlignConfig().manifold, "benchmark")
+    return find_neighbors(unit, questions.texts, everyone, AlignConfig().manifold, "benchmark")
 
 
 def run_tail(args):
     """The trainer itself: losses, processor seconds of its fastest epoch, and those of the base model's one pass."""
     moe, layers, questions, config = build(args)
     letters = Letters(questions, among_all=False)
-    tail = Tail(moe, layers, letters.wanted)
+    tail = Tail(moe, layers, letters.token_ids)
     with tempfile.TemporaryDirectory() as folder, tail.opened():
         tail.check(questions.ids[:4])
         begun = time.process_time()
-        base, states = read_base(tail, letters, Path(folder), 10**10, 4096, silent)
+        base, states = read_base(tail, letters, Path(folder), 10**10, 4096, Listener())
         first = time.process_time() - begun
         reader = Reader(tail, questions, states, RouterWeights.of(layers), 4096)
         domains = [q.domain for q in questions.questions]
-        setting = Setting(base.routing_SF, neighbors_of(questions), domains, layers, reader.weights, None, 0)
-        trainer = Trainer(reader, letters, penalty("roma", setting), config)
-        at = [time.process_time()]
-        training = trainer.run(Path(folder) / "checkpoint", lambda *_: at.append(time.process_time()))
+        inputs = PenaltyInputs(base.routing_SF, neighbors_of(questions), domains, layers, reader.weights, None, 0)
+        trainer = Trainer(reader, letters, penalty_of("roma", inputs), config)
+        clock = StepTimes()
+        training = trainer.run(Path(folder) / "checkpoint", clock)
         steps = len(training.curves) // args.epochs
         without = Trainer(reader, letters, None, AlignConfig.of({"method": "router-tuning"}))
         regularizer = step_ratio(trainer, without, args.rounds)
     return {
         "losses": training.curves[:, 0].tolist(),
-        "epoch": min(at[(e + 1) * steps] - at[e * steps] for e in range(args.epochs)),
+        "epoch": min(clock.times[(e + 1) * steps] - clock.times[e * steps] for e in range(args.epochs)),
         "once": first,
         "disk_mb": states.bytes / 1e6,
         "regularizer": regularizer,
@@ -112,9 +123,9 @@ def run_plain(args, same_kernels):
     """Whole forwards; gradients of the last layers' routers by autograd. Forward and backward timed apart."""
     moe, layers, questions, config = build(args)
     letters = Letters(questions, among_all=False)
-    tail = Tail(moe, layers, letters.wanted)
+    tail = Tail(moe, layers, letters.token_ids)
     with tempfile.TemporaryDirectory() as folder, tail.opened():  # base routing and batches; not timed
-        base, states = read_base(tail, letters, Path(folder), 0, 4096, silent)
+        base, states = read_base(tail, letters, Path(folder), 0, 4096, Listener())
         neighbors = neighbors_of(questions)
         reader = Reader(tail, questions, states, RouterWeights.of(layers), 4096)
         trainer = Trainer(reader, letters, None, config)
@@ -171,7 +182,7 @@ def plain_loss(moe, layers, questions, letters, base_SF, neighbors, group, same_
     question_B = torch.tensor(group)
     near = base_SF[neighbors.index_Sk[question_B]]
     manifold = ops.manifold_loss(routing, near, neighbors.weight_Sk[question_B])
-    return letters.loss(logits[:, questions.vocabulary], question_B) + 0.8 * manifold
+    return letters.losses(logits[:, questions.vocabulary], question_B).mean() + 0.8 * manifold
 
 
 def measure(loop, args):

@@ -11,7 +11,7 @@ import torch
 from experiments.align.base import OUT
 from experiments.align.questions import FOLDER
 from experiments.shared.pool import write_error, write_result
-from turnout.aligning import align
+from turnout import align
 
 RUNS = Path("runs/align")
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from turnout import ops
+    from turnout.aligning.config import AlignConfig
+    from turnout.aligning.result import Alignment
+    from turnout.api.align import align
     from turnout.api.audit import audit
     from turnout.api.compare import compare
     from turnout.api.evaluate import evaluate
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     from turnout.api.import_routed import import_routed
     from turnout.api.load import load
     from turnout.api.mask import mask
-    from turnout.api.old import align, measure_coupling
+    from turnout.api.merge import merge
+    from turnout.api.old import measure_coupling
     from turnout.api.plan import plan
     from turnout.api.sweep import sweep
+    from turnout.api.upcycle import upcycle
     from turnout.api.verify import verify
     from turnout.api.vote import vote
     from turnout.api.write_report import write_report
@@ -48,7 +53,8 @@ if TYPE_CHECKING:
     from turnout.sparsity.sweep.recipe import SweepRecipe
     from turnout.sparsity.sweep.result import SweepResult
     from turnout.tasks.question import Question, TaskSet
-    from turnout.upcycling import upcycle
+    from turnout.upcycling.config import UpcycleConfig
+    from turnout.upcycling.result import Upcycled
 
 __version__ = "0.1.0"
 
@@ -63,8 +69,9 @@ PUBLIC = {
         "import_routed": "turnout.api.import_routed",
         "export": "turnout.api.export",
         "verify": "turnout.api.verify",
-        "align": "turnout.api.old",
-        "upcycle": "turnout.upcycling",
+        "align": "turnout.api.align",
+        "merge": "turnout.api.merge",
+        "upcycle": "turnout.api.upcycle",
         "couple": "turnout.coupling",
         "uncouple": "turnout.coupling",
         "measure_coupling": "turnout.api.old",
@@ -80,6 +87,8 @@ PUBLIC = {
         "Comparison": "turnout.comparing.result",
         "Evaluation": "turnout.evaluating.result",
         "Imported": "turnout.exchange.importing",
+        "Alignment": "turnout.aligning.result",
+        "Upcycled": "turnout.upcycling.result",
         "Plan": "turnout.sparsity.result",
         "SweepResult": "turnout.sparsity.sweep.result",
         "GrpoResult": "turnout.reasoning.grpo.result",
@@ -90,6 +99,8 @@ PUBLIC = {
         "MaskConfig": "turnout.masking.config",
         "EvaluateConfig": "turnout.evaluating.config",
         "ImportConfig": "turnout.exchange.config",
+        "AlignConfig": "turnout.aligning.config",
+        "UpcycleConfig": "turnout.upcycling.config",
         "PlanConfig": "turnout.sparsity.config",
         "SweepRecipe": "turnout.sparsity.sweep.recipe",
         "GrpoConfig": "turnout.reasoning.grpo.config",
@@ -116,6 +127,8 @@ PUBLIC = {
 
 _HOMES = {name: home for names in PUBLIC.values() for name, home in names.items()}
 __all__ = [
+    "AlignConfig",
+    "Alignment",
     "Audit",
     "AuditConfig",
     "Comparison",
@@ -143,6 +156,8 @@ __all__ = [
     "TaskError",
     "TaskSet",
     "TurnoutError",
+    "UpcycleConfig",
+    "Upcycled",
     "VoteConfig",
     "VoteResult",
     "__version__",
@@ -157,6 +172,7 @@ __all__ = [
     "load",
     "mask",
     "measure_coupling",
+    "merge",
     "ops",
     "plan",
     "sweep",

@@ -1,6 +1,6 @@
-"""Alignments in forked children that are killed in mid-training, then resumed. Prints one JSON object.
+"""Alignments in forked children, killed during training, then resumed. Prints one JSON object.
 
-A process of its own, with one thread, so that children can be forked at all. Usage: python align_killed.py FOLDER
+A separate process with one thread, so that children can be forked. Usage: python align_killed.py FOLDER
 """
 
 import json
@@ -14,11 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from aligning.unlike import unlike
+from aligning.questions import distinct_questions
 from auditing.killed import outcome
 from tiny import random_model, tiny_tokenizer
 
-from turnout.aligning import align
+from turnout import align
 from turnout.aligning.training import Checkpoint
 from turnout.models.wrap.anatomy import read
 
@@ -26,7 +26,7 @@ CHECKPOINT = ".work/checkpoint.safetensors"
 
 
 def child(work):
-    """Fork; the child works and leaves without clean-up. This process runs nothing that starts threads."""
+    """Fork; the child works and exits without clean-up. This process starts no threads."""
     pid = os.fork()
     if pid:
         return pid
@@ -42,10 +42,10 @@ def main(folder):
     torch.set_num_threads(1)
     moe = read(random_model("olmoe", num_hidden_layers=2), tiny_tokenizer(), "tiny")
     options = {"embedder": "model", "layers": "last-1", "learning_rate": 1e-2, "batch_size": 8, "epochs": 12}
-    tasks, tested = unlike(24, longest=3), unlike(6, "test", longest=3)
+    tasks, test = distinct_questions(24, longest=3), distinct_questions(6, "test", longest=3)
 
     def work(path):
-        return lambda: align(moe, tasks, tested, path, save_every=2, **options)
+        return lambda: align(moe, tasks, test, path, save_every=2, **options)
 
     assert outcome(child(work(folder / "unbroken"))) == "done"
     rng, path, steps = random.Random(0), folder / "killed", []
@@ -57,18 +57,18 @@ def main(folder):
         str(f.relative_to(folder / "unbroken")): f.read_bytes()
         == (path / f.relative_to(folder / "unbroken")).read_bytes()
         for f in (folder / "unbroken").rglob("*")
-        if f.is_file() and f.name not in ("manifest.json", ".lock")
+        if f.is_file() and f.name not in ("manifest.json", "report.html", ".lock")
     }
     print(json.dumps({"steps": steps, "same": same, "left": (path / ".work").exists()}))
 
 
 def step(path):
-    found = Checkpoint.read(path / CHECKPOINT)
-    return found.step if found else -1
+    checkpoint = Checkpoint.read(path / CHECKPOINT)
+    return checkpoint.step if checkpoint else -1
 
 
 def killed(pid, path, ready, rng):
-    """Kill the child a random moment after `ready`; the step that it left, None if it was too quick."""
+    """Kill the child a random moment after `ready`; the last stored step, None if the child had finished."""
     while not ready() and not os.waitpid(pid, os.WNOHANG)[0]:
         time.sleep(0.002)
     time.sleep(rng.uniform(0, 0.03))

@@ -1,4 +1,4 @@
-"""Proof that the regulariser trains: gradients, their sign, what a huge λ does, and what stays as it was."""
+"""The regularizer trains: gradients and their sign, a huge λ, losses against a plain loop, and what must not change."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from aligning.plain import plain_losses
 from auditing.tiny_tasks import task_set
+from listeners import Recorder
 from tiny import random_model, tiny_tokenizer
 
-from turnout import ops
-from turnout.aligning import align
+from turnout import align, ops
 from turnout.models.change.adapter import RouterAdapter, RouterWeights
 from turnout.models.forward.tail import Tail
 from turnout.models.wrap.anatomy import read
@@ -26,38 +26,43 @@ def tiny(seed=0, family="olmoe"):
 
 def aligned(tmp_path, moe=None, tasks=None, **options):
     return align(
-        moe or tiny(), tasks or task_set(32, longest=4), None, tmp_path, note=NOTES.append, **{**QUICK, **options}
+        moe or tiny(),
+        tasks or task_set(32, longest=4),
+        None,
+        tmp_path,
+        listener=Recorder(NOTES),
+        **{**QUICK, **options},
     )
 
 
 @pytest.fixture(scope="module")
 def manifold():
     """The manifold loss of a model's last two routers on some questions, as a function of their weights."""
-    moe, asked = tiny(), task_set(12)
-    prompts = [encode(moe.tokenizer, q) for q in asked.questions]
+    moe, tasks = tiny(), task_set(12)
+    prompts = [encode(moe.tokenizer, q) for q in tasks.questions]
     tail = Tail(moe, moe.layers[1:], letter_ids(moe.tokenizer, 4))
     weights = RouterWeights.of(tail.layers)
     with tail.opened():
-        base, entered = tail.run_model(prompts)
+        base, states = tail.run_model(prompts)
         index = torch.arange(12).roll(1)[:, None]
 
         def loss():
             with weights.in_use():
-                routing = tail.resume(prompts, entered).routing_BF
+                routing = tail.resume(prompts, states).routing_BF
             return ops.manifold_loss(routing, base.routing_BF[index], torch.ones(12, 1))
 
         yield loss, weights
 
 
-def test_the_regulariser_has_a_gradient_of_the_right_size_and_sign(manifold):
-    """Finite differences along the gradient; a step against it brings r_i nearer to its neighbours."""
+def test_the_regularizer_has_a_gradient_of_the_right_size_and_sign(manifold):
+    """Finite differences along the gradient; a step against it reduces the distance of r_i to its neighbors."""
     loss, weights = manifold
     tensors = list(weights.tensors.values())
     before = loss()
     gradients = torch.autograd.grad(before, tensors)
     assert all(g.abs().max() > 1e-4 for g in gradients)
     length = sum(float(g.square().sum()) for g in gradients) ** 0.5
-    # Of the last router alone: no other layer's choice of experts depends on it, so that the loss is smooth in it.
+    # For the last router alone: no other layer's choice of experts depends on it, so the loss is smooth in it.
     last = float(gradients[-1].norm())
     step = 3e-3 / last
     with torch.no_grad():
@@ -73,8 +78,8 @@ def test_the_regulariser_has_a_gradient_of_the_right_size_and_sign(manifold):
         assert loss().item() < before.item()
 
 
-def test_a_huge_weight_brings_questions_to_their_neighbours(tmp_path):
-    """And nothing else does: tuned for the answers alone, they stay apart."""
+def test_a_huge_weight_brings_questions_to_their_neighbors(tmp_path):
+    """Tuning for the answers alone does not."""
     options = {"k": 1, "epochs": 25, "learning_rate": 3e-2}
     pulled = aligned(tmp_path / "pulled", weight=1e4, **options).manifold
     tuned = aligned(tmp_path / "tuned", method="router-tuning", **options).manifold
@@ -87,8 +92,8 @@ def test_losses_are_those_of_the_plain_loop(tmp_path):
     """Whole forwards with autograd, one question at a time: the same cross-entropy and manifold loss at every step."""
     tasks = task_set(16, longest=4)
     options = {"batch_size": 32, "epochs": 3, "weight": 5.0, "token_budget": 600}
-    found = aligned(tmp_path / "run", tasks=tasks, **options)
-    curves, near = found.table("curves"), found.table("neighbours")
+    result = aligned(tmp_path / "run", tasks=tasks, **options)
+    curves, near = result.table("curves"), result.table("neighbours")
     place = {q.id: i for i, q in enumerate(tasks.questions)}
     groups = [near.filter(id=q.id).sort("rank") for q in tasks.questions]
     moe = tiny()
@@ -111,7 +116,7 @@ def test_losses_are_those_of_the_plain_loop(tmp_path):
         torch.testing.assert_close(adapter[f"{layer.name}.weight"], layer.router.weight.detach(), rtol=0, atol=2e-4)
 
 
-def test_padding_and_its_side_change_nothing(tmp_path):
+def test_padding_batches_and_cache_change_nothing(tmp_path):
     runs = {
         "wide": aligned(tmp_path / "wide", epochs=1),
         "alone": aligned(tmp_path / "alone", token_budget=1, epochs=1),
@@ -128,7 +133,7 @@ def test_padding_and_its_side_change_nothing(tmp_path):
         assert near["neighbour"].to_list() == others["neighbour"].to_list()
 
 
-def test_the_same_seed_gives_the_same_bytes_and_the_model_stays(tmp_path):
+def test_the_same_seed_gives_the_same_bytes_and_the_model_is_unchanged(tmp_path):
     moe = tiny()
     digest = moe.digest()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -140,10 +145,10 @@ def test_the_same_seed_gives_the_same_bytes_and_the_model_stays(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_neighbours_are_never_the_question_itself_nor_one_of_its_text(tmp_path):
-    asked = task_set(30, longest=4).questions
-    twins = [replace(q, id=f"{q.id} again", text=f" {q.text.upper()} ") for q in asked[:10]]
-    tasks = TaskSet.of("twins", [*asked, *twins])
+def test_neighbors_are_never_the_question_itself_nor_one_of_its_text(tmp_path):
+    questions = task_set(30, longest=4).questions
+    twins = [replace(q, id=f"{q.id} again", text=f" {q.text.upper()} ") for q in questions[:10]]
+    tasks = TaskSet.of("twins", [*questions, *twins])
     near = aligned(tmp_path / "run", tasks=tasks, k=4).table("neighbours")
     text = {q.id: q.text.strip().casefold() for q in tasks.questions}
     assert len(near) == 4 * 40

@@ -8,7 +8,9 @@ import pytest
 import turnout
 
 VERBS = sorted(verb for verb, home in turnout.PUBLIC["Verbs"].items() if home == f"turnout.api.{verb}")
+ALIGN = ("Align", "Reading", "Manifold", "Schedule", "Rerouting")
 SETTINGS = {
+    "align": [f"turnout.aligning.config.{part}Config" for part in ALIGN],
     "audit": ["turnout.auditing.config.AuditConfig"],
     "evaluate": ["turnout.auditing.config.AuditConfig", "turnout.evaluating.config.EvaluateConfig"],
     "import_routed": ["turnout.exchange.config.ImportConfig"],
@@ -16,9 +18,14 @@ SETTINGS = {
     "mask": ["turnout.masking.config.MaskConfig"],
     "plan": ["turnout.sparsity.config.PlanConfig", "turnout.sparsity.config.Grid"],
     "vote": ["turnout.reasoning.vote.config.VoteConfig"],
+    "upcycle": ["turnout.upcycling.config.UpcycleConfig"],
 }
-ELSEWHERE = {"evaluate": {"answers", "shots"}, "plan": {"grid"}}
-"""Settings that a verb does not take: the harness has its own; the grid's are arguments themselves."""
+ELSEWHERE = {
+    "align": {"reading", "manifold", "schedule", "rerouting"},
+    "evaluate": {"answers", "shots"},
+    "plan": {"grid"},
+}
+"""Settings that a verb does not take: the harness has its own; the parts' are arguments themselves."""
 INHERITED = {"audit"}
 """Verbs whose defaults are None: the settings' default, or that of the stored run that is measured again."""
 

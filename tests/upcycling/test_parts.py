@@ -1,4 +1,4 @@
-"""Groups, routers and text of an upcycling, on inputs whose answer is known."""
+"""Groups, routers and text of an upcycling, on inputs with known results."""
 
 import json
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from tiny import tiny_tokenizer
 
+from turnout import UpcycleConfig
 from turnout.errors import RecipeError, TaskError
-from turnout.upcycling import UpcycleConfig, grouping, routers
+from turnout.upcycling import grouping, routers
 from turnout.upcycling.text import read_text
 
 
@@ -16,7 +17,7 @@ def generator(seed=0):
 
 
 def planted(n_groups=4, width=6, tokens=200):
-    """Neurons of which a group is active on the same tokens, shuffled: activity [T, I] and the group of each."""
+    """Shuffled neurons, active in groups on the same tokens: activity [T, I] and the group of each."""
     group = torch.arange(n_groups).repeat_interleave(width)[torch.randperm(n_groups * width, generator=generator())]
     active = torch.randint(n_groups, (tokens,), generator=generator(1))
     signs = torch.randn(tokens, len(group), generator=generator(2))
@@ -24,14 +25,14 @@ def planted(n_groups=4, width=6, tokens=200):
 
 
 def test_planted_groups_are_found():
-    worth, group = planted()
-    made = grouping.balanced_groups(grouping.coactivation(worth), 4, generator())
+    activity, group = planted()
+    made = grouping.balanced_groups(grouping.coactivation(activity), 4, generator())
     assert sorted(made.flatten().tolist()) == list(range(24))
     assert all(len(set(group[row].tolist())) == 1 for row in made)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_groups_are_of_one_size_whatever_the_features(seed):
+def test_groups_have_equal_sizes(seed):
     features = torch.randn(40, 3, generator=generator(seed)) + torch.tensor([5.0, 0, 0])
     made = grouping.balanced_groups(features, 8, generator(seed))
     assert made.shape == (8, 5)
@@ -44,7 +45,7 @@ def test_groups_of_equal_neurons():
 
 
 def outputs(tokens=300, n_experts=4, hidden=12):
-    """Hidden states and group outputs [T, E, H]; a linear map of the state selects the group of the largest output."""
+    """Hidden states and group outputs [T, E, H] whose size is the exponential of a linear map of the state."""
     x = torch.randn(tokens, hidden, generator=generator())
     rows = torch.randn(n_experts, hidden, generator=generator(1))
     size = (x @ rows.T).exp().clamp(0.02, 50)
@@ -52,18 +53,18 @@ def outputs(tokens=300, n_experts=4, hidden=12):
     return x, directions * size[:, :, None]
 
 
-def test_output_error_is_the_missed_output():
+def test_output_error_by_its_definition():
     _, f = outputs()
     index = torch.randint(4, (300, 1), generator=generator(3))
     index = torch.cat([index, (index + 1) % 4], 1)
     weight = torch.rand(300, 2, generator=generator(4)).softmax(1)
     made = 2 * (weight[:, :, None] * f.gather(1, index[:, :, None].expand(-1, -1, 12))).sum(1)
     whole = f.sum(1)
-    wanted = ((whole - made).square().sum(1) / whole.square().sum(1)).mean()
-    assert routers.output_error(f @ f.transpose(1, 2), index, weight) == pytest.approx(float(wanted), rel=1e-4)
+    expected = ((whole - made).square().sum(1) / whole.square().sum(1)).mean()
+    assert routers.output_error(f @ f.transpose(1, 2), index, weight) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_inner_products_are_those_of_the_experts():
+def test_inner_products_by_their_definition():
     values, down = torch.randn(700, 24, generator=generator()), torch.randn(8, 24, generator=generator(1))
     groups = torch.randperm(24, generator=generator(2)).view(3, 8)
     gram = routers.inner_products(values, down, groups)
@@ -101,7 +102,9 @@ def write(path, texts):
 
 
 def test_text_is_held_out_by_document(tmp_path):
-    rows = [f"{i:03d} " * 30 for i in range(60)]  # 120 tokens a document and an end of text, each of its own words
+    rows = [
+        f"{i:03d} " * 30 for i in range(60)
+    ]  # 120 tokens a document and an end of text; no word is in two documents
     config = UpcycleConfig(tokens=1200, held_out=600, length=40)
     text = read_text([write(tmp_path / "a.jsonl", rows)], tiny_tokenizer(), config)
     assert text.fitted.shape == (30, 40)
@@ -138,12 +141,12 @@ def test_questions_are_read_as_prompts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("too short", "at least one window of 40 tokens"), ("one line only " * 100, "to fit to: expected at least one")],
 )
-def test_too_little_text(content, said, tmp_path):
+def test_too_little_text(content, message, tmp_path):
     (tmp_path / "a.txt").write_text(content)
-    with pytest.raises(TaskError, match=said):
+    with pytest.raises(TaskError, match=message):
         read_text([tmp_path / "a.txt"], tiny_tokenizer(), UpcycleConfig(length=40))
 
 
@@ -158,20 +161,20 @@ def test_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"top_k": 9}, "at most the 8 experts"),
-        ({"experts": 1}, "a whole number from 2"),
-        ({"method": "merge"}, "one of split, copy"),
-        ({"groups": "k-means"}, "one of coactivation, weights, random"),
-        ({"noise": 0.1}, "none with a split"),
-        ({"method": "copy", "groups": "random"}, "none with a copy"),
+        ({"top_k": 9}, "top_k of at most the 8 experts, got 9"),
+        ({"experts": 1}, "experts: expected 2 or more, got 1"),
+        ({"method": "merge"}, "method: expected 'split' or 'copy', got 'merge'"),
+        ({"groups": "k-means"}, "groups: expected 'coactivation', 'weights' or 'random'"),
+        ({"noise": 0.1}, "no noise with a split"),
+        ({"method": "copy", "groups": "random"}, "no groups with a copy"),
         ({"method": "copy", "noise": -1}, "0 or more"),
-        ({"method": "copy", "noise": float("nan")}, "0 or more"),
-        ({"window": 3}, "one of method"),
-        ({"seed": True}, "a whole number from 0"),
+        ({"method": "copy", "noise": float("nan")}, "a finite number"),
+        ({"window": 3}, "window: expected a known key"),
+        ({"seed": True}, "seed: expected a whole number"),
     ],
 )
-def test_options_that_do_not_fit(options, said):
-    with pytest.raises(RecipeError, match=said):
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(RecipeError, match=message):
         UpcycleConfig.of(options)

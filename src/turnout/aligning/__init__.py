@@ -1,8 +1,12 @@
-"""Align: only routers are trained, so that like questions route alike (RoMA, arXiv 2511.07419), beside baselines."""
+"""Align: train routers alone so that similar questions route alike (RoMA, arXiv 2511.07419); baselines; rerouting."""
 
-from turnout.aligning.config import METHODS, AlignConfig
-from turnout.aligning.merging import merge
-from turnout.aligning.result import Alignment
-from turnout.aligning.run import align
+from turnout.lazy import lazy_names
 
-__all__ = ["METHODS", "AlignConfig", "Alignment", "align", "merge"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "METHODS": "turnout.aligning.config",
+        "AlignConfig": "turnout.aligning.config",
+        "Alignment": "turnout.aligning.result",
+    },
+)

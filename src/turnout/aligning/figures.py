@@ -1,50 +1,37 @@
-"""The figures and tables of a run that are about its training questions.
+"""Figures and tables of the training questions.
 
-Shapes: S training questions, F scores of the layers that are read, k neighbours.
+Shapes: S training questions, F scores of the layers that are read, k neighbors.
 """
 
 from typing import Any
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
-from turnout import ops
-from turnout.aligning.neighbors import Neighbourhood
-from turnout.aligning.questions import Asked
-from turnout.aligning.reading import Read
+from turnout.aligning.methods import ManifoldPenalty, RoutingTargets
+from turnout.aligning.neighbors import Neighbors
+from turnout.aligning.questions import QuestionSet
+from turnout.aligning.reading import Readings
 from turnout.aligning.training import CURVES
 
-_CHUNK = 4096
 
+def training_figures(questions: QuestionSet, base: Readings, trained: Readings, neighbors: Neighbors) -> dict[str, Any]:
+    """Counts, losses and accuracies of the training questions before and after, for align.json.
 
-def training_figures(asked: Asked, base: Read, trained: Read, hood: Neighbourhood) -> dict[str, Any]:
-    """What the base made of the training questions, what the trained routers make of them, and the neighbours between.
-
-    `manifold` is the loss that RoMA minimises, of all training questions, whatever the method minimised.
+    `manifold` is RoMA's penalty over all training questions whatever the method minimized, by the function that
+    training minimizes; `cross_entropy` the other part of the loss.
     """
+    manifold = ManifoldPenalty(RoutingTargets(base.routing_SF, neighbors.index_Sk, neighbors.weight_Sk))
     return {
-        "questions": len(asked.ids),
-        "successful": int((base.predicted_S == asked.answer_S).sum()),
-        "references": len(hood.reference_R),
-        "without_neighbours": hood.n_without,
-        "manifold": {
-            "before": manifold(base.routing_SF, base.routing_SF, hood),
-            "after": manifold(trained.routing_SF, base.routing_SF, hood),
-        },
+        "questions": len(questions.ids),
+        "successful": int(base.right(questions).sum()),
+        "references": len(neighbors.reference_R),
+        "without_neighbours": neighbors.n_without,
+        "manifold": {"before": manifold.over_all(base.routing_SF), "after": manifold.over_all(trained.routing_SF)},
         "moved": float((trained.routing_SF - base.routing_SF).square().sum(1).mean()),
-        "training_accuracy": {"before": _accuracy(asked, base), "after": _accuracy(asked, trained)},
-        "cross_entropy": {"before": -float(base.logprob_S.mean()), "after": -float(trained.logprob_S.mean())},
+        "training_accuracy": {"before": _share(base.right(questions)), "after": _share(trained.right(questions))},
+        "cross_entropy": {"before": base.cross_entropy, "after": trained.cross_entropy},
     }
-
-
-def manifold(routing_SF: Tensor, target_SF: Tensor, hood: Neighbourhood) -> float:
-    """The manifold loss of all questions, their neighbours' routing taken from `target_SF`."""
-    total = 0.0
-    for rows in torch.arange(len(routing_SF)).split(_CHUNK):
-        near = target_SF[hood.index_Sk[rows].clamp(min=0)]
-        total += float(ops.manifold_loss(routing_SF[rows], near, hood.weight_Sk[rows])) * len(rows)
-    return total / len(routing_SF)
 
 
 def curves_table(curves: Tensor) -> pa.Table:
@@ -53,19 +40,19 @@ def curves_table(curves: Tensor) -> pa.Table:
     return pa.table({"step": pa.array(range(1, len(curves) + 1), pa.int64()), **columns})
 
 
-def neighbours_table(asked: Asked, hood: Neighbourhood) -> pa.Table:
-    """One row a training question and neighbour, nearest first."""
-    question, at = (hood.index_Sk >= 0).nonzero(as_tuple=True)
-    names = [q.id for q in asked.questions]
+def neighbors_table(questions: QuestionSet, neighbors: Neighbors) -> pa.Table:
+    """One row a training question and neighbor, nearest first."""
+    question, at = (neighbors.index_Sk >= 0).nonzero(as_tuple=True)
+    names = [q.id for q in questions.questions]
     return pa.table(
         {
             "id": [names[i] for i in question.tolist()],
-            "neighbour": [names[i] for i in hood.index_Sk[question, at].tolist()],
+            "neighbour": [names[i] for i in neighbors.index_Sk[question, at].tolist()],
             "rank": pa.array((at + 1).tolist(), pa.int32()),
-            "weight": hood.weight_Sk[question, at].tolist(),
+            "weight": neighbors.weight_Sk[question, at].tolist(),
         }
     )
 
 
-def _accuracy(asked: Asked, read: Read) -> float:
-    return float((read.predicted_S == asked.answer_S).float().mean())
+def _share(right_S: Tensor) -> float:
+    return float(right_S.float().mean())

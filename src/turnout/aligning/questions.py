@@ -1,4 +1,4 @@
-"""The questions of an alignment: those that can be trained on, as tokens, none of them among those it is tested on.
+"""Questions of an alignment as prompts; no training question is among the evaluation questions.
 
 Shapes: S questions, W choices of the question that has most.
 """
@@ -19,15 +19,15 @@ from turnout.tasks.question import Question, TaskSet
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """Questions that have an answer, and their prompts.
+class QuestionSet:
+    """Questions with a known answer, and their prompts.
 
     Attributes:
         tasks: the questions.
-        ids: token ids of each.
-        vocabulary: the tokens of all their letters.
-        letter_SW: place of each choice's letter in `vocabulary`, −1 where a question has fewer choices.
-        left_out: how many questions of the set were left out, by reason.
+        ids: token ids of each prompt.
+        vocabulary: token ids of all answer letters.
+        letter_SW: index of each choice's letter in `vocabulary`; −1 where a question has fewer choices.
+        left_out: number of questions that were left out, by reason.
     """
 
     tasks: TaskSet
@@ -43,7 +43,7 @@ class Asked:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each prompt."""
+        """Number of tokens of each prompt."""
         return [len(ids) for ids in self.ids]
 
     @cached_property
@@ -53,65 +53,74 @@ class Asked:
 
     @cached_property
     def texts(self) -> list[str]:
-        """Each question's text, normalised: questions of equal text are duplicates."""
-        return [normalised(q.text) for q in self.questions]
+        """The normalized text of each question; questions of equal text are duplicates."""
+        return [normalize_text(q.text) for q in self.questions]
 
     def describe(self) -> dict[str, object]:
-        """What a run's inputs say of the questions."""
+        """Digests of questions and prompts, for a run's inputs."""
         sha = hashlib.sha256()
         for row in [*self.ids, self.vocabulary]:
             sha.update(f"{list(row)}\n".encode())
         return {"digest": self.tasks.digest, "questions": len(self.ids), "prompts": sha.hexdigest()}
 
 
-def normalised(text: str) -> str:
-    """`text` without differences of case, width and white space: what makes two questions the same one.
+def normalize_text(text: str) -> str:
+    """`text` without differences of case, width and white space; two questions of equal normalized text are the same.
 
-    >>> normalised("What  is ２ + 2?") == normalised("what is 2 + 2?")
+    >>> normalize_text("What  is ２ + 2?") == normalize_text("what is 2 + 2?")
     True
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def prepare(moe: MoE, train: TaskSet, evaluation: TaskSet | None, max_length: int) -> tuple[Asked, Asked | None]:
-    """The questions to train on and those to test on, with letters in common.
+def prepare(
+    moe: MoE, train: TaskSet, evaluation: TaskSet | None, max_length: int
+) -> tuple[QuestionSet, QuestionSet | None]:
+    """Select and encode the training and the evaluation questions.
 
-    Training leaves out questions without an answer, those whose text is asked in the test, and prompts longer than
-    `max_length`; each is counted. The test leaves out questions without an answer.
+    A training question is left out if it has no answer, has the text of an evaluation question, or is too long. An
+    evaluation question is left out if it has no answer.
+
+    Args:
+        moe: the model with its tokenizer.
+        train: the training questions.
+        evaluation: the evaluation questions.
+        max_length: most tokens of a training prompt.
 
     Raises:
-        ModelError: the model came without a tokenizer.
-        TaskError: nothing is left to train on or to test on; a test prompt longer than the model's context.
+        ModelError: the model has no tokenizer.
+        TaskError: no question is left to train or to evaluate on, or an evaluation prompt exceeds the model's context.
     """
     if moe.tokenizer is None:
         raise ModelError(moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer=")
-    tested = None if evaluation is None else _answered(evaluation)
-    texts = set() if tested is None else {normalised(q.text) for q in tested.questions}
+    test = None if evaluation is None else _answered(evaluation)
+    test_texts = set() if test is None else {normalize_text(q.text) for q in test.questions}
     answered = _answered(train)
-    kept = [q for q in answered.questions if normalised(q.text) not in texts]
+    kept = [q for q in answered.questions if normalize_text(q.text) not in test_texts]
     if not kept:
         received = f"all {len(answered.questions)} of them in the evaluation set"
         raise TaskError(train.name, expected="questions to train on", received=received)
     encoded = [(q, encode(moe.tokenizer, q)) for q in kept]
     longest = min(max_length, moe.max_length or max_length)
-    fit = [(q, ids) for q, ids in encoded if len(ids) <= longest]
-    if not fit:
+    short = [(q, ids) for q, ids in encoded if len(ids) <= longest]
+    if not short:
         received = f"{min(len(ids) for _, ids in encoded)} tokens and more"
         raise TaskError(train.name, expected=f"prompts of at most {longest} tokens", received=received)
     left_out = {
         "without_answer": len(train.questions) - len(answered.questions),
         "decontaminated": len(answered.questions) - len(kept),
-        "too_long": len(kept) - len(fit),
+        "too_long": len(kept) - len(short),
     }
-    test_ids = [] if tested is None else [encode(moe.tokenizer, q, max_length=moe.max_length) for q in tested.questions]
-    letters = _letters(moe, [q for q, _ in fit], () if tested is None else tested.questions)
+    test_ids = [] if test is None else [encode(moe.tokenizer, q, max_length=moe.max_length) for q in test.questions]
+    letters = _letters(moe, [q for q, _ in short], () if test is None else test.questions)
     vocabulary = sorted({i for ids in letters.values() for i in ids})
-    chosen = TaskSet.of(train.name, (q for q, _ in fit), domain_map=train.domain_map, order=train.domains)
-    asked = Asked(chosen, [ids for _, ids in fit], vocabulary, _places(chosen, letters, vocabulary), left_out)
-    if evaluation is None or tested is None:
-        return asked, None
-    missing = {"without_answer": len(evaluation.questions) - len(tested.questions)}
-    return asked, Asked(tested, test_ids, vocabulary, _places(tested, letters, vocabulary), missing)
+    tasks = TaskSet.of(train.name, (q for q, _ in short), domain_map=train.domain_map, order=train.domains)
+    ids = [ids for _, ids in short]
+    training = QuestionSet(tasks, ids, vocabulary, _letter_places(tasks, letters, vocabulary), left_out)
+    if evaluation is None or test is None:
+        return training, None
+    missing = {"without_answer": len(evaluation.questions) - len(test.questions)}
+    return training, QuestionSet(test, test_ids, vocabulary, _letter_places(test, letters, vocabulary), missing)
 
 
 def _answered(tasks: TaskSet) -> TaskSet:
@@ -121,14 +130,14 @@ def _answered(tasks: TaskSet) -> TaskSet:
     return TaskSet.of(tasks.name, kept, domain_map=tasks.domain_map, order=tasks.domains)
 
 
-def _letters(moe: MoE, *asked: Sequence[Question]) -> dict[int, list[int]]:
-    """Number of choices → tokens of its letters."""
-    widths = {len(q.choices) for questions in asked for q in questions}
+def _letters(moe: MoE, *groups: Sequence[Question]) -> dict[int, list[int]]:
+    """Number of choices → token ids of its letters."""
+    widths = {len(q.choices) for questions in groups for q in questions}
     return {width: letter_ids(moe.tokenizer, width) for width in sorted(widths)}
 
 
-def _places(tasks: TaskSet, letters: dict[int, list[int]], vocabulary: list[int]) -> Tensor:
-    """[S, W]: where each question's letters stand in `vocabulary`, −1 beyond its choices."""
+def _letter_places(tasks: TaskSet, letters: dict[int, list[int]], vocabulary: list[int]) -> Tensor:
+    """[S, W]: index of each choice's letter in `vocabulary`, −1 beyond a question's choices."""
     widest, place = max(letters), {token: i for i, token in enumerate(vocabulary)}
     rows = [[place[token] for token in letters[len(q.choices)]] for q in tasks.questions]
     return torch.tensor([row + [-1] * (widest - len(row)) for row in rows])

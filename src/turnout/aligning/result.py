@@ -1,15 +1,12 @@
-"""What an alignment did and what came of it, from a run's folder."""
+"""Result of an alignment: align.json as an object."""
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from turnout.errors import RunError
-from turnout.runs import RunFolder
+from turnout.runs.result import Result
 
 SCHEMA = 1
 ALIGN_FILE = "align.json"
@@ -27,66 +24,40 @@ _ACCURACY: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Alignment:
-    """An alignment's result; an undefined figure is None.
+class Alignment(Result):
+    """An alignment's result; `turnout.load(base, adapter=alignment.path)` loads the trained routers.
 
-    Attributes:
-        path: the run's folder, if it is kept: `turnout.load(base, adapter=path)` reads the trained routers from it.
+    Tables: `curves` (a row a step), `neighbours` (a row a training question and neighbor), `answers` (a row an
+    evaluation question).
     """
 
-    _content: Mapping[str, Any]
-    path: Path | None = None
+    FILE, VERB, SCHEMA = ALIGN_FILE, "align", SCHEMA
 
     @property
     def accuracy(self) -> dict[str, Any] | None:
-        """Before and after on the evaluation questions: `overall` and `domains`; None if there were none."""
+        """Accuracy on the evaluation questions before and after, `overall` and by `domains`; None without them."""
         return deepcopy(self._content["accuracy"])
 
     @property
-    def manifold(self) -> dict[str, float]:
-        """The manifold loss of the training questions, `before` and `after`."""
+    def manifold(self) -> dict[str, float | None]:
+        """Manifold loss of the training questions, `before` and `after`; None for a rerouting method."""
         return dict(self._content["manifold"])
 
+    @property
+    def cross_entropy(self) -> dict[str, float | None]:
+        """Cross-entropy of the training questions' right letters in nats, `before` and `after`."""
+        return dict(self._content["cross_entropy"])
+
     def frame(self) -> pl.DataFrame:
-        """One row a domain, "overall" first: accuracy before and after, their difference with its interval."""
+        """One row a domain, "overall" first: accuracy before and after, and their difference with its interval."""
         accuracy = self._content["accuracy"]
         named = {} if accuracy is None else {"overall": accuracy["overall"], **accuracy["domains"]}
         rows = [_row(name, figures) for name, figures in named.items()]
         return pl.DataFrame(rows, schema=_ACCURACY)
 
-    def table(self, name: str) -> pl.DataFrame:
-        """`curves` (a row a step), `neighbours` (a row a training question and neighbour) or `answers` (a question).
-
-        Raises:
-            RunError: the result has no folder any more, or there is no such table.
-        """
-        if self.path is None:
-            raise RunError(name, expected="a run's folder", received="a bare align.json", do="load the folder itself")
-        return RunFolder.read(self.path).read_table(name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Exactly align.json, as a copy."""
-        return deepcopy(dict(self._content))
-
-    @classmethod
-    def load(cls, path: Path | str) -> "Alignment":
-        """The result in an alignment's folder.
-
-        Raises:
-            RunError: no complete run or no alignment there, or one of another schema.
-        """
-        folder = RunFolder.read(path)
-        if not (folder.path / ALIGN_FILE).exists():
-            raise RunError(path, expected=f"a run with {ALIGN_FILE}", received="one without", do="see turnout align")
-        content = folder.read_json(ALIGN_FILE)
-        if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"an alignment of schema {SCHEMA}", received=content.get("schema"))
-        return cls(content, Path(path))
-
-    def __repr__(self) -> str:
-        head = f"Alignment of {self._content['model']['id']} by {self._content['config']['method']}"
-        return f"{head}\n{self.frame()}"
+    def title(self) -> str:
+        """Model and method in one line."""
+        return f"{super().title()} by {self._content['config']['method']}"
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:

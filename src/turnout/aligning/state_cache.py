@@ -1,4 +1,4 @@
-"""What enters the tail, kept on disk: the real tokens of every prompt, one after another, in a memory-mapped file.
+"""Disk cache of hidden states: the tail's input for the real tokens of every prompt, in one memory-mapped file.
 
 Shapes: T tokens of one prompt, H hidden size.
 """
@@ -15,25 +15,25 @@ from torch import Tensor
 from turnout.models.forward.tail import Tail
 
 
-class EnteredStates:
-    """Hidden states of the first prompts, as many as fit into `most_bytes` and on the disk; those of others on demand.
+class HiddenStateCache:
+    """Hidden states of the first prompts, as many as fit; those of the other prompts are computed at every use.
 
     Args:
-        path: the file; made anew, or read if `filled`.
+        path: the file; created, or read if `filled`.
         tail: computes what is not stored.
         prompts: token ids of every prompt.
-        most_bytes: the file is no larger.
-        filled: the file was filled before and is only read.
+        max_bytes: size limit of the file; it also takes at most half of the free disk space.
+        filled: whether the file was filled before and is only read.
     """
 
     def __init__(
-        self, path: Path, tail: Tail, prompts: Sequence[Sequence[int]], most_bytes: int, filled: bool = False
+        self, path: Path, tail: Tail, prompts: Sequence[Sequence[int]], max_bytes: int, filled: bool = False
     ) -> None:
         self._tail, self._prompts, model = tail, prompts, tail.moe.model
         self._starts = [0, *accumulate(len(ids) for ids in prompts)]
         self._width = model.config.get_text_config().hidden_size
         row = self._width * torch.empty(0, dtype=model.dtype).element_size()
-        free = most_bytes if filled else min(most_bytes, shutil.disk_usage(path.parent).free // 2)
+        free = max_bytes if filled else min(max_bytes, shutil.disk_usage(path.parent).free // 2)
         self.n_stored = sum(end * row <= free for end in self._starts[1:]) if tail.cut else 0
         if filled and self.n_stored:
             self.n_stored = min(self.n_stored, sum(end * row <= path.stat().st_size for end in self._starts[1:]))
@@ -43,22 +43,22 @@ class EnteredStates:
             size = self._starts[self.n_stored] * self._width
             self._rows = torch.from_file(str(path), shared=True, size=size, dtype=model.dtype).view(-1, self._width)
 
-    def put(self, index: int, entered_TH: Tensor) -> None:
-        """Keep what entered for prompt `index`, if there is room for it."""
+    def put(self, index: int, states_TH: Tensor) -> None:
+        """Store the hidden states of prompt `index`, if it is among those that fit."""
         if index < self.n_stored:
-            self._rows[self._starts[index] : self._starts[index + 1]] = entered_TH.to(self._rows)
+            self._rows[self._starts[index] : self._starts[index + 1]] = states_TH.to(self._rows)
 
     def get(self, indices: Sequence[int]) -> list[Tensor]:
-        """What entered for each of the prompts `indices`, [T, H]; nothing where the tail is the whole model."""
+        """Hidden states [T, H] of each of the prompts `indices`; an empty list where the tail is the whole model."""
         if not self._tail.cut:
             return []
         absent = [i for i in indices if i >= self.n_stored]
-        entered = self._tail.run_below([self._prompts[i] for i in absent]) if absent else []
-        computed = {i: entered_TH.to(self._rows.device) for i, entered_TH in zip(absent, entered, strict=True)}
+        states = self._tail.run_below([self._prompts[i] for i in absent]) if absent else []
+        computed = {i: states_TH.to(self._rows.device) for i, states_TH in zip(absent, states, strict=True)}
         return [computed[i] if i in computed else self._rows[self._starts[i] : self._starts[i + 1]] for i in indices]
 
     def flush(self) -> None:
-        """Have the file on disk, so that it survives this process and a power cut."""
+        """Write the file to disk, so that it survives this process and a power cut."""
         if not self.n_stored:
             return
         descriptor = os.open(self._path, os.O_RDONLY)

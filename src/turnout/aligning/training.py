@@ -1,4 +1,4 @@
-"""Training loop: the tail alone, AdamW on the routers, checkpoints.
+"""Training loop: AdamW on the routers, through the tail alone, with checkpoints.
 
 Shapes: S training questions, B of a batch, F scores of the layers that are read.
 """
@@ -21,23 +21,24 @@ from turnout.aligning.config import AlignConfig
 from turnout.aligning.methods import Penalty
 from turnout.aligning.reading import Reader
 from turnout.errors import ModelError
-from turnout.progress import Progress
+from turnout.listener import Listener
 from turnout.runs import atomic
 
 CURVES = ("loss", "cross_entropy", "penalty", "weight", "learning_rate", "gradient_norm")
+"""Columns of the training curves: a step's loss = cross_entropy + weight · penalty."""
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """State after `step` steps.
+    """State of a training after `step` steps: one safetensors file, replaced atomically.
 
     Attributes:
-        step: optimiser steps taken.
+        step: number of optimizer steps.
         weights: the routers, by name.
-        moments: AdamW's state, by "name/moment"; empty before the first step.
+        moments: state of AdamW, by "name/moment"; empty before the first step.
         curves: one row a step, columns `CURVES`.
-        stopped: why training ended there, if it did before its time.
+        stopped: why training ended early; None if it did not.
         seconds: training time so far.
     """
 
@@ -50,11 +51,11 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint | None":
-        """The checkpoint in `path`; None if there is none, or a damaged one."""
+        """The checkpoint in the file `path`; None if there is none, or a damaged one."""
         try:
             with safe_open(path, framework="pt") as file:
-                said = json.loads((file.metadata() or {})["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+                state = json.loads((file.metadata() or {})["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
         curves = tensors.pop("curves")
@@ -62,18 +63,29 @@ class Checkpoint:
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             groups[group][rest] = tensor
-        return cls(said["step"], groups["weights"], groups["moments"], curves, said["stopped"], said["seconds"])
+        return cls(state["step"], groups["weights"], groups["moments"], curves, state["stopped"], state["seconds"])
 
     def write(self, path: Path) -> None:
-        """Put this checkpoint in the place of the one before."""
+        """Replace the file `path`."""
         tensors = {f"weights/{name}": tensor for name, tensor in self.weights.items()}
         tensors |= {f"moments/{name}": tensor for name, tensor in self.moments.items()}
         state = json.dumps({"step": self.step, "stopped": self.stopped, "seconds": self.seconds})
         atomic.write_bytes(path, save({**tensors, "curves": self.curves}, metadata={"state": state}))
 
+    @torch.no_grad()
+    def restore(self, optimizer: AdamW, weights: dict[str, Tensor]) -> None:
+        """Copy the routers into `weights` and the moments into `optimizer`."""
+        for name, tensor in weights.items():
+            tensor.copy_(self.weights[name])
+            stored = {m: self.moments[f"{name}/{m}"] for m in _MOMENTS if f"{name}/{m}" in self.moments}
+            if stored:
+                optimizer.state[tensor] = {
+                    m: t.clone().to(tensor.device if m != "step" else "cpu") for m, t in stored.items()
+                }
 
-def moments(optimizer: AdamW, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of AdamW's state of each of `weights`."""
+
+def moments_of(optimizer: AdamW, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of AdamW's state of each of `weights`, by "name/moment"."""
     state = optimizer.state
     return {
         f"{name}/{moment}": state[tensor][moment].detach().cpu().clone()
@@ -83,27 +95,15 @@ def moments(optimizer: AdamW, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-@torch.no_grad()
-def restore(checkpoint: Checkpoint, optimizer: AdamW, weights: dict[str, Tensor]) -> None:
-    """Put the checkpoint's routers into `weights` and its moments into `optimizer`."""
-    for name, tensor in weights.items():
-        tensor.copy_(checkpoint.weights[name])
-        found = {m: checkpoint.moments[f"{name}/{m}"] for m in _MOMENTS if f"{name}/{m}" in checkpoint.moments}
-        if found:
-            optimizer.state[tensor] = {
-                m: t.clone().to(tensor.device if m != "step" else "cpu") for m, t in found.items()
-            }
-
-
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a training left: the routers are in the `RouterWeights` that it was given.
+    """Outcome of a training; the trained routers are the trainer's `RouterWeights`.
 
     Attributes:
-        steps: optimiser steps that the routers have taken.
+        steps: number of optimizer steps that the routers include.
         curves: one row a step, columns `CURVES`.
-        stopped: why it ended before its time; None if it did not.
-        seconds: time of all its steps, those of earlier processes included.
+        stopped: why training ended early; None if it did not.
+        seconds: time of all steps, those of earlier processes included.
     """
 
     steps: int
@@ -114,7 +114,7 @@ class Training:
 
 @dataclass(eq=False)
 class Trainer:
-    """Trains the routers of `reader` on its questions, with `penalty` on their routing."""
+    """Trains the routers of `reader` on its questions: cross-entropy plus λ times `penalty`."""
 
     reader: Reader
     letters: Letters
@@ -129,51 +129,51 @@ class Trainer:
 
     @property
     def n_questions(self) -> int:
-        """Questions of an epoch."""
-        return len(self.letters.asked.ids)
+        """Number of questions of an epoch."""
+        return len(self.letters.questions.ids)
 
     @property
     def n_steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return self.config.schedule.epochs * math.ceil(self.n_questions / self.config.schedule.batch_size)
 
-    def run(self, path: Path, progress: Progress) -> Training:
-        """Train to the end, from the checkpoint in `path` if there is one; the last one stays there.
+    def run(self, path: Path, listener: Listener) -> Training:
+        """Train to the end, from the checkpoint in the file `path` if there is one; the last one remains there.
 
-        A loss or gradient that is not finite stops it: the routers are then those of the last finite loss.
+        A loss or gradient that is not finite ends the training; the routers of the last finite loss are restored.
 
         Raises:
-            ModelError: the very first loss is not finite.
+            ModelError: the loss of the first step is not finite.
         """
-        found = Checkpoint.read(path)
-        begun = found.step if found else 0
-        curves = found.curves if found else torch.empty(0, len(CURVES), dtype=torch.float64)
-        if found:
-            restore(found, self._optimizer, self._weights)
-            if found.stopped or begun == self.n_steps:
-                return Training(found.step, curves, found.stopped, found.seconds)
-        rows, started, before = [curves], time.monotonic(), found.seconds if found else 0.0
-        good, stopped, batch = self._copy(), False, [0]
-        for step, batch in enumerate(self.batches(begun), start=begun):
+        stored = Checkpoint.read(path)
+        first, before = (stored.step, stored.seconds) if stored else (0, 0.0)
+        rows = [stored.curves if stored else torch.empty(0, len(CURVES), dtype=torch.float64)]
+        if stored:
+            stored.restore(self._optimizer, self._weights)
+            if stored.stopped or first == self.n_steps:
+                return Training(stored.step, stored.curves, stored.stopped, stored.seconds)
+        started = time.monotonic()
+        good, finite, batch = self._copy(), True, [0]
+        for step, batch in enumerate(self.batches(first), start=first):
             row = self.step(step, batch)
-            stopped = not all(map(math.isfinite, row))
-            if stopped:
+            finite = all(map(math.isfinite, row))
+            if not finite:
                 break
             good = self._copy()
-            if step > begun and step % self.config.schedule.save_every == 0:  # only routers whose loss is finite
+            if step > first and step % self.config.schedule.save_every == 0:  # only routers whose loss is finite
                 self._save(path, step, rows, None, before + time.monotonic() - started)
             rows.append(torch.tensor([row], dtype=torch.float64))
             self._optimizer.step()
-            progress("training", step + 1, self.n_steps, "steps")
+            listener.progress("training", step + 1, self.n_steps, "steps")
         curves, reason = torch.cat(rows), None
-        if stopped or not self._is_finite(batch):
-            reason = self._take_back(len(curves), good)
+        if not finite or not self._is_finite(batch):
+            reason = self._restore(len(curves), good)
         steps, seconds = len(curves) - (reason is not None), before + time.monotonic() - started
         self._save(path, steps, rows, reason, seconds)
         return Training(steps, curves, reason, seconds)
 
     def step(self, step: int, batch: Sequence[int]) -> tuple[float, ...]:
-        """Gradients of one batch of questions; the row of the curves. The routers do not move yet."""
+        """Compute the gradients of one batch of questions, without changing the routers; the row of the curves."""
         weight, parts = self._weight(step), torch.zeros(2, dtype=torch.float64)
         self._optimizer.zero_grad(set_to_none=True)
         for group in self.reader.groups(batch):
@@ -188,20 +188,21 @@ class Trainer:
         return cross_entropy + weight * penalty, cross_entropy, penalty, weight, self._learning_rate(step), norm
 
     def _losses(self, question_B: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and penalty, means over the questions."""
         reading = self.reader.read(question_B.tolist())
-        loss = self.letters.loss(reading.logits_BU, question_B)
+        loss = self.letters.losses(reading.logits_BU, question_B).mean()
         if self.penalty is None or weight == 0:
             return loss, loss.new_zeros(())
         return loss, self.penalty(reading.routing_BF, question_B)
 
-    def batches(self, begun: int) -> Iterator[list[int]]:
-        """The questions of each step from `begun` on; each epoch has an order of its own, drawn from the seed."""
+    def batches(self, first: int) -> Iterator[list[int]]:
+        """The questions of each step from `first` on; each epoch has its own order, drawn from the seed."""
         schedule, step = self.config.schedule, 0
         for epoch in range(schedule.epochs):
             generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + epoch)
             order = torch.randperm(self.n_questions, generator=generator).tolist()
             for at in range(0, self.n_questions, schedule.batch_size):
-                if step >= begun:
+                if step >= first:
                     yield order[at : at + schedule.batch_size]
                 step += 1
 
@@ -215,20 +216,21 @@ class Trainer:
         return rate if decay == "constant" else rate * (1 + math.cos(math.pi * step / self.n_steps)) / 2
 
     def _clip(self) -> float:
-        """The gradient's length before it was shortened."""
-        most = self.config.schedule.max_grad_norm
+        """Clip the gradients; returns their norm before."""
+        max_norm = self.config.schedule.max_grad_norm
         tensors = list(self._weights.values())
-        return float(torch.nn.utils.clip_grad_norm_(tensors, math.inf if most is None else most))
+        return float(torch.nn.utils.clip_grad_norm_(tensors, math.inf if max_norm is None else max_norm))
 
     @torch.no_grad()
     def _is_finite(self, batch: Sequence[int]) -> bool:
-        """Whether the routers as they are give these questions a finite loss."""
+        """Whether the current routers give these questions a finite loss."""
         question_B = torch.tensor(self.reader.groups(batch)[0])
-        return bool(self.letters.loss(self.reader.read(question_B.tolist()).logits_BU, question_B).isfinite())
+        reading = self.reader.read(question_B.tolist())
+        return bool(self.letters.losses(reading.logits_BU, question_B).isfinite().all())
 
     @torch.no_grad()
-    def _take_back(self, step: int, good: dict[str, Tensor]) -> str:
-        """The routers as they were before the `step`-th step; why."""
+    def _restore(self, step: int, good: dict[str, Tensor]) -> str:
+        """Copy back the routers from before the `step`-th step; returns the reason, for the user."""
         if step == 0:
             expected, received = "a finite loss of the base model", "NaN or infinity at the first step"
             raise ModelError(self.reader.tail.moe.model_id, expected=expected, received=received)
@@ -240,6 +242,6 @@ class Trainer:
         return {name: tensor.detach().clone() for name, tensor in self._weights.items()}
 
     def _save(self, path: Path, step: int, rows: list[Tensor], stopped: str | None, seconds: float) -> None:
-        kept = {name: tensor.cpu() for name, tensor in self._copy().items()}
-        state = moments(self._optimizer, self._weights)
-        Checkpoint(step, kept, state, torch.cat(rows), stopped, seconds).write(path)
+        weights = {name: tensor.cpu() for name, tensor in self._copy().items()}
+        moments = moments_of(self._optimizer, self._weights)
+        Checkpoint(step, weights, moments, torch.cat(rows), stopped, seconds).write(path)

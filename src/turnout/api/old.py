@@ -9,7 +9,6 @@ from turnout.report import write_report
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from turnout.aligning import Alignment
     from turnout.coupling import CouplingResult
     from turnout.models.wrap.anatomy import MoE
 
@@ -50,37 +49,3 @@ def _draw_page(out: str | Path | None) -> None:
     """A run's report.html, unless there is one, or no folder to keep it in."""
     if out is not None and not (Path(out) / "report.html").exists():
         write_report(Path(out))
-
-
-def align(
-    model: "MoE | PreTrainedModel | str | Path",
-    tasks: Any,
-    evaluation: Any = None,
-    out: str | Path | None = None,
-    **options: Any,
-) -> "Alignment":
-    """Train the last layers' routers so that like questions route alike (RoMA), or by a baseline; draw the page too.
-
-    >>> found = turnout.align("path/to/checkpoint", "train.jsonl", "test.jsonl", out="run")
-    >>> found.frame()
-    >>> moe = turnout.load("path/to/checkpoint", adapter="run")
-
-    Args:
-        model: a checkpoint's folder or hub id, a MoE, or a live transformers model (with `tokenizer=`).
-        tasks: questions to train on, with answers: a name, a folder, a JSONL or Parquet file, or a TaskSet.
-        evaluation: questions to be asked before and after; those that are asked there too are not trained on.
-        out: the run's folder, with the router adapter; None keeps nothing on disk.
-        **options: see `turnout.aligning.align`: method, layers, tokens, k, sigma, weight, epochs, seed, device, …
-
-    Returns:
-        The stored result: `.accuracy`, `.manifold`, `.frame()`, `.table("curves")`, `.to_dict()`.
-
-    Raises:
-        TurnoutError: one line that says what could not be.
-    """
-    from turnout.aligning import align as run
-
-    result = run(model, tasks, evaluation, out, **options)
-    if out is not None and not (Path(out) / "report.html").exists():
-        write_report(out)
-    return result

@@ -1,39 +1,31 @@
 """`turnout merge BASE ADAPTER OUT`: a checkpoint with trained routers, which transformers loads by itself."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from turnout.cli.console import say
-from turnout.cli.options import TrustRemoteCode
-from turnout.cli.verb import Json, print_json, verb
+from turnout.cli.command import Json, Revision, TrustRemoteCode, command, print_json
+from turnout.cli.console import Bars, say
 
 
-class RouterDtype(StrEnum):
-    """Dtype of the routers in the files."""
-
-    checkpoint = "checkpoint"
-    float32 = "float32"
-
-
-@verb
+@command()
 def merge(
-    base: Annotated[str, typer.Argument(help="The checkpoint's folder or hub id that the adapter was trained on.")],
+    base: Annotated[str, typer.Argument(help="Folder or hub id of the checkpoint on which the adapter was trained.")],
     adapter: Annotated[Path, typer.Argument(help="A router adapter's folder, or the run of turnout align.")],
     out: Annotated[Path, typer.Argument(help="The new checkpoint's folder.")],
     dtype: Annotated[
-        RouterDtype, typer.Option(help="Of the routers: the base's own, or float32.")
-    ] = RouterDtype.checkpoint,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+        Literal["checkpoint", "float32"], typer.Option(help="Dtype of the routers: the base's own, or float32.")
+    ] = "checkpoint",
+    revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
     """Write BASE with the adapter's routers as an ordinary checkpoint; every other tensor keeps its bytes."""
-    from turnout.aligning import merge as run
+    from turnout.api.merge import merge as run
 
-    path = run(base, adapter, out, dtype.value, revision=revision, trust_remote_code=trust_remote_code)
+    with Bars() as bars:
+        path = run(base, adapter, out, dtype, revision=revision, trust_remote_code=trust_remote_code, listener=bars)
     if json:
         print_json({"path": str(path)})
         return

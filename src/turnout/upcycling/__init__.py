@@ -1,7 +1,7 @@
-"""Upcycle: a MoE out of a dense checkpoint, by splitting its networks or copying them; the loss it costs, stated."""
+"""Upcycle: a MoE from a dense checkpoint, by splitting or copying its feed-forward networks; the loss that it costs."""
 
-from turnout.upcycling.config import UpcycleConfig
-from turnout.upcycling.result import Upcycled
-from turnout.upcycling.run import upcycle
+from turnout.lazy import lazy_names
 
-__all__ = ["UpcycleConfig", "Upcycled", "upcycle"]
+__getattr__, __dir__ = lazy_names(
+    __name__, {"UpcycleConfig": "turnout.upcycling.config", "Upcycled": "turnout.upcycling.result"}
+)

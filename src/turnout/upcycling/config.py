@@ -1,70 +1,47 @@
-"""What `upcycle` is asked: how experts are made of a dense network, how many, and fitted on how much text."""
+"""Settings of an upcycling: how experts are made from a dense network, and how much text they are fitted to."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, Self
 
-from turnout.errors import RecipeError
+from pydantic import Field, model_validator
+
+from turnout.settings import Settings
 
 Method = Literal["split", "copy"]
 Groups = Literal["coactivation", "weights", "random"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class UpcycleConfig:
-    """An upcycling.
+class UpcycleConfig(Settings):
+    """How a MoE is made from a dense checkpoint (MoEfication, arXiv 2110.01786; sparse upcycling, arXiv 2212.05055).
 
-    Args:
-        method: "split" deals each network's neurons out to the experts (MoEfication, arXiv 2110.01786); "copy" gives
-            every expert the whole network (sparse upcycling, arXiv 2212.05055).
-        experts: E.
-        top_k: K, experts chosen a token.
-        groups: of a split: neurons that are active on the same tokens go together, or neurons with like gate vectors,
-            or any at random.
-        noise: of a copy: standard deviation of what is added to each expert's weights, as a share of the matrix's own.
-        tokens: most tokens of text that groups and routers are fitted to.
-        held_out: most tokens of other text on which losses are measured.
-        length: tokens of a window of text.
-        seed: of the text's order, the groups, the routers and the noise.
+    Raises:
+        RecipeError: a value that does not fit.
     """
 
     method: Method = "split"
-    experts: int = 8
-    top_k: int = 2
+    """Distribute each network's neurons among the experts (split), or give every expert the whole network (copy)."""
+    experts: int = Field(default=8, ge=2)
+    """Experts of a layer."""
+    top_k: int = Field(default=2, ge=1)
+    """Experts chosen per token."""
     groups: Groups = "coactivation"
-    noise: float = 0.0
-    tokens: int = 8192
-    held_out: int = 4096
-    length: int = 256
-    seed: int = 0
+    """Split: neurons of one expert: active on the same tokens, with similar gate vectors (weights), or random."""
+    noise: float = Field(default=0.0, ge=0)
+    """Copy: standard deviation of the noise on each expert's weights, as a share of the matrix's own."""
+    tokens: int = Field(default=8192, ge=1)
+    """Most tokens of text to which groups and routers are fitted."""
+    held_out: int = Field(default=4096, ge=1)
+    """Most tokens of other text on which losses are measured."""
+    length: int = Field(default=256, ge=2)
+    """Tokens of a window of text."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the order of the text, the groups, the routers and the noise."""
 
-    def __post_init__(self) -> None:
-        for name, among in (("method", get_args(Method)), ("groups", get_args(Groups))):
-            if getattr(self, name) not in among:
-                raise RecipeError(name, expected=f"one of {', '.join(among)}", received=getattr(self, name))
-        for name, least in (("experts", 2), ("top_k", 1), ("tokens", 1), ("held_out", 1), ("length", 2), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise RecipeError(name, expected=f"a whole number from {least}", received=value)
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> Self:
         if self.top_k > self.experts:
-            raise RecipeError(
-                "top_k", expected=f"at most the {self.experts} experts that there are", received=self.top_k
-            )
-        if not 0 <= self.noise < float("inf"):
-            raise RecipeError("noise", expected="0 or more", received=self.noise)
+            raise ValueError(f"top_k of at most the {self.experts} experts, got {self.top_k}")
         if self.noise and self.method == "split":
-            raise RecipeError("noise", expected="none with a split: its experts differ", received=self.noise)
+            raise ValueError("no noise with a split, whose experts differ")
         if self.groups != "coactivation" and self.method == "copy":
-            raise RecipeError("groups", expected="none with a copy: every expert is whole", received=self.groups)
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "UpcycleConfig":
-        """The configuration of `options`, None standing for the default; RecipeError for one that there is not."""
-        unknown = sorted(options.keys() - cls.__dataclass_fields__.keys())
-        if unknown:
-            raise RecipeError(unknown[0], expected=f"one of {', '.join(cls.__dataclass_fields__)}", received="another")
-        return cls(**{name: value for name, value in options.items() if value is not None})
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+            raise ValueError("no groups with a copy, whose experts are whole")
+        return self

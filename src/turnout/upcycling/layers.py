@@ -1,4 +1,4 @@
-"""One layer of an upcycling: groups and routers fitted to what the dense model feeds its network, and kept on disk.
+"""One layer of an upcycling: groups and routers fitted to the dense network's inputs, and stored on disk.
 
 Shapes: T tokens (fitted ones first, then the held-out), E experts, K chosen, H hidden size, I neurons, W of an expert.
 """
@@ -20,14 +20,14 @@ CONTROL = "random split"
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known of a fitted layer, on held-out text; None where the question has no sense.
+    """Figures of a fitted layer on held-out text; None where one is undefined.
 
     Attributes:
-        error_before: output error of the split with its first, random router.
+        error_before: output error of the split with its initial, random router.
         error: after fitting.
-        error_ideal: if the K largest outputs were always chosen, weighed alike: what a better router could reach.
-        error_control: of a random split, its router fitted in the same way.
-        load_before: share of tokens that choose the busiest expert, before fitting; K/E if all are as busy.
+        error_ideal: with the K largest outputs chosen at equal weights: what a better router could reach.
+        error_control: output error of a random split with a router fitted in the same way.
+        load_before: share of tokens that choose the busiest expert, before fitting; K/E if all are chosen equally.
         load: after fitting.
         idle: experts that no token chooses after fitting.
     """
@@ -57,27 +57,27 @@ class FittedLayer:
     figures: Figures
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """For a file; an undefined figure is NaN."""
+        """Arrays for a file; an undefined figure is NaN."""
         figures = [np.nan if v is None else float(v) for v in self.figures.to_dict().values()]
         tensors = {name: getattr(self, name) for name in _TENSORS}
-        found = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
-        return {**found, "figures": np.array(figures)}
+        present = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
+        return {**present, "figures": np.array(figures)}
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray[Any, Any]]) -> "FittedLayer":
-        """From `arrays()`."""
+        """The layer that `arrays()` describes."""
         values = [None if np.isnan(v) else float(v) for v in arrays["figures"]]
-        said = dict(zip((f.name for f in fields(Figures)), values, strict=True))
-        figures = Figures(**{**said, "idle": int(said["idle"] or 0)})  # type: ignore[arg-type]  # loads are never NaN
+        named = dict(zip((f.name for f in fields(Figures)), values, strict=True))
+        figures = Figures(**{**named, "idle": int(named["idle"] or 0)})  # type: ignore[arg-type]  # loads are never NaN
         tensors = {name: torch.from_numpy(arrays[name].copy()) if name in arrays else None for name in _TENSORS}
-        return cls(**tensors, figures=figures)  # type: ignore[arg-type]  # routers are always there
+        return cls(**tensors, figures=figures)  # type: ignore[arg-type]  # routers are never absent
 
 
 _TENSORS = ("before", "router", "groups", "control", "control_groups")
 
 
 def fit_layer(dense: Dense, number: int, x_TH: Tensor, n_fitted: int, config: UpcycleConfig) -> FittedLayer:
-    """Fit layer `number` on the first `n_fitted` tokens of `x_TH`; its figures are of the others."""
+    """Fit layer `number` on the first `n_fitted` tokens of `x_TH`; its figures are measured on the others."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
     std = float(getattr(dense.model.config, "initializer_range", 0.02))
     before = routers.initial_router(config.experts, x_TH.shape[1], std, generator).to(x_TH)
@@ -96,36 +96,38 @@ def _copy(x_TH: Tensor, n: int, config: UpcycleConfig, before: Tensor, generator
 def _split(
     network: Network, x_TH: Tensor, n: int, config: UpcycleConfig, before: Tensor, generator: torch.Generator
 ) -> FittedLayer:
-    """With all experts chosen (K = E) a router of zeros weighs them alike: the dense network, and nothing to fit."""
+    """Fit groups and a router. With all experts chosen (K = E), a router of zeros gives the dense network exactly."""
     neurons_TI, down_HI = network.neurons(x_TH), network.down_HI.float()
     groups = _groups(network, neurons_TI[:n], config, generator)
-    others = grouping.random_groups(neurons_TI.shape[1], config.experts, generator).to(x_TH.device)
+    control_groups = grouping.random_groups(neurons_TI.shape[1], config.experts, generator).to(x_TH.device)
     if config.top_k == config.experts:
         zeros = torch.zeros_like(before)
-        return FittedLayer(zeros, zeros, groups, zeros, others, Figures(0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0))
+        return FittedLayer(zeros, zeros, groups, zeros, control_groups, Figures(0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0))
     fitted, held_out, k = x_TH[:n], x_TH[n:], config.top_k
-    found = []
-    for each in (groups, others):
+    variants = []
+    for each in (groups, control_groups):
         gram_TEE = routers.inner_products(neurons_TI, down_HI, each)
         router = routers.fit_split_router(fitted, gram_TEE[:n], k)
-        found.append((router, gram_TEE[n:], routers.output_error(gram_TEE[n:], *routers.choose(router, held_out, k))))
-    (router, gram_TEE, error), (control, _, error_control) = found
+        variants.append(
+            (router, gram_TEE[n:], routers.output_error(gram_TEE[n:], *routers.choose(router, held_out, k)))
+        )
+    (router, gram_TEE, error), (control, _, error_control) = variants
     index_TK = gram_TEE.diagonal(dim1=1, dim2=2).topk(k, dim=1).indices
     ideal = routers.output_error(gram_TEE, index_TK, torch.full_like(index_TK, 1 / k, dtype=gram_TEE.dtype))
     error_before = routers.output_error(gram_TEE, *routers.choose(before, held_out, k))
     figures = Figures(error_before, error, ideal, error_control, *_loads(before, router, held_out, config))
-    return FittedLayer(before, router, groups, control, others, figures)
+    return FittedLayer(before, router, groups, control, control_groups, figures)
 
 
 def _groups(network: Network, neurons_TI: Tensor, config: UpcycleConfig, generator: torch.Generator) -> Tensor:
     if config.groups == "random":
-        made = grouping.random_groups(neurons_TI.shape[1], config.experts, generator)
+        result = grouping.random_groups(neurons_TI.shape[1], config.experts, generator)
     elif config.groups == "weights":
-        made = grouping.balanced_groups(network.gate_IH.float(), config.experts, generator)
+        result = grouping.balanced_groups(network.gate_IH.float(), config.experts, generator)
     else:
-        length_I = network.down_HI.float().norm(dim=0)
-        made = grouping.balanced_groups(grouping.coactivation(neurons_TI * length_I), config.experts, generator)
-    return made.to(neurons_TI.device)
+        norm_I = network.down_HI.float().norm(dim=0)
+        result = grouping.balanced_groups(grouping.coactivation(neurons_TI * norm_I), config.experts, generator)
+    return result.to(neurons_TI.device)
 
 
 def _loads(before: Tensor, router: Tensor, x_TH: Tensor, config: UpcycleConfig) -> tuple[float, float, int]:
@@ -134,7 +136,7 @@ def _loads(before: Tensor, router: Tensor, x_TH: Tensor, config: UpcycleConfig) 
 
 
 def fill_layer(layer: MoELayer, network: Network, config: UpcycleConfig, router: Tensor, groups: Tensor | None) -> None:
-    """Put experts and a router into a layer of the MoE; a split's down matrices times K, so that weights 1/K cancel."""
+    """Set experts and router of a layer of the MoE; a split's down matrices are times K, against weights of 1/K."""
     gate_IH, up_IH, down_HI = network.gate_IH, network.up_IH, network.down_HI
     if groups is not None:
         down_EHW = down_HI[:, groups].transpose(0, 1) * config.top_k
@@ -146,7 +148,7 @@ def fill_layer(layer: MoELayer, network: Network, config: UpcycleConfig, router:
 
 
 def _copies(matrix: Tensor, config: UpcycleConfig, generator: torch.Generator) -> Tensor:
-    """[E, …]: the matrix once for each expert, with noise of its own each if there is any."""
+    """One copy of the matrix for each expert [E, …], each with its own noise if there is any."""
     copies = matrix.detach().expand(config.experts, *matrix.shape)
     if not config.noise:
         return copies

@@ -1,35 +1,48 @@
-"""How surprised a model is by the held-out windows, and how much more than the dense model. Shapes: N windows."""
+"""Continuation NLL on held-out windows: of the dense model and of the MoE before and after fitting.
 
-from collections.abc import Callable, Sequence
+Shapes: N windows, T tokens of a window.
+"""
+
+from collections.abc import Sequence
 from math import log
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from turnout.listener import Listener
 from turnout.models.forward.answers import text_bits
 from turnout.models.wrap.anatomy import MoE
+from turnout.upcycling.config import UpcycleConfig
+from turnout.upcycling.layers import CONTROL
 
 _LOGITS = 1 << 26  # of one batch: 256 MiB in float32
 _RESAMPLES = 2000
-_FEWEST = 10  # windows under which an interval would be far too narrow
+_FEWEST = 10  # windows below which an interval would be far too narrow
 
 
-def window_losses(moe: MoE, windows: Tensor, heard: Callable[[int], None]) -> list[float]:
-    """Mean negative log-likelihood a predicted token, in nats, of each window [N, T]; `heard` is told windows done."""
+def measured_models(config: UpcycleConfig) -> tuple[str, ...]:
+    """Names of the models that are measured; with all experts chosen, fitting and grouping change nothing."""
+    if config.method == "copy":
+        return ("dense", "before fitting", "fitted")
+    return ("dense", "fitted") if config.top_k == config.experts else ("dense", "before fitting", "fitted", CONTROL)
+
+
+def window_losses(moe: MoE, windows_NT: Tensor, name: str, listener: Listener) -> list[float]:
+    """Mean negative log-likelihood per predicted token of each window, in nats."""
     vocabulary = moe.model.get_output_embeddings().weight.shape[0]
-    batch = max(1, _LOGITS // (windows.shape[1] * vocabulary))
-    found: list[float] = []
-    for rows in windows.split(batch):
-        found += [bits * log(2) / (rows.shape[1] - 1) for bits in text_bits(moe, rows.tolist())]
-        heard(len(found))
-    return found
+    batch = max(1, _LOGITS // (windows_NT.shape[1] * vocabulary))
+    losses: list[float] = []
+    for rows in windows_NT.split(batch):
+        losses += [bits * log(2) / (rows.shape[1] - 1) for bits in text_bits(moe, rows.tolist())]
+        listener.progress(f"loss, {name}", len(losses), len(windows_NT), "windows")
+    return losses
 
 
 def loss_row(name: str, losses: Sequence[float], dense: Sequence[float], seed: int) -> dict[str, object]:
-    """`losses`' mean, its difference from `dense`'s, and the difference's 95 % interval over windows (bootstrap).
+    """Mean of `losses`, its difference from that of `dense`, and the difference's 95 % bootstrap interval over windows.
 
-    The interval is None under ten windows. Windows of one document are not independent: it may be somewhat narrow.
+    The interval is None below ten windows. Windows of one document are not independent: it may be somewhat narrow.
     """
     differences_N = np.asarray(losses) - np.asarray(dense)
     interval = None
@@ -40,6 +53,6 @@ def loss_row(name: str, losses: Sequence[float], dense: Sequence[float], seed: i
     return {"model": name, "loss": mean, "difference": float(differences_N.mean()), "interval": interval}
 
 
-def first_tokens(windows: Tensor, most: int = 64) -> list[int]:
-    """A few token ids to compare two models on."""
-    return [int(i) for i in torch.flatten(windows)[:most]]
+def first_tokens(windows_NT: Tensor, n: int = 64) -> list[int]:
+    """The first token ids, on which two models are compared."""
+    return [int(i) for i in torch.flatten(windows_NT)[:n]]

@@ -1,18 +1,16 @@
-"""What an upcycling made and what it cost, from the checkpoint's upcycle.json."""
+"""Result of an upcycling: upcycle.json beside the checkpoint, as an object."""
 
-from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
-from turnout.errors import RunError
 from turnout.runs.json_files import read_object
+from turnout.runs.result import Result
 
 SCHEMA = 1
-FILE = "upcycle.json"
+UPCYCLE_FILE = "upcycle.json"
 _LOSSES: dict[str, Any] = {
     "model": pl.String,
     "loss": pl.Float64,
@@ -22,20 +20,14 @@ _LOSSES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Upcycled:
-    """An upcycling's result; an undefined figure is None.
+class Upcycled(Result):
+    """An upcycling's result; `path` is the checkpoint's folder, which is not a run: it has no tables."""
 
-    Attributes:
-        path: the checkpoint's folder.
-    """
-
-    _content: Mapping[str, Any]
-    path: Path
+    FILE, VERB, SCHEMA = UPCYCLE_FILE, "upcycle", SCHEMA
 
     @property
     def losses(self) -> list[dict[str, Any]]:
-        """Nats a token on held-out text, as `frame` has them."""
+        """Loss of each model on held-out text in nats a token, as `frame` has them."""
         return deepcopy(self._content["losses"])
 
     def frame(self) -> pl.DataFrame:
@@ -47,26 +39,21 @@ class Upcycled:
         return pl.DataFrame(rows, schema=_LOSSES)
 
     def layers(self) -> pl.DataFrame:
-        """One row a layer: output errors and loads before and after fitting, on held-out text."""
+        """One row a layer: output errors and loads on held-out text, before and after fitting."""
         return pl.DataFrame(self._content["layers"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Exactly upcycle.json, as a copy."""
-        return deepcopy(dict(self._content))
-
     @classmethod
-    def load(cls, path: Path | str) -> "Upcycled":
-        """The result beside an upcycled checkpoint.
+    def load(cls, path: Path | str, *, already_complete: bool = False) -> Self:
+        """The result in the folder of an upcycled checkpoint.
 
         Raises:
             RunError: no upcycle.json there, or one of another schema.
         """
-        content = read_object(Path(path) / FILE, "an upcycled checkpoint")
-        if content.get("schema") != SCHEMA:
-            raise RunError(path, expected=f"an upcycling of schema {SCHEMA}", received=content.get("schema"))
-        return cls(content, Path(path))
+        path = Path(path)
+        content = cls.checked(read_object(path / UPCYCLE_FILE, "an upcycled checkpoint"), path)
+        return cls(content, path, already_complete=already_complete)
 
-    def __repr__(self) -> str:
-        said, asked = self._content, self._content["config"]
-        head = f"{said['model']['id']} as {said['family']}, {asked['experts']} experts by {asked['method']}"
-        return f"{head}\n{self.frame()}"
+    def title(self) -> str:
+        """Dense model, family and experts in one line."""
+        model, config = self._content["model"]["id"], self._content["config"]
+        return f"{model} as {self._content['family']}, {config['experts']} experts by {config['method']}"

@@ -1,8 +1,8 @@
-"""Routers for experts made of a dense network: fitted layer by layer, to what the dense model itself feeds the layer.
+"""Routers for experts made from a dense network, fitted layer by layer to the dense network's inputs.
 
-A split is judged by its *output error*: with f_e the output of expert e, f = Σ_e f_e the dense network's, and w the
-weights of the K chosen experts (they sum to 1), the MoE gives K·Σ_e w_e f_e; its squared distance from f is a token's
-error, as a share of ‖f‖². Only the inner products of the f_e are needed for it.
+The measure of a split is its *output error*: with f_e the output of expert e, f = Σ_e f_e the dense network's, and w
+the weights of the K chosen experts (they sum to 1), the MoE outputs K·Σ_e w_e f_e; its squared distance from f is a
+token's error, as a share of ‖f‖². It depends on the inner products of the f_e alone.
 
 Shapes: T tokens, E experts, K chosen, H hidden size, I neurons of the dense network, W of an expert.
 """
@@ -10,10 +10,10 @@ Shapes: T tokens, E experts, K chosen, H hidden size, I neurons of the dense net
 import torch
 from torch import Tensor
 
-_RIDGES = (1e-3, 1e-2, 1e-1)  # of the mean square of the hidden states' numbers
+_RIDGES = (1e-3, 1e-2, 1e-1)  # shares of the mean square of the hidden states
 _SCALES = (1.0, 0.5, 0.25, 0.12, 0.06)
-_CHECKED = 0.2  # share of the tokens on which ridge and scale are chosen
-_STEPS, _BATCH, _RATE = 100, 1024, 1e-2  # of the balancing
+_CHECKED = 0.2  # share of the tokens on which ridge and scale are selected
+_STEPS, _BATCH, _RATE = 100, 1024, 1e-2  # of balancing a copy's router
 _CHUNK = 512  # tokens whose expert outputs are in memory at once
 
 
@@ -32,28 +32,28 @@ def output_error(gram_TEE: Tensor, index_TK: Tensor, weight_TK: Tensor) -> float
     top_k = index_TK.shape[1]
     factor_TE = torch.zeros(gram_TEE.shape[:2]).to(gram_TEE).scatter(1, index_TK, top_k * weight_TK)
     missing_TE = 1 - factor_TE
-    left_T = torch.einsum("te,tef,tf->t", missing_TE, gram_TEE, missing_TE)
-    whole_T = gram_TEE.sum((1, 2)).clamp_min(torch.finfo(gram_TEE.dtype).tiny)
-    return float((left_T.clamp_min(0) / whole_T).mean())
+    error_T = torch.einsum("te,tef,tf->t", missing_TE, gram_TEE, missing_TE)
+    norm_T = gram_TEE.sum((1, 2)).clamp_min(torch.finfo(gram_TEE.dtype).tiny)
+    return float((error_T.clamp_min(0) / norm_T).mean())
 
 
 def choose(router_EH: Tensor, x_TH: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Experts [T, K] and weights [T, K] as the MoE's router gives them: a softmax, the K largest, made to sum to 1."""
+    """Experts [T, K] and weights [T, K] as the MoE's router returns them: the K largest of a softmax, summing to 1."""
     values_TK, index_TK = (x_TH @ router_EH.T).topk(top_k, dim=1)
     return index_TK, values_TK.softmax(1)
 
 
 def initial_router(n_experts: int, hidden: int, std: float, generator: torch.Generator) -> Tensor:
-    """Normal rows [E, H], as families initialise theirs."""
+    """Normal rows [E, H], as model families initialize their routers."""
     return torch.randn(n_experts, hidden, generator=generator) * std
 
 
 def fit_split_router(x_TH: Tensor, gram_TEE: Tensor, top_k: int) -> Tensor:
-    """A router [E, H] that predicts which groups carry the network's output.
+    """A router [E, H] that predicts which groups contribute most to the network's output.
 
     Ridge regression of log ‖f_e‖, less its mean over the experts, on the hidden state. The rows' common scale does not
-    move the choice; small ones weigh the chosen experts alike, as MoEfication does. Ridge and scale are those of a few
-    at which the output error on the last fifth of the tokens is least; the rows are then fitted to all of them.
+    change the choice; at a small scale the chosen experts get equal weights, as in MoEfication. Ridge and scale are
+    selected by the output error on the last fifth of the tokens; the rows are then fitted to all tokens.
     """
     size_TE = gram_TEE.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(gram_TEE.dtype).tiny).log() / 2
     target_TE = size_TE - size_TE.mean(1, keepdim=True)
@@ -70,16 +70,16 @@ def fit_split_router(x_TH: Tensor, gram_TEE: Tensor, top_k: int) -> Tensor:
 
 
 def _normal(x_TH: Tensor, target_TE: Tensor) -> tuple[Tensor, Tensor]:
-    """What least squares needs of some tokens: xᵀx [H, H] and xᵀy [H, E], in float64."""
+    """Normal equations of least squares: xᵀx [H, H] and xᵀy [H, E], in float64."""
     x_TH = x_TH.double()
     return x_TH.T @ x_TH, x_TH.T @ target_TE.double()
 
 
 def _solve(square_HH: Tensor, product_HE: Tensor, ridge: float) -> Tensor:
-    """Rows [E, H] that map x to y with the least squares, plus a penalty on the rows' own."""
+    """Rows [E, H] of the ridge regression of y on x."""
     penalty = ridge * square_HH.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-    penalised_HH = square_HH + penalty * torch.eye(len(square_HH)).to(square_HH)
-    return torch.linalg.solve(penalised_HH, product_HE).T.float().contiguous()
+    penalized_HH = square_HH + penalty * torch.eye(len(square_HH)).to(square_HH)
+    return torch.linalg.solve(penalized_HH, product_HE).T.float().contiguous()
 
 
 def fit_copy_router(router_EH: Tensor, x_TH: Tensor, top_k: int, generator: torch.Generator) -> Tensor:

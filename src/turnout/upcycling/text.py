@@ -1,4 +1,4 @@
-"""Calibration text: files → windows of tokens to fit to, and windows of other documents to measure on.
+"""Calibration text: windows of tokens to fit to, and windows of other documents to measure on.
 
 Shapes: N windows, T tokens of a window.
 """
@@ -18,12 +18,12 @@ from turnout.tasks import load_tasks
 from turnout.tasks.prompts import encode_text, plain_prompt
 from turnout.upcycling.config import UpcycleConfig
 
-_PIECE = 2000  # characters of a document cut from a plain text file
+_PIECE = 2000  # characters of a document of a plain text file
 
 
 @dataclass(frozen=True)
 class CalibrationText:
-    """Windows of token ids [N, T]; no document is in both."""
+    """Windows of token ids [N, T]; no document contributes to both. `files`: name and digest of each file."""
 
     fitted: Tensor
     held_out: Tensor
@@ -31,12 +31,12 @@ class CalibrationText:
 
 
 def read_text(files: Sequence[str | Path], tokenizer: Any, config: UpcycleConfig) -> CalibrationText:
-    """The windows of `files`, the same for the same seed; each file gives an equal share.
+    """Read the windows of `files`, the same for the same seed; each file contributes an equal share.
 
-    A .txt file is cut at line ends into documents of about 2,000 characters; of any other, as `load_tasks` reads it,
-    each row is one: a text, or a question's prompt. Documents are taken in random order, one after another with the
-    tokenizer's end-of-text token between them, until there are as many tokens as asked for. Where there are fewer, the
-    held-out share stays.
+    A .txt file is split at line ends into documents of about 2,000 characters; of any other file, as `load_tasks` reads
+    it, each row is a document: a text, or a question's prompt. Documents are joined in random order, with the
+    tokenizer's end-of-text token between them, up to `config.tokens` + `config.held_out` tokens. Where the text is
+    shorter, the held-out share remains.
 
     Raises:
         TaskError: a file that cannot be read, or that is too short for one window of either kind.
@@ -47,11 +47,11 @@ def read_text(files: Sequence[str | Path], tokenizer: Any, config: UpcycleConfig
     held_out: list[Tensor] = []
     for file in files:
         documents = list(dict.fromkeys(_documents(Path(file))))
-        random.Random(config.seed).shuffle(documents)  # noqa: S311  an order, not a secret
-        wanted = -(-config.tokens // len(files)), -(-config.held_out // len(files))
-        parts = _parts(_encoded(documents, tokenizer), *wanted)
-        for kind, part, most, into in zip(("fit to", "measure on"), parts, wanted, (fitted, held_out), strict=True):
-            into.append(_windows(part, most, config.length, f"{file}, to {kind}"))
+        random.Random(config.seed).shuffle(documents)  # noqa: S311  not a secret
+        limits = -(-config.tokens // len(files)), -(-config.held_out // len(files))
+        parts = _parts(_encoded(documents, tokenizer), *limits)
+        for kind, part, limit, windows in zip(("fit to", "measure on"), parts, limits, (fitted, held_out), strict=True):
+            windows.append(_windows(part, limit, config.length, f"{file}, to {kind}"))
     described = tuple({"name": Path(file).name, "sha256": sha256(Path(file))} for file in files)
     return CalibrationText(torch.cat(fitted), torch.cat(held_out), described)
 
@@ -81,25 +81,25 @@ def _encoded(documents: Iterable[str], tokenizer: Any) -> Iterator[list[int]]:
 
 
 def _parts(documents: Iterable[list[int]], tokens: int, held_out: int) -> tuple[list[int], list[int]]:
-    """Tokens to fit to and tokens held out, whole documents each."""
+    """Tokens to fit to and tokens held out, each of whole documents."""
     taken: list[list[int]] = []
     total = 0
     for ids in documents:
-        # The last document of either part may be cut: one more than enough must be there.
+        # The last document of either part may be cut, so one more than enough is taken.
         taken.append(ids)
         total += len(ids)
         if total >= tokens + held_out + 2 * max(map(len, taken)):
             break
     enough = min(held_out, total * held_out / (tokens + held_out))
-    last: list[int] = []
-    while taken and len(last) < enough:
-        last += taken.pop()
-    return [i for ids in taken for i in ids], last
+    held: list[int] = []
+    while taken and len(held) < enough:
+        held += taken.pop()
+    return [i for ids in taken for i in ids], held
 
 
-def _windows(ids: Sequence[int], most: int, length: int, where: str) -> Tensor:
-    n = min(len(ids), max(most, length)) // length
+def _windows(ids: Sequence[int], limit: int, length: int, where: str) -> Tensor:
+    n = min(len(ids), max(limit, length)) // length
     if n == 0:
-        do = "give more text, in several documents, or a smaller --length"
+        do = "pass more text, in several documents, or a smaller --length"
         raise TaskError(where, expected=f"at least one window of {length} tokens", received=f"{len(ids)} tokens", do=do)
     return torch.tensor(ids[: n * length]).view(n, length)
