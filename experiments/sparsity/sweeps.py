@@ -14,7 +14,7 @@ from experiments.shared.intervals import signed
 from experiments.shared.markdown import table
 from experiments.sparsity.after import NARROW
 from turnout.sparsity.analysis.frontier import frontier
-from turnout.sparsity.analysis.statistics import generalisation_gap, interval, loss_accuracy_gap, optimum, two_lines
+from turnout.sparsity.analysis.statistics import generalization_gap, interval, loss_accuracy_gap, optimum, two_lines
 from turnout.sparsity.sweep.result import SweepResult
 
 TAUGHT, SHOWN, MARGIN = range(1, 13), (4, 6, 8, 10, 13), 0.01
@@ -179,7 +179,7 @@ def gaps(by: Trials) -> str:
         losses_SX, right_SX = curve(by, loss)[1], curve(by, accuracy)[1]
         beyond_SX = loss_accuracy_gap(losses_SX.ravel(), right_SX.ravel()).reshape(losses_SX.shape)
         for name, y_SX in (
-            ("task loss − training loss", generalisation_gap(losses_SX, training_SX)),
+            ("task loss − training loss", generalization_gap(losses_SX, training_SX)),
             ("accuracy − what the task loss predicts", beyond_SX),
         ):
             rows.append([f"{task}: {name}", *(f"{mean:+.3f}" for mean in y_SX.mean(0)), slope(x_X, y_SX)])

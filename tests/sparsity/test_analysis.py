@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from turnout.errors import RecipeError
-from turnout.sparsity.analysis.statistics import generalisation_gap, loss_accuracy_gap, optimum, two_lines
+from turnout.sparsity.analysis.statistics import generalization_gap, loss_accuracy_gap, optimum, two_lines
 
 X = np.log2(np.array([2, 4, 8, 16, 32, 64]))
 U = 0.05 * (X - 3.5) ** 2
@@ -105,7 +105,7 @@ def test_an_optimum_outside_the_grid_is_marked():
 
 def test_gaps():
     loss, accuracy = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.9, 0.5, 0.6, 0.1])
-    assert generalisation_gap(loss, loss - 0.5).tolist() == [0.5] * 4
+    assert generalization_gap(loss, loss - 0.5).tolist() == [0.5] * 4
     gap = loss_accuracy_gap(loss, accuracy)
     assert gap == pytest.approx([0, -0.05, 0.05, 0])
     assert loss_accuracy_gap(loss, 1 - loss / 10) == pytest.approx(np.zeros(4))

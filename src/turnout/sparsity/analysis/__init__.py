@@ -1,1 +1,1 @@
-"""What a sweep's runs say together: is it U-shaped, where is the optimum, what loss does not explain."""
+"""Analysis of a sweep's trials: shape and optimum of each curve, paired differences, gaps between losses."""

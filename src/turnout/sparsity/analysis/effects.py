@@ -1,8 +1,8 @@
-"""What one change does, everything else alike: differences paired by seed, with Student intervals.
+"""Effect of one change, all else equal: differences paired by seed, with Student intervals.
 
-Equal training loss is reached by interpolation: two families of shapes (the same numbers of experts under two learning
-rates, say) give two curves of a measure over training loss; their mean difference where both have losses is one number
-a seed. Ours: the paper (arXiv 2508.18672) compares single runs of like loss by eye.
+Equal training loss is reached by interpolation. Two families of shapes, for example the same numbers of experts with
+two learning rates, give two curves of a measure over training loss; their mean difference over the losses that both
+have is one number a seed. Ours: the paper (arXiv 2508.18672) compares single runs of similar loss.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,28 +16,29 @@ from turnout.sparsity.analysis.statistics import FEWEST, excludes_zero, interval
 
 MEASURES = ("loss", "accuracy")
 _WORSE = {"loss": 1, "accuracy": -1}
-_STEPS = 9  # training losses at which two families are held against each other
-_FEWEST_SHAPES = 3  # of a family, to be interpolated
+_STEPS = 9  # training losses at which two families are compared
+_FEWEST_SHAPES = 3  # of a family that is interpolated
 _SAME_LOSS = ("learning_rate", "initializer_range", "budget")
 
 
 def effects(shapes: Sequence[Shape], curves: Sequence[Sequence[Shape]], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Every contrast that the grid allows: `top_k`, `dense`, and at equal training loss the others.
+    """All contrasts of the grid: `top_k`, `dense`; at equal training loss also learning rate, initialization, budget.
 
     Returns:
         One dict a (contrast, task, measure): `effect`, `contrast` (in words: first − second), `difference`, `low`,
-        `high`, `n` seeds, `verdict` ("better", "worse", "cannot tell": the first against the second; None with fewer
+        `high`, `n` seeds, `verdict` on the first against the second ("better", "worse", "cannot tell"; None with fewer
         than three seeds) and `reason` (why there is no verdict).
     """
     return [*_of_top_k(shapes, tasks), *_of_dense(shapes, tasks), *_at_equal_loss(curves, tasks)]
 
 
 def audit_slopes(curves: Sequence[Sequence[Shape]]) -> list[dict[str, Any]]:
-    """How much audit measures change per doubling of the experts: the mean of the seeds' least-squares slopes.
+    """Change of audit measures per doubling of the experts: the mean of the seeds' least-squares slopes.
 
-    A slope is no evidence of stronger committees by itself: all three depend on the number of experts alone.
+    A slope alone is no evidence of stronger committees: all three measures depend on the number of experts by
+    themselves.
     """
-    made = []
+    rows = []
     for at, curve in enumerate(curves):
         for measure in AUDITED:
             points, seeds, y = paired_values(curve, AUDIT, measure)
@@ -45,12 +46,12 @@ def audit_slopes(curves: Sequence[Sequence[Shape]]) -> list[dict[str, Any]]:
                 continue
             x = np.log2([shape.trial["experts"] for shape in points])
             slopes = [float(np.polyfit(x, row, 1)[0]) for row in y] if len(points) > 1 else []
-            made.append({"curve": at, "measure": measure, "seeds": seeds, **_judged(slopes, ("rises", "falls"))})
-    return made
+            rows.append({"curve": at, "measure": measure, "seeds": seeds, **_judged(slopes, ("rises", "falls"))})
+    return rows
 
 
 def _of_top_k(shapes: Sequence[Shape], tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """Neighbouring K at equal TPP: of the same experts, so that only more of them are chosen."""
+    """Successive K at equal TPP, with the same experts, so that only the number of chosen ones differs."""
     keys = ("experts", "expert_width")
     for shape in shapes:
         larger = [
@@ -69,7 +70,7 @@ def _of_top_k(shapes: Sequence[Shape], tasks: Sequence[str]) -> Iterable[dict[st
 
 
 def _of_dense(shapes: Sequence[Shape], tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """Each MoE against the dense model of its active budget."""
+    """Each MoE compared with the dense model of its active budget."""
     for dense in (shape for shape in shapes if shape.trial["dense"]):
         for moe in shapes:
             if not moe.trial["dense"] and moe.budget == dense.budget and moe.same(dense):
@@ -78,18 +79,18 @@ def _of_dense(shapes: Sequence[Shape], tasks: Sequence[str]) -> Iterable[dict[st
 
 
 def _at_equal_loss(curves: Sequence[Sequence[Shape]], tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """Families that differ in learning rate alone, in initialisation alone, or in active budget alone."""
+    """Families that differ in learning rate alone, in initialization alone, or in active budget alone."""
     for effect in _SAME_LOSS:
-        for one, other in _neighbours(curves, effect):
+        for one, other in _successive(curves, effect):
             words = _contrast(one, other, effect)
             for task in tasks:
                 for measure in MEASURES:
-                    made = {"effect": effect, "contrast": words, "task": task, "measure": measure}
-                    yield made | _over_losses(one, other, task, measure)
+                    named = {"effect": effect, "contrast": words, "task": task, "measure": measure}
+                    yield named | _over_losses(one, other, task, measure)
 
 
-def _neighbours(curves: Sequence[Sequence[Shape]], effect: str) -> Iterable[tuple[Sequence[Shape], Sequence[Shape]]]:
-    """Pairs of curves with the next value of `effect`, the larger first, all else alike."""
+def _successive(curves: Sequence[Sequence[Shape]], effect: str) -> Iterable[tuple[Sequence[Shape], Sequence[Shape]]]:
+    """Pairs of curves with successive values of `effect`, the larger first, all else equal."""
     groups: dict[tuple[Any, ...], list[Sequence[Shape]]] = {}
     for curve in curves:
         groups.setdefault(_all_but(curve[0], effect), []).append(curve)
@@ -115,7 +116,7 @@ def _value(shape: Shape, effect: str) -> float | None:
 
 
 def _contrast(one: Sequence[Shape], other: Sequence[Shape], effect: str) -> str:
-    """What differs between two families, and for another effect than the budget the shapes that they share."""
+    """The contrast in words: the differing values, and the shared shape unless the budget differs."""
     names = curve_names([one, other])
     if effect == "budget":
         sizes = (shape[0].trial["parameters"]["active"] for shape in (one, other))
@@ -125,7 +126,7 @@ def _contrast(one: Sequence[Shape], other: Sequence[Shape], effect: str) -> str:
 
 
 def _over_losses(one: Sequence[Shape], other: Sequence[Shape], task: str, measure: str) -> dict[str, Any]:
-    """The mean difference at equal training loss, seed by seed."""
+    """Mean difference at equal training loss, seed by seed."""
     differences = []
     curves = [_by_loss(family, task, measure) for family in (one, other)]
     for seed in sorted(curves[0].keys() & curves[1].keys()):
@@ -141,39 +142,39 @@ def _over_losses(one: Sequence[Shape], other: Sequence[Shape], task: str, measur
 
 
 def _by_loss(family: Sequence[Shape], task: str, measure: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Each seed's training losses, ascending, and the measure there."""
+    """Seed → its training losses, ascending, and the measure at each."""
     pairs: dict[int, list[tuple[float, float]]] = {}
     for shape in family:
         losses, values = shape.of(TRAINING, "loss"), shape.of(task, measure)
         for seed in losses.keys() & values.keys():
             pairs.setdefault(seed, []).append((losses[seed], values[seed]))
-    kept = {seed: np.array(sorted(of)) for seed, of in pairs.items() if len(of) >= _FEWEST_SHAPES}
-    return {seed: (of[:, 0], of[:, 1]) for seed, of in kept.items()}
+    points = {seed: np.array(sorted(of)) for seed, of in pairs.items() if len(of) >= _FEWEST_SHAPES}
+    return {seed: (of[:, 0], of[:, 1]) for seed, of in points.items()}
 
 
 def _paired(effect: str, words: str, one: Shape, other: Shape, tasks: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """Both measures of every task, one − other."""
+    """Differences one − other in both measures of every task."""
     for task in tasks:
         for measure in MEASURES:
             a, b = one.of(task, measure), other.of(task, measure)
             differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
-            made = {"effect": effect, "contrast": words, "task": task, "measure": measure}
-            yield made | _difference(differences, measure)
+            named = {"effect": effect, "contrast": words, "task": task, "measure": measure}
+            yield named | _difference(differences, measure)
 
 
 def _difference(differences: Sequence[float], measure: str) -> dict[str, Any]:
-    """The mean difference and whether it is better or worse."""
-    found = _judged(differences, ("worse", "better") if _WORSE[measure] > 0 else ("better", "worse"))
-    return {"difference": found.pop("mean"), **found}
+    """Mean difference with its interval, and whether it is better or worse."""
+    judged = _judged(differences, ("worse", "better") if _WORSE[measure] > 0 else ("better", "worse"))
+    return {"difference": judged.pop("mean"), **judged}
 
 
 def _judged(values: Sequence[float], words: tuple[str, str]) -> dict[str, Any]:
     """An interval with its verdict: the first word above 0, the second below."""
-    found = interval(values)
-    if found["n"] < FEWEST:
-        return {**found, "verdict": None, "reason": f"{found['n']} seeds: three at least are needed"}
-    word = words[0 if found["mean"] > 0 else 1] if excludes_zero(found) else "cannot tell"
-    return {**found, "verdict": word, "reason": None}
+    bounds = interval(values)
+    if bounds["n"] < FEWEST:
+        return {**bounds, "verdict": None, "reason": f"{bounds['n']} seeds: three at least are needed"}
+    word = words[0 if bounds["mean"] > 0 else 1] if excludes_zero(bounds) else "cannot tell"
+    return {**bounds, "verdict": word, "reason": None}
 
 
 def _experts(shape: Shape) -> str:

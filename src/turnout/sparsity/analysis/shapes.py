@@ -1,7 +1,7 @@
-"""A sweep's trials by shape: what each shape is, and each measure of it by seed.
+"""Trials of a sweep grouped by shape, with each measure by seed.
 
 A *curve* is a set of shapes that differ in the number of experts alone. A *budget* is a set of shapes of nearly equal
-active parameters, the router's left out: they grow with E, the rest of what a token passes does not.
+active parameters, without the router's, which grow with E while the others do not.
 """
 
 import re
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.sparsity.analysis.statistics import generalisation_gap, loss_accuracy_gap
+from turnout.sparsity.analysis.statistics import generalization_gap, loss_accuracy_gap
 
 ALL_CHAINS = "chains"
-"""The mean over all numbers of operations that were asked."""
+"""Name of the task that is the mean over all numbers of operations."""
 AUDIT, TRAINING = "audit", "training"
 AUDITED = ("gini", "coverage", "jaccard_mean")
-NEARLY = 0.05  # relative difference of active parameters, or of TPP, that counts as equal
+NEARLY = 0.05
+"""Relative difference of active parameters, or of TPP, that counts as equal."""
 _MEASURES = {
     "nats_per_token": "loss",
     "nats_per_byte": "loss_per_byte",
@@ -35,7 +36,7 @@ _DESCRIBED = {
     "initializer_range": "init {:g}",
 }
 Values = dict[tuple[str, str], float]
-"""One trial's figures by (task, measure)."""
+"""Figures of one trial by (task, measure)."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Shape:
 
     Attributes:
         name: of the shape.
-        trial: what sweep.json says of any of its trials.
+        trial: the entry of one of its trials in sweep.json.
         values: (task, measure) → {seed: figure}.
-        failed: how many of its trials failed.
-        budget: which active budget it belongs to, from 0, the smallest.
+        failed: number of its failed trials.
+        budget: number of its active budget, from 0, the smallest.
     """
 
     name: str
@@ -57,37 +58,37 @@ class Shape:
     budget: int
 
     def of(self, task: str, measure: str) -> Mapping[int, float]:
-        """One measure by seed; empty where there is none."""
+        """One measure by seed; empty if no trial has it."""
         return self.values.get((task, measure), {})
 
-    def same(self, other: "Shape", *but: str) -> bool:
-        """Whether it was trained as `other` in width, depth, learning rate and initialisation, leaving out `but`."""
-        keys = {"hidden_size", "layers", "learning_rate", "initializer_range"} - set(but)
+    def same(self, other: "Shape") -> bool:
+        """Whether width, depth, learning rate and initialization equal those of `other`."""
+        keys = ("hidden_size", "layers", "learning_rate", "initializer_range")
         return all(self.trial[key] == other.trial[key] for key in keys)
 
 
 def read_shapes(trials: Sequence[Mapping[str, Any]]) -> list[Shape]:
-    """The shapes of a sweep's trials (sweep.json), in its order, both gaps among their measures."""
+    """Shapes of a sweep's trials (`trials` of sweep.json), by budget and experts, with both gaps as measures."""
     values = [_values(trial["found"]) if trial["found"] else {} for trial in trials]
     _add_gaps(values)
-    budget_of = _budgets({trial["shape"]: computing(trial) for trial in trials})
-    made = []
+    budget_of = _budgets({trial["shape"]: active_without_router(trial) for trial in trials})
+    shapes = []
     for name, first in {trial["shape"]: trial for trial in reversed(trials)}.items():
-        mine = [(trial, found) for trial, found in zip(trials, values, strict=True) if trial["shape"] == name]
-        keys = dict.fromkeys(key for _, found in mine for key in found)
-        by_seed = {key: {trial["seed"]: found[key] for trial, found in mine if key in found} for key in keys}
-        failed = sum(trial["error"] is not None for trial, _ in mine)
-        made.append(Shape(name, first, by_seed, failed, budget_of[name]))
-    return sorted(made, key=lambda shape: (shape.budget, shape.trial["experts"]))
+        own = [(trial, figures) for trial, figures in zip(trials, values, strict=True) if trial["shape"] == name]
+        keys = dict.fromkeys(key for _, figures in own for key in figures)
+        by_seed = {key: {trial["seed"]: figures[key] for trial, figures in own if key in figures} for key in keys}
+        failed = sum(trial["error"] is not None for trial, _ in own)
+        shapes.append(Shape(name, first, by_seed, failed, budget_of[name]))
+    return sorted(shapes, key=lambda shape: (shape.budget, shape.trial["experts"]))
 
 
 def tasks_of(shapes: Iterable[Shape]) -> list[str]:
-    """The tasks that were asked, the mean over chains among them."""
+    """Tasks of the trials, with the mean over chains."""
     return list(dict.fromkeys(task for shape in shapes for task, _ in shape.values if task not in (AUDIT, TRAINING)))
 
 
 def curves_of(shapes: Iterable[Shape]) -> list[list[Shape]]:
-    """Shapes that differ in the number of experts alone, ascending; dense models are on no curve."""
+    """Curves, each ascending in the number of experts; dense models are on none."""
     curves: dict[tuple[Any, ...], list[Shape]] = {}
     for shape in shapes:
         trial = shape.trial
@@ -99,10 +100,10 @@ def curves_of(shapes: Iterable[Shape]) -> list[list[Shape]]:
 
 
 def curve_names(curves: Sequence[Sequence[Shape]]) -> list[str]:
-    """Each curve in words: what it does not share with the others, or all of it where there is one."""
+    """Name of each curve: the values in which curves differ, or all values if there is one curve."""
     described = [_described(curve[0].trial) for curve in curves]
-    telling = [key for key in _DESCRIBED if len({words[key] for words in described}) > 1] or list(_DESCRIBED)
-    return [", ".join(words[key] for key in telling if words[key]) for words in described]
+    differing = [key for key in _DESCRIBED if len({words[key] for words in described}) > 1] or list(_DESCRIBED)
+    return [", ".join(words[key] for key in differing if words[key]) for words in described]
 
 
 def _described(trial: Mapping[str, Any]) -> dict[str, str]:
@@ -112,9 +113,9 @@ def _described(trial: Mapping[str, Any]) -> dict[str, str]:
 def paired_values(
     curve: Sequence[Shape], task: str, measure: str
 ) -> tuple[list[Shape], list[int], NDArray[np.float64]]:
-    """A curve's points and seeds that have every value, and the values [S, X].
+    """Points and seeds of a curve that have every value, and the values [S, X].
 
-    A point where no trial has the measure is left out; then every seed that lacks one of the points left.
+    A point without the measure in any trial is left out; then every seed without it at one of the remaining points.
     """
     points = [shape for shape in curve if shape.of(task, measure)]
     seeds = sorted(set.intersection(*(set(shape.of(task, measure)) for shape in points))) if points else []
@@ -122,48 +123,48 @@ def paired_values(
     return points, seeds, np.array(rows, np.float64).reshape(len(seeds), len(points))
 
 
-def computing(trial: Mapping[str, Any]) -> int:
-    """Active parameters but for the router's."""
+def active_without_router(trial: Mapping[str, Any]) -> int:
+    """Active parameters without the router's."""
     router = 0 if trial["dense"] else trial["layers"] * trial["hidden_size"] * trial["experts"]
     return int(trial["parameters"]["active"] - router)
 
 
-def _values(found: Mapping[str, Any]) -> Values:
+def _values(results: Mapping[str, Any]) -> Values:
     values: Values = {}
-    if found["training_loss"] is not None:
-        values[TRAINING, "loss"] = found["training_loss"]
-    for task, figures in found["tasks"].items():
+    if results["training_loss"] is not None:
+        values[TRAINING, "loss"] = results["training_loss"]
+    for task, figures in results["tasks"].items():
         values |= {(task, ours): figures[name] for name, ours in _MEASURES.items() if figures.get(name) is not None}
-    chains = [task for task in found["tasks"] if re.fullmatch(r"chains-\d+", task)]
-    if len(chains) > 1 and ALL_CHAINS not in found["tasks"]:
+    chains = [task for task in results["tasks"] if re.fullmatch(r"chains-\d+", task)]
+    if len(chains) > 1 and ALL_CHAINS not in results["tasks"]:
         for measure in ("loss", "loss_per_byte", "accuracy"):
             known = [values[task, measure] for task in chains if (task, measure) in values]
             values |= {(ALL_CHAINS, measure): fmean(known)} if len(known) == len(chains) else {}
-    overall = (found["audit"] or {}).get("overall", {})
+    overall = (results["audit"] or {}).get("overall", {})
     means = {name: overall[name]["mean"] for name in AUDITED if name in overall}
     return values | {(AUDIT, name): mean for name, mean in means.items() if mean is not None}
 
 
 def _add_gaps(values: Sequence[Values]) -> None:
-    """Both gaps of every trial that has what they need; the loss–accuracy gap is relative to all of the sweep."""
-    for task in {task for found in values for task, measure in found if measure == "accuracy"}:
-        trained = [found for found in values if (TRAINING, "loss") in found and (task, "loss") in found]
-        losses = np.array([[found[task, "loss"], found[TRAINING, "loss"]] for found in trained]).reshape(-1, 2)
-        for found, gap in zip(trained, generalisation_gap(losses[:, 0], losses[:, 1]), strict=True):
-            found[task, "generalisation_gap"] = float(gap)
-        asked = [found for found in values if {(task, "loss"), (task, "accuracy")} <= found.keys()]
-        if len(asked) > 2:  # a fit through fewer explains everything
-            pairs = np.array([[found[task, "loss"], found[task, "accuracy"]] for found in asked])
-            for found, gap in zip(asked, loss_accuracy_gap(pairs[:, 0], pairs[:, 1]), strict=True):
-                found[task, "loss_accuracy_gap"] = float(gap)
+    """Add both gaps to every trial that has the losses; the loss–accuracy gap is relative to the whole sweep."""
+    for task in {task for figures in values for task, measure in figures if measure == "accuracy"}:
+        trained = [figures for figures in values if (TRAINING, "loss") in figures and (task, "loss") in figures]
+        losses = np.array([[figures[task, "loss"], figures[TRAINING, "loss"]] for figures in trained]).reshape(-1, 2)
+        for figures, gap in zip(trained, generalization_gap(losses[:, 0], losses[:, 1]), strict=True):
+            figures[task, "generalisation_gap"] = float(gap)
+        scored = [figures for figures in values if {(task, "loss"), (task, "accuracy")} <= figures.keys()]
+        if len(scored) > 2:  # a fit through fewer explains everything
+            pairs = np.array([[figures[task, "loss"], figures[task, "accuracy"]] for figures in scored])
+            for figures, gap in zip(scored, loss_accuracy_gap(pairs[:, 0], pairs[:, 1]), strict=True):
+                figures[task, "loss_accuracy_gap"] = float(gap)
 
 
 def _budgets(active: Mapping[str, int]) -> dict[str, int]:
-    """Each shape's budget: a new one wherever active parameters exceed the smallest of the last by more than 5 %."""
-    found: dict[str, int] = {}
+    """Budget of each shape: a new one where active parameters exceed the smallest of the last by more than 5 %."""
+    budgets: dict[str, int] = {}
     least, budget = 0.0, -1
     for name, size in sorted(active.items(), key=lambda item: item[1]):
         if budget < 0 or size > least * (1 + NEARLY):
             least, budget = float(size), budget + 1
-        found[name] = budget
-    return found
+        budgets[name] = budget
+    return budgets

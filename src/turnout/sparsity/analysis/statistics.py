@@ -1,7 +1,10 @@
-"""Statistics over paired seeds: t intervals, two-lines test, optimum of a curve, gaps between losses."""
+"""Statistics over paired seeds: t intervals, the two-lines test for a U, the optimum of a curve, gaps between losses.
+
+Shapes: S paired seeds, X points of the grid, B resamples, R runs.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,13 +15,19 @@ from sklearn.isotonic import IsotonicRegression
 
 from turnout.errors import RecipeError
 
+Verdict = Literal["U", "monotone", "cannot tell"]
 FEWEST = 3
-"""Seeds below which nothing is concluded."""
+"""Least number of seeds for an interval or a verdict: seeds are what varies."""
+LEVEL = 0.05
 _ROUNDING = 1e-9
 
 
 def interval(values: Iterable[float]) -> dict[str, Any]:
-    """`n`, `mean`, and the 95 % t interval `low`, `high` (None below three values; `mean` None for no value)."""
+    """Mean with its 95 % Student interval.
+
+    Returns:
+        `n`, `mean` (None for no value), `low` and `high` (None below three values).
+    """
     x = np.array(list(values), np.float64)
     if not len(x):
         return {"n": 0, "mean": None, "low": None, "high": None}
@@ -29,24 +38,20 @@ def interval(values: Iterable[float]) -> dict[str, Any]:
     return {"n": len(x), "mean": mean, "low": mean - half, "high": mean + half}
 
 
-def excludes_zero(found: dict[str, Any]) -> bool:
-    """Whether an `interval` lies on one side of 0, by more than rounding."""
-    return found["low"] is not None and (found["low"] > _ROUNDING or found["high"] < -_ROUNDING)
-
-
-Verdict = Literal["U", "monotone", "cannot tell"]
-LEVEL = 0.05
+def excludes_zero(bounds: Mapping[str, Any]) -> bool:
+    """Whether both ends of an `interval` have one sign, by more than rounding."""
+    return bounds["low"] is not None and (bounds["low"] > _ROUNDING or bounds["high"] < -_ROUNDING)
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A line's mean slope over seeds.
+    """Mean slope of a line over seeds.
 
     Attributes:
         mean: of the seeds' slopes, in y per unit of x.
-        low: one-sided 95 % bound below.
-        high: one-sided 95 % bound above.
-        p: one-sided, of no slope in the direction that a U has there.
+        low: lower one-sided 95 % bound.
+        high: upper one-sided 95 % bound.
+        p: one-sided p-value of no slope in the direction of a U on this side.
     """
 
     mean: float
@@ -57,7 +62,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class TwoLines:
-    """What the two lines say.
+    """Result of the two-lines test.
 
     Attributes:
         verdict: "U": left falls and right rises, both at 5 %. "monotone": left falls and the right line's upper bound
@@ -75,17 +80,21 @@ class TwoLines:
     margin: float
 
     def to_dict(self) -> dict[str, object]:
-        """JSON values."""
+        """The result as a JSON object."""
         return asdict(self)
 
 
 def two_lines(x_X: NDArray[np.floating], y_SX: NDArray[np.floating], margin: float) -> TwoLines:
-    """Test for a U: y falls, then rises. For an upside-down U give −y.
+    """Test for a U: y falls, then rises (Simonsohn 2018, doi:10.1177/2515245918805755). For an inverted U give −y.
+
+    A U needs a line that falls and, beyond a break, a line that rises, each significantly. A quadratic fit calls most
+    saturating curves a U, and an interior optimum alone is as often noise. Ours: the break of each seed is found on the
+    other seeds, so that it is never tested on the data that chose it, and the slopes are tested over seeds.
 
     Args:
-        x_X: where the curve was measured, ascending, at least four points (a logarithm of sparsity, say).
+        x_X: points of the curve, ascending, at least four; for example log2 of the number of experts.
         y_SX: one curve a seed, at least three, all at the same points.
-        margin: the slope, above 0, under which a rise does not matter; fix it before looking.
+        margin: the slope, above 0, below which a rise does not matter; fix it beforehand.
 
     Raises:
         RecipeError: fewer than four points or three seeds, points that do not ascend, a value that is not finite.
@@ -105,12 +114,12 @@ def two_lines(x_X: NDArray[np.floating], y_SX: NDArray[np.floating], margin: flo
 
 
 def _break(mean_X: NDArray[np.float64]) -> int:
-    """The interior point where the other seeds' mean curve is least."""
+    """Index of the interior point where a mean curve is least."""
     return 1 + int(mean_X[1:-1].argmin())
 
 
 def _slope(slopes_S: NDArray[np.float64], direction: int) -> Slope:
-    """Student statistics of the seeds' slopes; `direction` is the sign that a U has there."""
+    """Student statistics of the seeds' slopes; `direction` is the sign of a U on this side."""
     n, mean = len(slopes_S), float(slopes_S.mean())
     error = float(slopes_S.std(ddof=1)) / math.sqrt(n)
     half = float(t.ppf(1 - LEVEL, n - 1)) * error
@@ -120,15 +129,14 @@ def _slope(slopes_S: NDArray[np.float64], direction: int) -> Slope:
 
 
 def _check(x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> None:
-    expected = "at least three curves of the same points, four or more"
     if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or len(x) < 4 or len(y) < 3:
+        expected = "at least three curves of the same points, four or more"
         raise RecipeError("two lines", expected=expected, received=f"points {x.shape}, curves {y.shape}")
     if not (np.diff(x) > 0).all():
         raise RecipeError("two lines", expected="points in ascending order", received=x.tolist())
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise RecipeError(
-            "two lines", expected="finite values", received="one that is not", do="leave failed points out"
-        )
+        do = "leave failed points out"
+        raise RecipeError("two lines", expected="finite values", received="a NaN or infinity", do=do)
     if not margin > 0:
         raise RecipeError("margin", expected="a slope above 0", received=margin)
 
@@ -138,10 +146,10 @@ class Optimum:
     """The point where y is least.
 
     Attributes:
-        x: of the mean curve: the vertex of the parabola through the least point and its neighbours.
-        low: 2.5 % of resamples lie below.
-        high: 2.5 % of resamples lie above.
-        at_edge: share of resamples whose least point is the grid's first or last: the optimum may lie outside.
+        x: of the mean curve: the vertex of the parabola through the least point and its neighbors.
+        low: 2.5 % quantile of the resamples.
+        high: 97.5 % quantile of the resamples.
+        at_edge: share of resamples whose least point is the first or last: the optimum may be outside the grid.
     """
 
     x: float
@@ -150,12 +158,12 @@ class Optimum:
     at_edge: float
 
     def to_dict(self) -> dict[str, float]:
-        """JSON values."""
+        """The optimum as a JSON object."""
         return asdict(self)
 
 
 def optimum(x_X: NDArray[np.floating], y_SX: NDArray[np.floating], resamples: int = 2000, seed: int = 0) -> Optimum:
-    """Where the mean curve is least, with a 95 % bootstrap interval over seeds; for a greatest value give −y.
+    """Least point of the mean curve, with a 95 % bootstrap interval over seeds; for the greatest point give −y.
 
     Args:
         x_X: ascending points, at least three.
@@ -164,18 +172,17 @@ def optimum(x_X: NDArray[np.floating], y_SX: NDArray[np.floating], resamples: in
         seed: of the resamples.
 
     Raises:
-        RecipeError: shapes that do not fit.
+        RecipeError: too few points or curves, or curves of other points.
     """
     x, y = np.asarray(x_X, np.float64), np.asarray(y_SX, np.float64)
     if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or len(x) < 3 or len(y) < 2:
-        raise RecipeError(
-            "optimum", expected="two curves or more of three points or more", received=f"{x.shape}, {y.shape}"
-        )
+        expected = "two curves or more of three points or more"
+        raise RecipeError("optimum", expected=expected, received=f"{x.shape}, {y.shape}")
     drawn_BS = np.random.default_rng(seed).integers(0, len(y), (resamples, len(y)))
     means_BX = y[drawn_BS].mean(1)
-    places = np.array([_vertex(x, mean_X) for mean_X in means_BX])
+    vertices_B = np.array([_vertex(x, mean_X) for mean_X in means_BX])
     least_B = means_BX.argmin(1)
-    low, high = np.quantile(places, [0.025, 0.975])
+    low, high = np.quantile(vertices_B, [0.025, 0.975])
     at_edge = ((least_B == 0) | (least_B == len(x) - 1)).mean()
     return Optimum(_vertex(x, y.mean(0)), float(low), float(high), float(at_edge))
 
@@ -188,15 +195,16 @@ def _vertex(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(x[at] if a <= 0 else x[at] - b / (2 * a))
 
 
-def generalisation_gap(task_loss_R: NDArray[np.floating], training_loss_R: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Task loss − training loss, nats a token, run by run."""
+def generalization_gap(task_loss_R: NDArray[np.floating], training_loss_R: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Task loss − training loss [R], nats a token (named in arXiv 2508.18672; the formula is ours)."""
     return np.asarray(task_loss_R, np.float64) - np.asarray(training_loss_R, np.float64)
 
 
 def loss_accuracy_gap(task_loss_R: NDArray[np.floating], accuracy_R: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Accuracy − what the family's falling fit predicts from the task loss; above 0: more accurate than its loss says.
+    """Accuracy − its prediction from the task loss [R]; above 0: more accurate than other runs of that loss.
 
-    The fit is isotonic (accuracy never rises with loss), made on the same runs: residuals, which sum to about 0.
+    The prediction is an isotonic fit (accuracy never rises with loss) on the same runs, so that the gaps are residuals
+    and sum to about 0 (named in arXiv 2508.18672; the formula is ours).
     """
     loss, accuracy = np.asarray(task_loss_R, np.float64), np.asarray(accuracy_R, np.float64)
     fit = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(loss, accuracy)
