@@ -11,8 +11,8 @@ import torch
 from experiments.couple.trials import HERE, RUNS, Trial
 from experiments.shared.pool import write_result
 from experiments.shared.training import ensure_tokenizer, logged
-from turnout import audit
-from turnout.coupling import CoupleConfig, measure_coupling, preparation
+from turnout import audit, measure_coupling
+from turnout.coupling import CoupleConfig, preparation
 from turnout.models.wrap.load import load
 from turnout.training import RoutingCallback, TrainRecipe, train
 
