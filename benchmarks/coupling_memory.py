@@ -81,7 +81,7 @@ def measure(checkpoint: Path) -> None:
     """Measure this checkpoint's coupling here, and print peak memory (bytes), seconds and threads as JSON."""
     import torch
 
-    from turnout.coupling import measure_coupling
+    from turnout import measure_coupling
 
     before, started = peak(), time.perf_counter()
     result = measure_coupling(checkpoint)

@@ -22,9 +22,9 @@ from transformers import PreTrainedModel
 
 from turnout.models.fast.experts import set_fast_experts
 from turnout.training.bfloat16 import set_fast_bfloat16
-from turnout.training.exercise_tokenizer import exercise_tokenizer
 from turnout.training.model import build_model
 from turnout.training.recipe import ModelRecipe
+from turnout.training.tokens import exercise_tokenizer
 
 EXPERTS = (8, 32, 128)
 BATCH, LENGTH = 16, 256
@@ -34,7 +34,7 @@ TOLERANCE, CURVE = 2e-3, 10  # nats per token over ten steps: float32 sums in an
 def shape(experts: int) -> ModelRecipe:
     """Hidden 128, four layers, top-4, expert width 64."""
     return ModelRecipe(
-        hidden_size=128, layers=4, heads=4, experts=experts, top_k=min(4, experts), expert_width=64, balancing=0.0
+        hidden_size=128, layers=4, heads=4, experts=experts, top_k=min(4, experts), expert_width=64, aux_loss=0.0
     )
 
 

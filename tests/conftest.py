@@ -40,7 +40,7 @@ def few_draws():
 @pytest.fixture(scope="session")
 def half_taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a MoE that was trained on chains of one operation for a few seconds."""
-    from turnout.training import TrainRecipe, train
+    from turnout import train
 
     recipe = {
         "model": {"hidden_size": 32, "layers": 1, "heads": 2, "experts": 4, "top_k": 2, "expert_width": 32},
@@ -52,4 +52,4 @@ def half_taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
     }
-    return train(TrainRecipe.parse(recipe), tmp_path_factory.mktemp("half-taught") / "run").model
+    return train(recipe, tmp_path_factory.mktemp("half-taught") / "run").model

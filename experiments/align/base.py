@@ -23,8 +23,8 @@ from turnout.embedded import model_path
 from turnout.models.fast.experts import set_fast_experts
 from turnout.tasks import prompts, worlds
 from turnout.training.bfloat16 import set_fast_bfloat16
-from turnout.training.data import load_tokenizer
 from turnout.training.model import load_model
+from turnout.training.tokens import load_tokenizer
 
 OUT = Path("runs/align/base")
 DOMAINS = ("sequences", "strings", "units", "logic", "calendar")

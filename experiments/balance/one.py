@@ -10,8 +10,7 @@ import torch
 from experiments.balance.run import HERE, RUNS, STEPS
 from experiments.shared.pool import write_result
 from experiments.shared.training import KeepCheckpoints, ensure_tokenizer, logged
-from turnout import audit
-from turnout.training import RoutingCallback, TrainRecipe, train
+from turnout import RoutingCallback, TrainRecipe, audit, train
 
 BASE = HERE.parent / "couple" / "base.yaml"
 TOKENS = 2_048_000
@@ -23,7 +22,7 @@ def main(job: dict[str, Any]) -> None:
     """Train, audit along the way, write."""
     torch.set_num_threads(1)
     base = TrainRecipe.load(BASE)
-    schedule = base.schedule.model_copy(update={"tokens": TOKENS, "balancing": job["weight"]})
+    schedule = base.schedule.model_copy(update={"tokens": TOKENS, "layer_balancing": job["weight"]})
     recipe = base.model_copy(update={"seed": job["seed"], "schedule": schedule})
     ensure_tokenizer(recipe)
     folder = RUNS / job["name"]

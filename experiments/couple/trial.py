@@ -11,10 +11,8 @@ import torch
 from experiments.couple.trials import HERE, RUNS, Trial
 from experiments.shared.pool import write_result
 from experiments.shared.training import ensure_tokenizer, logged
-from turnout import audit, measure_coupling
-from turnout.coupling import CoupleConfig, preparation
+from turnout import CoupleConfig, RoutingCallback, TrainRecipe, audit, measure_coupling, train
 from turnout.models.wrap.load import load
-from turnout.training import RoutingCallback, TrainRecipe, train
 
 METRICS = r"^(loss|routing/balance|coupling/(erc|noise_bound|rows_dominant|router_norm|gate_norm))$"
 
@@ -50,8 +48,7 @@ def coupled(trial: Trial) -> dict[str, Any]:
     if trial.architecture:
         return {}
     options = {"weight": 0.0} if trial.couple is None else {"seed": trial.seed, **trial.couple}
-    made = preparation(CoupleConfig.of(**options), RUNS / trial.norms_of if trial.norms_of else None)
-    return {"prepare": made.prepare, "inputs": made.inputs}
+    return {"erc": CoupleConfig.of(options), "match_norms": RUNS / trial.norms_of if trial.norms_of else None}
 
 
 def coupling(model: Path) -> dict[str, Any]:

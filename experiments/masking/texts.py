@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.shared.rows import text_row
 from turnout.embedded import corpora
-from turnout.training.data import documents
+from turnout.training.documents import documents
 from turnout.training.recipe import Source
 
 HELD_OUT, SEED = 0.05, 0  # as in src/turnout/embedded/recipe.yaml

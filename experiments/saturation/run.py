@@ -13,8 +13,7 @@ from pathlib import Path
 
 import turnout
 from experiments.shared.training import KeepCheckpoints
-from turnout.training import TrainRecipe, train
-from turnout.training.data import load_tokenizer
+from turnout.training.tokens import load_tokenizer
 
 STEPS = (10, 30, 100, 300)  # of the 1,000 that the recipe plans
 HERE = Path(__file__).parent
@@ -22,11 +21,11 @@ HERE = Path(__file__).parent
 
 def main(out: Path, texts: Path) -> None:
     """Train, audit, compare, print."""
-    recipe = TrainRecipe.load(HERE / "recipe.yaml")
+    recipe = turnout.TrainRecipe.load(HERE / "recipe.yaml")
     if not (out / f"model-{STEPS[-1]}").exists():
         tokenizer = load_tokenizer(recipe.data.tokenizer)
         keep = KeepCheckpoints(STEPS, lambda step: out / f"model-{step}", tokenizer, stop=True)
-        train(recipe, out / "train", callbacks=[keep])
+        turnout.train(recipe, out / "train", callbacks=[keep])
     runs = [out / f"step-{step}" for step in STEPS]
     for step, run in zip(STEPS, runs, strict=True):
         turnout.audit(out / f"model-{step}", texts, run, scope="all")

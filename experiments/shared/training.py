@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
 
+from turnout import TrainRecipe
 from turnout.embedded.build import train_tokenizer
-from turnout.training import TrainRecipe
-from turnout.training.data import documents
+from turnout.training.documents import documents
 
 VOCABULARY, DOCUMENTS = 1024, 5000
 

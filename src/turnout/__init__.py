@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from turnout.api.align import align
     from turnout.api.audit import audit
     from turnout.api.compare import compare
+    from turnout.api.couple import couple, uncouple
     from turnout.api.evaluate import evaluate
     from turnout.api.export import export
     from turnout.api.grpo import grpo
     from turnout.api.import_routed import import_routed
     from turnout.api.load import load
     from turnout.api.mask import mask
+    from turnout.api.measure_coupling import measure_coupling
     from turnout.api.merge import merge
-    from turnout.api.old import measure_coupling
     from turnout.api.plan import plan
     from turnout.api.sweep import sweep
+    from turnout.api.train import train
     from turnout.api.upcycle import upcycle
     from turnout.api.verify import verify
     from turnout.api.vote import vote
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from turnout.auditing.config import AuditConfig
     from turnout.auditing.result import Audit
     from turnout.comparing.result import Comparison
-    from turnout.coupling import couple, uncouple
+    from turnout.coupling.config import CoupleConfig, MeasureConfig
+    from turnout.coupling.norm_matching import NormMatchedDecay
+    from turnout.coupling.result import CouplingResult
+    from turnout.coupling.trainer import CouplingCallback
     from turnout.errors import MissingExtraError, ModelError, RecipeError, RunError, TaskError, TurnoutError
     from turnout.evaluating.config import EvaluateConfig
     from turnout.evaluating.result import Evaluation
@@ -53,6 +58,9 @@ if TYPE_CHECKING:
     from turnout.sparsity.sweep.recipe import SweepRecipe
     from turnout.sparsity.sweep.result import SweepResult
     from turnout.tasks.question import Question, TaskSet
+    from turnout.training.recipe import TrainRecipe
+    from turnout.training.result import TrainResult
+    from turnout.training.routing_callback import RoutingCallback
     from turnout.upcycling.config import UpcycleConfig
     from turnout.upcycling.result import Upcycled
 
@@ -72,9 +80,10 @@ PUBLIC = {
         "align": "turnout.api.align",
         "merge": "turnout.api.merge",
         "upcycle": "turnout.api.upcycle",
-        "couple": "turnout.coupling",
-        "uncouple": "turnout.coupling",
-        "measure_coupling": "turnout.api.old",
+        "couple": "turnout.api.couple",
+        "uncouple": "turnout.api.couple",
+        "measure_coupling": "turnout.api.measure_coupling",
+        "train": "turnout.api.train",
         "plan": "turnout.api.plan",
         "sweep": "turnout.api.sweep",
         "grpo": "turnout.api.grpo",
@@ -89,6 +98,8 @@ PUBLIC = {
         "Imported": "turnout.exchange.importing",
         "Alignment": "turnout.aligning.result",
         "Upcycled": "turnout.upcycling.result",
+        "CouplingResult": "turnout.coupling.result",
+        "TrainResult": "turnout.training.result",
         "Plan": "turnout.sparsity.result",
         "SweepResult": "turnout.sparsity.sweep.result",
         "GrpoResult": "turnout.reasoning.grpo.result",
@@ -101,12 +112,19 @@ PUBLIC = {
         "ImportConfig": "turnout.exchange.config",
         "AlignConfig": "turnout.aligning.config",
         "UpcycleConfig": "turnout.upcycling.config",
+        "CoupleConfig": "turnout.coupling.config",
+        "MeasureConfig": "turnout.coupling.config",
+        "TrainRecipe": "turnout.training.recipe",
         "PlanConfig": "turnout.sparsity.config",
         "SweepRecipe": "turnout.sparsity.sweep.recipe",
         "GrpoConfig": "turnout.reasoning.grpo.config",
         "VoteConfig": "turnout.reasoning.vote.config",
     },
-    "Training": {},
+    "Training": {
+        "RoutingCallback": "turnout.training.routing_callback",
+        "CouplingCallback": "turnout.coupling.trainer",
+        "NormMatchedDecay": "turnout.coupling.norm_matching",
+    },
     "Models and questions": {
         "MoE": "turnout.models.wrap.anatomy",
         "MoELayer": "turnout.models.wrap.anatomy",
@@ -132,6 +150,9 @@ __all__ = [
     "Audit",
     "AuditConfig",
     "Comparison",
+    "CoupleConfig",
+    "CouplingCallback",
+    "CouplingResult",
     "EvaluateConfig",
     "Evaluation",
     "GrpoConfig",
@@ -141,20 +162,25 @@ __all__ = [
     "Listener",
     "MaskConfig",
     "Masking",
+    "MeasureConfig",
     "MissingExtraError",
     "MoE",
     "MoELayer",
     "ModelError",
+    "NormMatchedDecay",
     "Plan",
     "PlanConfig",
     "Question",
     "RecipeError",
     "Result",
+    "RoutingCallback",
     "RunError",
     "SweepRecipe",
     "SweepResult",
     "TaskError",
     "TaskSet",
+    "TrainRecipe",
+    "TrainResult",
     "TurnoutError",
     "UpcycleConfig",
     "Upcycled",
@@ -176,6 +202,7 @@ __all__ = [
     "ops",
     "plan",
     "sweep",
+    "train",
     "uncouple",
     "upcycle",
     "verify",

@@ -4,19 +4,24 @@ A field's docstring, the string literal below it, is its description: `--help`, 
 show the same sentence. Unknown keys are refused, and every refusal is one `RecipeError` of one form.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
 from turnout.errors import RecipeError
 
 
 class Section(BaseModel):
-    """A part of a recipe: immutable, without unknown keys, infinities or booleans in place of numbers."""
+    """A part of a recipe: immutable, without unknown keys, infinities or booleans in place of numbers.
+
+    A field whose name has changed states its former one as `Field(serialization_alias="…")`: that key stays the one
+    that stored runs contain, and recipes may still use it, with a DeprecationWarning.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=False
@@ -34,9 +39,23 @@ class Section(BaseModel):
             for name, value in content.items()
         }
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_former_keys(cls, content: Any, info: ValidationInfo) -> Any:
+        """Former keys under their present names; a warning unless a stored run is read."""
+        if not isinstance(content, Mapping):
+            return content
+        fields = cls.model_fields.items()
+        present = {field.serialization_alias: name for name, field in fields if field.serialization_alias}
+        former = {key: present[key] for key in present.keys() & content.keys() if present[key] not in content}
+        for key, name in former.items():
+            if not (info.context or {}).get("stored"):
+                warnings.warn(f"{cls.__name__}: deprecated key {key}; use {name}", DeprecationWarning, stacklevel=2)
+        return {former.get(key, key): value for key, value in content.items()}
+
     def describe(self) -> dict[str, Any]:
         """The values as JSON, as a run's inputs.json and manifest contain them."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Settings(Section):
@@ -86,22 +105,27 @@ class Recipe(Section):
         return cls.parse(content, where=path)
 
     @classmethod
-    def parse(cls, content: dict[str, Any], where: str | Path = "recipe") -> Self:
+    def parse(cls, content: Mapping[str, Any], where: str | Path = "recipe", *, stored: bool = False) -> Self:
         """Validate the mapping that a recipe's YAML contains.
+
+        Args:
+            content: the mapping.
+            where: its name in errors.
+            stored: whether `describe` wrote it into a run; then former keys give no warning.
 
         Raises:
             RecipeError: `where` and the dotted key that does not fit.
         """
         try:
-            return cls.model_validate(content)
+            return cls.model_validate(content, context={"stored": stored})
         except ValidationError as error:
             raise refusal(error, cls.model_fields, prefix=f"{where}: ") from error
 
 
-def whole_numbers(value: object) -> object:
+def comma_separated(value: object) -> object:
     """A comma-separated string, a number or a sequence as a tuple, for fields such as `budgets="4,8"`.
 
-    >>> whole_numbers("4,8"), whole_numbers(4), whole_numbers([4, 8])
+    >>> comma_separated("4,8"), comma_separated(4), comma_separated([4, 8])
     (('4', '8'), (4,), (4, 8))
     """
     if isinstance(value, str):

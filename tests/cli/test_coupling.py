@@ -37,9 +37,9 @@ def test_real_tokens(turnout, checkpoint, tasks, tmp_path):
     words = ("coupling", checkpoint("olmoe"), "--tasks", tasks, "--limit", 1, "--scope", "last")
     ran = turnout(*words, "--out", tmp_path / "run", "--json")
     assert ran.code == 0, ran.err
-    told = ran.json()
-    assert told["tasks"]["questions"] == 4
-    assert told["layers"][0]["tokens"]["tokens"] == 4
+    content = ran.json()
+    assert content["tasks"]["questions"] == 4
+    assert content["layers"][0]["tokens"]["tokens"] == 4
     shown = turnout(*words, "--out", tmp_path / "run")
     assert "tasks.jsonl, last tokens" in shown.out
     assert "On 4 tokens of 4 samples" in shown.out
@@ -56,7 +56,7 @@ def test_the_default_folder_is_named_by_model_and_tasks(turnout, checkpoint, tmp
     [
         (("llama",), 1, "turnout: "),
         (("olmoe", "--alphas", "one"), 2, "expected numbers such as 1,2,3, got one"),
-        (("olmoe", "--alphas", "-1"), 1, "alphas: expected finite numbers of at least 0"),
+        (("olmoe", "--alphas", "-1"), 1, "alphas: expected different finite numbers of 0 or more"),
         (("olmoe", "--tasks", "nowhere.jsonl"), 1, "nowhere.jsonl: expected one of"),
     ],
     ids=["dense", "no number", "negative", "no tasks"],

@@ -51,7 +51,7 @@ def test_a_bad_recipe_is_one_line_that_names_the_key(turnout, recipe, tmp_path, 
 
 
 def test_train_coupled_then_matched_to_its_norms(turnout, recipe, tmp_path):
-    ran = turnout("train", recipe, "--out", tmp_path / "erc", "--erc", "alpha=1,weight=10,normalised=true", "--json")
+    ran = turnout("train", recipe, "--out", tmp_path / "erc", "--erc", "alpha=1,weight=10,normalized=true", "--json")
     assert ran.code == 0, ran.err
     inputs = json.loads((tmp_path / "erc" / "inputs.json").read_text())["inputs"]
     assert (inputs["erc"]["weight"], inputs["erc"]["seed"]) == (10, 3)  # the recipe's seed

@@ -1,6 +1,6 @@
-"""Two processes (torchrun, gloo) train a coupled model under DDP and under FSDP2; the first prints what came of it.
+"""Train a coupled model in two processes (torchrun, gloo) under DDP and FSDP2; the first prints the results as JSON.
 
-Usage: torchrun --nproc_per_node 2 distributed.py; without torchrun, one process trains on all rows.
+torchrun --nproc_per_node 2 distributed.py; without torchrun, one process trains on all rows.
 """
 
 import json
@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import turnout
-from turnout.coupling import CouplingCallback, coupling_of
+from turnout.coupling import coupling_of
 from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import read
 
@@ -32,27 +32,27 @@ NAMES = ("model.layers.0.mlp.gate.weight", "model.layers.1.mlp.experts.gate_up_p
 
 
 def wrapped(kind, model, coupled_first):
-    """The model as `kind` wants it, coupled before or after it was sharded."""
+    """The model wrapped for `kind`, coupled before or after it is sharded; and the model itself."""
     if coupled_first:
-        turnout.couple(model, weight=5, normalised=True)
+        turnout.couple(model, weight=5, normalized=True)
     inner, moe = model, read(model)
     if kind == "ddp":
         model = DistributedDataParallel(model)
     elif kind.startswith("fsdp"):
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
         for layer in inner.model.layers:
-            if kind == "fsdp experts":  # units of their own: gathered only while they run
+            if kind == "fsdp experts":  # own units, gathered only while they run
                 fully_shard(layer.mlp.experts, mesh=mesh)
                 fully_shard(layer.mlp.gate, mesh=mesh)
             fully_shard(layer, mesh=mesh)
         fully_shard(inner, mesh=mesh)
     if not coupled_first:
-        turnout.couple(moe, weight=5, normalised=True)
+        turnout.couple(moe, weight=5, normalized=True)
     return model, inner
 
 
 def trained(kind, checkpointing=False, coupled_first=True):
-    """Losses, and some weights after two optimiser steps of two micro-batches each."""
+    """Losses, and some weights after two optimizer steps of two micro-batches each."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     model, inner = wrapped(kind, random_model("olmoe", num_hidden_layers=2).train(), coupled_first)
     if checkpointing:
@@ -60,8 +60,8 @@ def trained(kind, checkpointing=False, coupled_first=True):
     optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.3), []
     for step in IDS:
         for micro in step:
-            mine = micro.chunk(world)[rank]
-            loss = model(input_ids=mine, labels=mine).loss / MICRO
+            rows = micro.chunk(world)[rank]
+            loss = model(input_ids=rows, labels=rows).loss / MICRO
             loss.backward()
             losses.append(mean(loss.detach()))
         optimizer.step()
@@ -72,13 +72,13 @@ def trained(kind, checkpointing=False, coupled_first=True):
 
 
 def by_trainer():
-    """Weights after transformers' Trainer, which divides by the labels of all processes: other counts in each batch."""
+    """Weights after transformers' Trainer, which divides by the labels of all processes; batches differ in labels."""
     world = dist.get_world_size() if dist.is_initialized() else 1
     rows = [{"input_ids": ids, "labels": ids.clone()} for ids in IDS.flatten(0, 2)[:8]]
     for i, row in enumerate(rows):
         row["labels"][: i % 8] = -100
     model = random_model("olmoe", num_hidden_layers=2)
-    turnout.couple(model, weight=5, normalised=True)
+    turnout.couple(model, weight=5, normalized=True)
     with tempfile.TemporaryDirectory() as folder:
         given = TrainingArguments(
             output_dir=folder,
@@ -97,13 +97,13 @@ def by_trainer():
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        Trainer(model, given, train_dataset=rows, callbacks=[CouplingCallback()]).train()
+        Trainer(model, given, train_dataset=rows, callbacks=[turnout.CouplingCallback()]).train()
     parameters = dict(model.named_parameters())
     return {"losses": [], "weights": {name: whole(parameters[name]) for name in NAMES}}
 
 
 def refusal():
-    """What is said of a model that is sharded before it is coupled."""
+    """The error for a model that is sharded before it is coupled."""
     model = random_model("olmoe", num_hidden_layers=1)
     fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     try:
@@ -121,7 +121,7 @@ def mean(loss):
 
 
 def whole(parameter):
-    """The first numbers of a parameter, and its length."""
+    """The first numbers of a parameter, and its norm."""
     full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
     return [*full.detach().flatten()[:5].tolist(), float(full.detach().norm())]
 
@@ -132,15 +132,15 @@ def main():
         print(json.dumps({"one": trained("one"), "one by Trainer": by_trainer()}))
         return
     dist.init_process_group("gloo")
-    found = {
+    results = {
         "ddp": trained("ddp"),
         "fsdp, with checkpointing": trained("fsdp", checkpointing=True),
         "fsdp experts, coupled afterwards": trained("fsdp experts", coupled_first=False),
     }
-    found["ddp by Trainer"] = by_trainer()
-    found["refused"] = refusal()
+    results["ddp by Trainer"] = by_trainer()
+    results["refused"] = refusal()
     if dist.get_rank() == 0:
-        print(json.dumps(found))
+        print(json.dumps(results))
     dist.destroy_process_group()
 
 

@@ -1,6 +1,6 @@
-"""Trains coupled in forked children, one of which is killed, then resumes it; prints what came of it as JSON.
+"""Train coupled in forked children, kill some, resume them, and print the outcomes as JSON.
 
-A process of its own: children fork before any thread runs. Usage: python killed.py FOLDER
+Run as a process of its own, so that children fork before any thread runs: python killed.py FOLDER
 """
 
 import json
@@ -16,19 +16,18 @@ import torch
 from training.killed import DieAt, same_weights
 from training.texts import write_recipe
 
-from turnout.coupling import CoupleConfig, preparation
-from turnout.training import TrainRecipe, train
+from turnout import CoupleConfig, train
 
 torch.set_num_threads(1)
 
 
 def in_child(recipe, out, callbacks=(), **coupled):
-    """Train in a fork; the signal that ended it."""
+    """Train in a fork; return the signal that ended it, or its exit status."""
     pid = os.fork()
     if not pid:
         code = 1
         try:
-            train(recipe, out, callbacks=callbacks, **vars(preparation(**coupled)))
+            train(recipe, out, callbacks=callbacks, **coupled)
             code = 0
         finally:
             os._exit(code)
@@ -37,14 +36,14 @@ def in_child(recipe, out, callbacks=(), **coupled):
 
 
 def logged(run):
-    """What the callback logged; the Trainer's own mean loss begins anew after a resume."""
+    """Metrics of the callback; the Trainer's own mean loss is reset by a resume."""
     metrics = pl.read_parquet(run / "tables" / "metrics.parquet")
     return metrics.filter(pl.col("metric").str.starts_with("coupling/")).rows()
 
 
 def main(folder):
-    recipe = TrainRecipe.load(write_recipe(folder))
-    erc = {"config": CoupleConfig(weight=10.0, normalised=True)}
+    recipe = write_recipe(folder)
+    erc = {"erc": CoupleConfig(weight=10.0, normalized=True)}
     shrinking = {"match_norms": folder / "whole"}
     whole, killed, shrunk, cut = (folder / name for name in ("whole", "killed", "shrunk", "cut"))
     ended = [

@@ -1,4 +1,4 @@
-"""Two processes train what one does, with replicated (DDP) and with sharded (FSDP2) parameters."""
+"""Training in two processes equals training in one, with replicated (DDP) and with sharded (FSDP2) parameters."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("distributed.py")
 
 
 @pytest.fixture(scope="module")
-def found():
+def results():
     one = subprocess.Popen([sys.executable, SCRIPT], stdout=subprocess.PIPE, text=True)
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
     two = subprocess.run(run, capture_output=True, text=True, check=False)
@@ -21,17 +21,17 @@ def found():
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp, with checkpointing", "fsdp experts, coupled afterwards"])
-def test_two_processes_end_as_one(found, way):
-    assert found[way]["losses"] == pytest.approx(found["one"]["losses"], rel=1e-5)
-    for name, numbers in found["one"]["weights"].items():
-        assert found[way]["weights"][name] == pytest.approx(numbers, rel=1e-4, abs=1e-6)
+def test_two_processes_equal_one(results, way):
+    assert results[way]["losses"] == pytest.approx(results["one"]["losses"], rel=1e-5)
+    for name, numbers in results["one"]["weights"].items():
+        assert results[way]["weights"][name] == pytest.approx(numbers, rel=1e-4, abs=1e-6)
 
 
-def test_so_they_do_under_trainer(found):
-    for name, numbers in found["one by Trainer"]["weights"].items():
-        assert found["ddp by Trainer"]["weights"][name] == pytest.approx(numbers, rel=1e-4, abs=1e-6)
+def test_two_processes_equal_one_under_trainer(results):
+    for name, numbers in results["one by Trainer"]["weights"].items():
+        assert results["ddp by Trainer"]["weights"][name] == pytest.approx(numbers, rel=1e-4, abs=1e-6)
 
 
-def test_a_sharded_model_is_refused_in_one_line(found):
+def test_a_sharded_model_is_refused_in_one_line(results):
     expected = "couple: expected a model that is not sharded yet, got a sharded one; couple it before fully_shard"
-    assert found["refused"] == expected
+    assert results["refused"] == expected

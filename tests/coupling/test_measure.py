@@ -1,115 +1,40 @@
-"""Measuring coupling: planted pairings, plain loops, files against live models, memory, kills and bad input."""
+"""Measuring coupling: plain loops, files against live models, memory, kills and bad input."""
 
 import json
 import subprocess
 import sys
-from itertools import chain, permutations
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from coupling.plain import plain_norms
+from listeners import Recorder
 from sparse_checkpoint import Shapes, sparse_checkpoint
 from tiny import random_model, tiny_tokenizer
 
-import turnout
-from turnout import ops
-from turnout.coupling import CouplingResult, MeasureConfig, measure_coupling
-from turnout.coupling.pairing import Draws, pairing_figures
+from turnout import CouplingResult, MeasureConfig, measure_coupling, ops
+from turnout.coupling import pieces
 from turnout.errors import ModelError, RecipeError, RunError
+from turnout.models.change.adapter import DESCRIPTION, TENSORS, RouterAdapter, RouterWeights
 from turnout.models.wrap.anatomy import read
+from turnout.models.wrap.load import load
 from turnout.runs import verify
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "coupling.json").read_text())
 FEW = {"permutations": 199, "resamples": 200}
-DRAWS = Draws.of(6, 4999, 2000, seed=0)
-
-
-def planted(n=6, own=2.0, seed=0, pairing=None):
-    """M whose entry [i, pairing[i]] is raised by `own`."""
-    norms = torch.rand(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1
-    norms[range(n), list(range(n)) if pairing is None else pairing] += own
-    return norms
-
-
-def test_a_planted_pairing_is_found():
-    found = pairing_figures(planted(), (1, 3), DRAWS)
-    assert found["rows"]["value"] == found["columns"]["value"] == 1
-    assert found["rows"]["expected"] == found["columns"]["expected"] == pytest.approx(1 / 6)
-    assert found["loss"][0]["value"] == 0 < found["loss"][0]["expected"]
-    assert max(found[name]["p"] for name in ("rows", "columns", "ratio")) < 0.01  # one pairing of 720
-    assert found["loss"][0]["p"] < 0.01
-
-
-def test_another_pairing_is_not_taken_for_the_own_one():
-    found = pairing_figures(planted(pairing=[1, 2, 3, 4, 5, 0]), (1,), DRAWS)
-    assert found["rows"]["value"] == found["columns"]["value"] == 0
-    assert found["rows"]["interval"][1] > 0.3  # six rows show little
-    assert min(found["rows"]["p"], found["loss"][0]["p"], found["ratio"]["p"]) > 0.2
-    assert found["ratio"]["value"] < 1
-
-
-def test_random_matrices_are_seldom_called_coupled():
-    """The share of p ≤ 0.1 over matrices without any pairing: at most 0.1, and not next to nothing."""
-    draws = Draws.of(8, 299, 50, seed=1)
-    found = [pairing_figures(planted(8, own=0, seed=seed), (1,), draws) for seed in range(150)]
-    for p_values in ([of["loss"][0]["p"] for of in found], [of["ratio"]["p"] for of in found]):
-        assert 0.03 < np.mean(np.array(p_values) <= 0.1) < 0.17
-    assert np.mean([of["rows"]["p"] <= 0.1 for of in found]) < 0.15  # a count: p comes in steps
-
-
-def test_p_and_expectation_against_every_pairing():
-    norms, own = planted(4, own=0.4), {}
-    everything = [norms[:, list(p)] for p in permutations(range(4))]
-
-    def dominant(m):
-        return sum(all(m[i, i] > m[i, j] for j in range(4) if j != i) for i in range(4)) / 4
-
-    def columns(m):
-        return dominant(m.T)
-
-    own["rows"], own["columns"] = [dominant(m) for m in everything], [columns(m) for m in everything]
-    own["ratio"] = [float(m.diagonal().mean()) for m in everything]
-    losses = [float(ops.erc_loss(m, 1)) for m in everything]
-    found = pairing_figures(norms, (1,), Draws.of(4, 20_000, 200, seed=0))
-    for name, values in own.items():
-        assert found[name]["p"] == pytest.approx(np.mean(np.array(values) >= values[0] - 1e-12), abs=0.02)
-    assert found["rows"]["expected"] == pytest.approx(np.mean(own["rows"]))
-    assert found["columns"]["expected"] == pytest.approx(np.mean(own["columns"]))
-    assert found["loss"][0]["expected"] == pytest.approx(np.mean(losses))
-    assert found["loss"][0]["p"] == pytest.approx(np.mean(np.array(losses) <= losses[0] + 1e-12), abs=0.02)
-
-
-@pytest.mark.parametrize("case", VECTORS, ids=range(len(VECTORS)))
-def test_published_vectors(case):
-    norms = torch.tensor(case["norms"], dtype=torch.float64)
-    alphas = [float(alpha) for alpha in case["loss"]]
-    found = pairing_figures(norms, alphas, Draws.of(len(norms), 199, 200, seed=0))
-    for loss, expected in zip(found["loss"], case["loss"].values(), strict=True):
-        assert loss["value"] == pytest.approx(expected, abs=1e-9)
-
-
-def test_degenerate_matrices():
-    zeros = pairing_figures(torch.zeros(3, 3, dtype=torch.float64), (1,), Draws.of(3, 199, 200, seed=0))
-    assert zeros["rows"]["value"] == 0  # nothing is larger than anything
-    assert zeros["rows"]["expected"] == 0
-    assert zeros["rows"]["p"] == zeros["loss"][0]["p"] == 1
-    assert zeros["ratio"]["value"] is None
-    one = pairing_figures(torch.ones(1, 1, dtype=torch.float64), (1,), Draws.of(1, 199, 200, seed=0))
-    assert (one["rows"]["value"], one["rows"]["p"], one["ratio"]["value"], one["rest"]) == (1, 1, None, None)
 
 
 @pytest.fixture(scope="session")
-def found(checkpoint, tmp_path_factory):
-    """An OLMoE's coupling from its files, kept in a folder."""
+def measured(checkpoint, tmp_path_factory):
+    """The coupling of an OLMoE from its files, in a run folder."""
     return measure_coupling(checkpoint("olmoe"), out=tmp_path_factory.mktemp("coupling") / "run", **FEW)
 
 
-def test_tables_and_figures_against_plain_loops(found):
+def test_tables_and_figures_against_plain_loops(measured):
     model = random_model("olmoe")
-    matrix, experts = found.table("coupling_matrix"), found.table("experts")
-    for layer in found.layers:
+    matrix, experts = measured.table("coupling_matrix"), measured.table("experts")
+    for layer in measured.layers:
         block = model.model.layers[layer["layer"]].mlp
         norms, lengths = plain_norms(block.gate.weight, block.experts.gate_up_proj)
         own = matrix.filter(layer=layer["layer"])
@@ -156,96 +81,95 @@ def test_shrinking_weights_lowers_the_loss_but_not_the_scale_free_one(checkpoint
         assert after["scale_free"]["loss"][0]["value"] == pytest.approx(before["scale_free"]["loss"][0]["value"])
 
 
-def test_saved_loaded_and_not_computed_again(found, checkpoint, monkeypatch):
-    assert verify(found.path) == []
-    assert sorted(p.name for p in found.path.iterdir() if not p.name.startswith(".")) == [
+def test_stored_loaded_and_not_computed_again(measured, checkpoint, monkeypatch):
+    assert verify(measured.path) == []
+    assert sorted(p.name for p in measured.path.iterdir() if not p.name.startswith(".")) == [
         "coupling.json",
         "inputs.json",
         "manifest.json",
+        "report.html",
         "tables",
     ]
-    loaded = CouplingResult.load(found.path)
-    assert loaded.to_dict() == found.to_dict() == json.loads((found.path / "coupling.json").read_text())
+    loaded = CouplingResult.load(measured.path)
+    assert loaded.to_dict() == measured.to_dict() == json.loads((measured.path / "coupling.json").read_text())
     frame = loaded.frame()
     assert frame.shape[0] == 2 * len(loaded.layers)
     assert {"layer", "scale", "rows", "rows_p", "loss_1", "loss_5_p", "noise_bound"} <= set(frame.columns)
-    said = []
+    recorder = Recorder()
     monkeypatch.setattr("turnout.coupling.pieces.read_norms", None)  # not called
-    again = measure_coupling(checkpoint("olmoe"), out=found.path, note=said.append, **FEW)
-    assert again.to_dict() == found.to_dict()
-    assert said == [f"{found.path}: this run is complete; nothing is computed again"]
+    again = measure_coupling(checkpoint("olmoe"), out=measured.path, listener=recorder, **FEW)
+    assert again.to_dict() == measured.to_dict()
+    assert recorder.notes == [f"{measured.path}: this run is complete; nothing is computed again"]
     with pytest.raises(RunError, match=r"config\.alphas"):
-        measure_coupling(checkpoint("olmoe"), out=found.path, alphas=(1,), **FEW)
+        measure_coupling(checkpoint("olmoe"), out=measured.path, alphas=(1,), **FEW)
     with pytest.raises(RunError, match=r"model\."):
-        measure_coupling(checkpoint("mixtral"), out=found.path, **FEW)
+        measure_coupling(checkpoint("mixtral"), out=measured.path, **FEW)
 
 
-def test_overall_counts_layers_after_holm(found):
-    rows = found.overall["raw"]["rows"]
-    values = [layer["raw"]["rows"]["value"] for layer in found.layers]
+def test_overall_counts_layers_after_holm(measured):
+    rows = measured.overall["raw"]["rows"]
+    values = [layer["raw"]["rows"]["value"] for layer in measured.layers]
     assert rows["mean"] == pytest.approx(np.mean(values))
     assert (rows["min"], rows["max"]) == (min(values), max(values))
-    p = torch.tensor([layer["raw"]["rows"]["p"] for layer in found.layers])
+    p = torch.tensor([layer["raw"]["rows"]["p"] for layer in measured.layers])
     assert rows["coupled_layers"] == int((ops.holm(p) <= 0.05).sum())
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(checkpoint, tmp_path, monkeypatch, found):
-    from turnout.coupling import pieces as measure_pieces
+def test_a_killed_run_resumes_to_the_same_bytes(checkpoint, tmp_path, monkeypatch, measured):
+    calls, real = [], pieces.read_norms
 
-    calls, real = [], measure_pieces.read_norms
-
-    def dies(weights, read):
+    def killed(weights, report):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(weights.layer)
-        return real(weights, read)
+        return real(weights, report)
 
     out = tmp_path / "run"
-    monkeypatch.setattr(measure_pieces, "read_norms", dies)
+    monkeypatch.setattr(pieces, "read_norms", killed)
     with pytest.raises(KeyboardInterrupt):
         measure_coupling(checkpoint("olmoe"), out=out, **FEW)
-    pieces = sorted(out.glob("piece-layer-*"))
-    assert [piece.name for piece in pieces] == ["piece-layer-0000.safetensors", "piece-layer-0001.safetensors"]
-    damaged = bytearray(pieces[1].read_bytes())
+    files = sorted(out.glob("piece-layer-*"))
+    assert [file.name for file in files] == ["piece-layer-0000.safetensors", "piece-layer-0001.safetensors"]
+    damaged = bytearray(files[1].read_bytes())
     damaged[-3] ^= 1
-    pieces[1].write_bytes(damaged)
-    again, said = [], []
+    files[1].write_bytes(damaged)
+    again, recorder = [], Recorder()
 
-    def counts(weights, read):
+    def counted(weights, report):
         again.append(weights.layer)
-        return real(weights, read)
+        return real(weights, report)
 
-    monkeypatch.setattr(measure_pieces, "read_norms", counts)
-    measure_coupling(checkpoint("olmoe"), out=out, note=said.append, **FEW)
+    monkeypatch.setattr(pieces, "read_norms", counted)
+    measure_coupling(checkpoint("olmoe"), out=out, listener=recorder, **FEW)
     assert again == [1, 2]
-    assert len(said) == 1
-    assert "piece-layer-0001.safetensors: not what this run wrote there" in said[0]
+    (note,) = recorder.notes
+    assert "piece-layer-0001.safetensors: damaged, or of another run" in note
     for name in ("coupling.json", "tables/coupling_matrix.parquet", "tables/experts.parquet"):
-        assert (out / name).read_bytes() == (found.path / name).read_bytes()
+        assert (out / name).read_bytes() == (measured.path / name).read_bytes()
     assert verify(out) == []
 
 
 MEASURE = """
 import re, sys
 from pathlib import Path
-from turnout.coupling import measure_coupling
+from turnout import measure_coupling
 from turnout.models.checkpoint import stored
 
-stored._MAPPED = 16 << 20
+stored.REOPEN_AFTER = 16 << 20
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 for checkpoint in sys.argv[1:]:
-    found = measure_coupling(checkpoint, permutations=199, resamples=200)
-    print(peak(), found.layers[0]["raw"]["loss"][0]["value"])
+    result = measure_coupling(checkpoint, permutations=199, resamples=200)
+    print(peak(), result.layers[0]["raw"]["loss"][0]["value"])
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no peak memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel reports no peak memory")
 def test_memory_does_not_grow_with_the_checkpoint(tmp_path, checkpoint):
     """The full size, 31 GB, is in benchmarks/coupling_memory.py."""
     shapes = Shapes(layers=5, experts=48, width=768, expert_width=512, vocabulary=1000, dense_width=1024)
     sizes = [sparse_checkpoint(tmp_path / str(f), shapes, fused=f, shards=2) for f in (False, True)]
-    asked = [checkpoint("olmoe"), tmp_path / "False", tmp_path / "True"]
-    command = [sys.executable, "-c", MEASURE, *map(str, asked)]
+    checkpoints = [checkpoint("olmoe"), tmp_path / "False", tmp_path / "True"]
+    command = [sys.executable, "-c", MEASURE, *map(str, checkpoints)]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     before, *peaks = [line.split() for line in ran.stdout.splitlines()]
     gates = 4 * 48 * 768 * 512 * 2 / 2**20
@@ -255,7 +179,7 @@ def test_memory_does_not_grow_with_the_checkpoint(tmp_path, checkpoint):
         assert int(peak) - int(before[0]) < 80 < gates / 1.75  # MiB; allocators differ by a few from run to run
 
 
-def test_what_cannot_be_measured(checkpoint, tmp_path):
+def test_dense_checkpoints_and_infinite_weights_are_refused(checkpoint, tmp_path):
     with pytest.raises(ModelError, match="expected a Mixture-of-Experts checkpoint, got a dense one"):
         measure_coupling(checkpoint("llama"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -268,7 +192,19 @@ def test_what_cannot_be_measured(checkpoint, tmp_path):
         measure_coupling(moe, **FEW)
 
 
-def test_no_device_where_nothing_is_loaded(checkpoint):
+def test_with_an_adapter_the_trained_routers_are_measured(checkpoint, measured, tmp_path):
+    moe = load(checkpoint("olmoe"))
+    base = {name: moe.describe()[name] for name in ("id", "revision", "digest", "dtype", "architecture")}
+    doubled = {name: 2 * tensor.detach() for name, tensor in RouterWeights.of(moe.layers[-1:]).tensors.items()}
+    data, content = RouterAdapter(doubled, base, (moe.layers[-1].layer,), {"method": "by hand"}).encoded()
+    (tmp_path / TENSORS).write_bytes(data)
+    (tmp_path / DESCRIPTION).write_text(json.dumps(content))
+    adapted = measure_coupling(checkpoint("olmoe"), adapter=tmp_path, **FEW)
+    diagonals = [[layer["raw"]["diagonal"] for layer in result.layers] for result in (measured, adapted)]
+    assert diagonals[1] == pytest.approx([*diagonals[0][:-1], 2 * diagonals[0][-1]])
+
+
+def test_loading_options_are_refused_where_no_model_is_loaded(checkpoint):
     with pytest.raises(RecipeError, match=r"device: expected none without tasks: .*, got cpu"):
         measure_coupling(checkpoint("olmoe"), device="cpu")
 
@@ -276,21 +212,21 @@ def test_no_device_where_nothing_is_loaded(checkpoint):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alphas": ()}, "alphas: expected finite numbers of at least 0"),
-        ({"alphas": (-1,)}, "alphas: expected finite"),
-        ({"alphas": (1, 1)}, "alphas: expected each number once"),
+        ({"alphas": ()}, "alphas: expected different finite numbers of 0 or more"),
+        ({"alphas": (-1,)}, "alphas: expected different finite"),
+        ({"alphas": (1, 1)}, "alphas: expected different finite"),
         ({"permutations": 10}, "permutations: expected 199 or more"),
-        ({"scope": "first"}, "scope: expected last or all, got first"),
-        ({"nonsense": 1}, "nonsense: expected an option of measuring coupling"),
+        ({"scope": "first"}, "scope: expected 'last' or 'all', got 'first'"),
+        ({"nonsense": 1}, "nonsense: expected a known key"),
     ],
 )
-def test_options_that_do_not_fit(options, message):
+def test_settings_that_do_not_fit(options, message):
     with pytest.raises(RecipeError, match=message):
         MeasureConfig.of(options)
 
 
 def test_the_public_function_draws_the_page(checkpoint, tmp_path):
-    result = turnout.measure_coupling(checkpoint("olmoe"), out=tmp_path / "run", **FEW)
+    result = measure_coupling(checkpoint("olmoe"), out=tmp_path / "run", **FEW)
     assert result.layers
     assert "router–expert coupling" in (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert turnout.measure_coupling(random_model("olmoe"), tokenizer=tiny_tokenizer(), **FEW).layers
+    assert measure_coupling(random_model("olmoe"), tokenizer=tiny_tokenizer(), **FEW).layers

@@ -5,9 +5,9 @@ import torch
 from safetensors.numpy import load_file
 from tiny import random_model, tiny_tokenizer
 
-from turnout.coupling import measure_coupling
-from turnout.coupling import pieces as measure_pieces
-from turnout.coupling.tokens import Tokens
+from turnout import measure_coupling
+from turnout.coupling import pieces
+from turnout.coupling.tokens import TokenCounts
 from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import read
 from turnout.models.wrap.gates import gate_matrices
@@ -24,27 +24,29 @@ def texts(n=len(TEXTS)):
 
 def by_hand(moe, scope):
     """Each layer's agree, first and correlation by running one text at a time and looping over its tokens."""
-    heard, sums = {}, {layer.layer: [0.0, 0.0, 0.0, 0] for layer in moe.layers}
+    outputs, sums = {}, {layer.layer: [0.0, 0.0, 0.0, 0] for layer in moe.layers}
     hooks = []
     for layer in moe.layers:
-        hooks.append(layer.router.register_forward_hook(lambda m, a, out, k=layer.layer: heard.update({(k, "r"): out})))
         hooks.append(
-            layer.experts.register_forward_pre_hook(lambda m, a, k=layer.layer: heard.update({(k, "x"): a[0]}))
+            layer.router.register_forward_hook(lambda m, a, out, k=layer.layer: outputs.update({(k, "r"): out}))
+        )
+        hooks.append(
+            layer.experts.register_forward_pre_hook(lambda m, a, k=layer.layer: outputs.update({(k, "x"): a[0]}))
         )
     for text in TEXTS:
         ids = moe.tokenizer(text)["input_ids"]
         with torch.no_grad():
             moe.model(torch.tensor([ids]))
         for layer in moe.layers:
-            logits, weights, chosen = heard[layer.layer, "r"]
-            x = heard[layer.layer, "x"].reshape(-1, 32).double()
+            logits, weights, chosen = outputs[layer.layer, "r"]
+            x = outputs[layer.layer, "x"].reshape(-1, 32).double()
             gates = gate_matrices(layer).detach().double()
             for t in range(len(ids)) if scope == "all" else [len(ids) - 1]:
                 norms = torch.stack([(x[t] @ w).norm() for w in gates])
-                loudest = int(norms.argmax())
+                largest = int(norms.argmax())
                 of = sums[layer.layer]
-                of[0] += loudest in chosen[t].tolist()
-                of[1] += loudest == int(chosen[t][weights[t].argmax()])
+                of[0] += largest in chosen[t].tolist()
+                of[1] += largest == int(chosen[t][weights[t].argmax()])
                 of[2] += float(torch.corrcoef(torch.stack([ranks(logits[t].double()), ranks(norms)]))[0, 1])
                 of[3] += 1
     for hook in hooks:
@@ -64,11 +66,11 @@ def tokens_of(result):
 @pytest.mark.parametrize("scope", ["all", "last"])
 def test_plain_loops(family, scope):
     moe = read(random_model(family), tiny_tokenizer())
-    found = tokens_of(measure_coupling(moe, texts(), scope=scope, token_budget=40, **FEW))
+    tokens = tokens_of(measure_coupling(moe, texts(), scope=scope, token_budget=40, **FEW))
     for number, (agree, first, correlation, count) in by_hand(moe, scope).items():
-        raw = found[number]["raw"]
-        assert found[number]["tokens"] == count
-        assert found[number]["samples"] == len(TEXTS)
+        raw = tokens[number]["raw"]
+        assert tokens[number]["tokens"] == count
+        assert tokens[number]["samples"] == len(TEXTS)
         assert raw["agree"]["value"] == pytest.approx(agree)
         assert raw["first"]["value"] == pytest.approx(first)
         assert raw["correlation"]["value"] == pytest.approx(correlation, abs=2e-3)
@@ -82,7 +84,7 @@ def test_plain_loops(family, scope):
 
 @pytest.fixture(scope="module")
 def coupled():
-    """A model whose expert j answers |x · R_j| times a constant: the loudest is the largest logit, if positive."""
+    """A model whose expert j responds to x with |x · R_j| times a constant: the largest logit in absolute value."""
     model = random_model("olmoe")
     with torch.no_grad():
         for layer in model.model.layers:
@@ -93,9 +95,9 @@ def coupled():
 
 def logits_of(moe):
     """Each layer's router logits [T, N] over all texts, one text at a time."""
-    heard = {layer.layer: [] for layer in moe.layers}
+    outputs = {layer.layer: [] for layer in moe.layers}
     hooks = [
-        layer.router.register_forward_hook(lambda m, a, out, k=layer.layer: heard[k].append(out[0].detach()))
+        layer.router.register_forward_hook(lambda m, a, out, k=layer.layer: outputs[k].append(out[0].detach()))
         for layer in moe.layers
     ]
     for text in TEXTS:
@@ -103,27 +105,27 @@ def logits_of(moe):
             moe.model(torch.tensor([moe.tokenizer(text)["input_ids"]]))
     for hook in hooks:
         hook.remove()
-    return {number: torch.cat(parts) for number, parts in heard.items()}
+    return {number: torch.cat(parts) for number, parts in outputs.items()}
 
 
-def test_a_model_coupled_by_hand(coupled):
-    """Routers alone then say how loud experts are: ‖x W_g^j‖ = |x · R_j|·c, so the loudest has the largest |logit|."""
+def test_a_planted_model(coupled):
+    """The logits determine the responses: ‖x W_g^j‖ = |x · R_j|·c, so the largest response has the largest |logit|."""
     result, logits = measure_coupling(coupled, texts(), **FEW), logits_of(coupled)
     for layer in result.layers:
         of = logits[layer["layer"]]
-        loudest, chosen = of.abs().argmax(1), of.topk(2).indices
+        largest, chosen = of.abs().argmax(1), of.topk(2).indices
         raw = layer["tokens"]["raw"]
-        assert raw["first"]["value"] == pytest.approx(float((loudest == chosen[:, 0]).double().mean()))
-        assert raw["agree"]["value"] == pytest.approx(float((loudest[:, None] == chosen).any(1).double().mean()))
+        assert raw["first"]["value"] == pytest.approx(float((largest == chosen[:, 0]).double().mean()))
+        assert raw["agree"]["value"] == pytest.approx(float((largest[:, None] == chosen).any(1).double().mean()))
         load = torch.bincount(chosen.flatten(), minlength=8) / len(of)
-        loud = torch.bincount(loudest, minlength=8) / len(of)
-        assert raw["agree"]["by_load"] == pytest.approx(float(load @ loud))
+        share = torch.bincount(largest, minlength=8) / len(of)
+        assert raw["agree"]["by_load"] == pytest.approx(float(load @ share))
         assert layer["raw"]["rows"]["value"] >= 0.5  # M[i, j] = |R_i · R_j| · c: a row is mostly closest to itself
         assert layer["scale_free"]["rows"]["value"] == 1  # and by cosine always
         assert layer["scale_free"]["rows"]["p"] == pytest.approx(1 / 200)
 
 
-def test_batches_do_not_matter(coupled):
+def test_figures_do_not_depend_on_batches(coupled):
     one, many = (measure_coupling(coupled, texts(), token_budget=budget, **FEW).layers for budget in (1, 1000))
     for a, b in zip(one, many, strict=True):
         for scale in ("raw", "scale_free"):
@@ -134,7 +136,7 @@ def test_batches_do_not_matter(coupled):
                 )
 
 
-def test_the_model_is_left_as_it_was(coupled):
+def test_the_model_is_not_changed(coupled):
     model = coupled.model.train()
     measure_coupling(coupled, texts(2), **FEW)
     assert model.training
@@ -142,19 +144,19 @@ def test_the_model_is_left_as_it_was(coupled):
     model.eval()
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(coupled, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure_pieces, "BATCHES_PER_PIECE", 2)
+def test_a_killed_run_resumes_to_the_same_bytes(coupled, tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "BATCHES_PER_PIECE", 2)
     options = {**FEW, "token_budget": 1}
     whole = measure_coupling(coupled, texts(), tmp_path / "whole", **options)
-    calls, real = [], measure_pieces.count_tokens
+    calls, real = [], pieces.count_tokens
 
-    def dies(moe, prompts, scope):
+    def killed(moe, prompts, scope):
         calls.append(len(prompts))
         if len(calls) == 4:
             raise KeyboardInterrupt
         return real(moe, prompts, scope)
 
-    monkeypatch.setattr(measure_pieces, "count_tokens", dies)
+    monkeypatch.setattr(pieces, "count_tokens", killed)
     with pytest.raises(KeyboardInterrupt):
         measure_coupling(coupled, texts(), tmp_path / "killed", **options)
     (piece,) = (tmp_path / "killed").glob("piece-tokens-*")
@@ -166,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(coupled, tmp_path, monkeypatch):
     assert not [*(tmp_path / "killed").glob("piece-*")]
 
 
-def test_intervals_cover_what_resampled_samples_give():
+def test_intervals_equal_a_plain_bootstrap():
     """Against a bootstrap that draws samples in a plain loop."""
     rng = torch.Generator().manual_seed(0)
     tokens = torch.randint(1, 9, (60,), generator=rng).double().numpy()
@@ -174,14 +176,14 @@ def test_intervals_cover_what_resampled_samples_give():
     names = {f"0/{s}/{m}": agree for s in ("raw", "scale_free") for m in ("agree", "first", "correlation")}
     more = {f"0/{s}/{m}": tokens[:4] for s in ("raw", "scale_free") for m in ("loudest", "by_choice")}
     counts = {"0/tokens": tokens, "0/chosen": tokens[:4], "0/chosen_first": tokens[:4], **names, **more}
-    low, high = Tokens.of([counts], range(60)).figures(4000, seed=1)[0]["raw"]["agree"]["interval"]
+    low, high = TokenCounts.of([counts], range(60)).figures(4000, seed=1)[0]["raw"]["agree"]["interval"]
     draws = [torch.randint(60, (60,), generator=rng).numpy() for _ in range(4000)]
     values = torch.tensor([agree[d].sum() / tokens[d].sum() for d in draws])
     expected = values.quantile(torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
     assert [low, high] == pytest.approx(expected, abs=0.01)
 
 
-def test_no_tokenizer_and_numbers_that_are_none():
+def test_a_missing_tokenizer_and_nan_are_refused():
     with pytest.raises(ModelError, match="expected a tokenizer beside the model, got none"):
         measure_coupling(random_model("olmoe"), texts(), **FEW)
     moe = read(random_model("olmoe"), tiny_tokenizer())

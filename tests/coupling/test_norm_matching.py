@@ -1,4 +1,4 @@
-"""Norm-matched decay: what it reads and what it does to the weights."""
+"""Norm-matched decay: the norms of another run, and scaling to them."""
 
 import polars as pl
 import pytest
@@ -6,8 +6,8 @@ import torch
 from tiny import random_model
 from transformers import TrainerControl, TrainerState
 
-from turnout.coupling import NormMatchedDecay, norm_trajectory
-from turnout.coupling.norm_matching import norm_at
+from turnout import NormMatchedDecay
+from turnout.coupling.norm_matching import norm_at, norm_trajectory
 from turnout.errors import ModelError, RunError
 from turnout.models.wrap.anatomy import read
 from turnout.models.wrap.gates import gate_matrices, router_rows
@@ -22,7 +22,7 @@ def write_metrics(run, rows):
     return run
 
 
-def test_the_trajectory_is_the_norms_before_each_logged_update(tmp_path):
+def test_norms_before_each_logged_update(tmp_path):
     rows = [
         (20, "coupling/layer_01/router_norm", 1.5),
         (10, "coupling/layer_01/router_norm", 2.0),
@@ -30,9 +30,9 @@ def test_the_trajectory_is_the_norms_before_each_logged_update(tmp_path):
         (10, "coupling/router_norm", 9.0),
         (10, "loss", 3.0),
     ]
-    found = norm_trajectory(write_metrics(tmp_path / "run", rows))
-    assert found == {1: {"router": ((9, 2.0), (19, 1.5)), "gate": ((9, 7.0),)}}
-    assert [norm_at(found[1]["router"], step) for step in (8, 9, 14, 19, 30)] == [None, 2.0, 1.75, 1.5, 1.5]
+    trajectory = norm_trajectory(write_metrics(tmp_path / "run", rows))
+    assert trajectory == {1: {"router": ((9, 2.0), (19, 1.5)), "gate": ((9, 7.0),)}}
+    assert [norm_at(trajectory[1]["router"], step) for step in (8, 9, 14, 19, 30)] == [None, 2.0, 1.75, 1.5, 1.5]
     with pytest.raises(RunError, match="expected norms of a coupled run, got none; train that run with --erc"):
         norm_trajectory(write_metrics(tmp_path / "plain", rows[3:]))
     with pytest.raises(RunError, match="expected the metrics of a training run"):

@@ -1,4 +1,4 @@
-"""The term under transformers' Trainer, TRL's SFTTrainer and accelerate: once an optimiser step, logged, resumable."""
+"""The term under transformers' Trainer, TRL's SFTTrainer and accelerate: counted once a step, logged, resumable."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from tiny import random_model, tiny_tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import turnout
-from turnout.coupling import CouplingCallback
+from turnout import CouplingCallback
 from turnout.coupling.trainer import OVERHEAD
 from turnout.errors import ModelError
 
@@ -30,7 +30,7 @@ def rows(n=12):
 
 
 class Gradients(TrainerCallback):
-    """The gradient that each optimiser step is made of."""
+    """The gradients before each optimizer step."""
 
     def __init__(self):
         self.seen = []
@@ -86,20 +86,20 @@ def assert_once(coupled, plain, weight):
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
 def test_trainer_counts_it_once(tmp_path, checkpointing):
-    found = []
+    steps = []
     for weight in (0.0, 2.0):
         model, gradients = model_of(), Gradients()
         turnout.couple(model, weight=weight, noise=False)
         trained(tmp_path, model, gradients, gradient_accumulation_steps=3, gradient_checkpointing=checkpointing)
-        found.append(gradients.seen[0])
-    assert_once(found[1], found[0], 2.0)
+        steps.append(gradients.seen[0])
+    assert_once(steps[1], steps[0], 2.0)
 
 
 def test_sft_trainer_counts_it_once(tmp_path):
     import trl
 
     texts = Dataset.from_list([{"text": "gate router " * (1 + i % 4)} for i in range(8)])
-    found, logged = [], []
+    steps, logged = [], []
     for weight in (0.0, 2.0):
         model, gradients, callback = model_of(), Gradients(), CouplingCallback()
         turnout.couple(model, weight=weight, noise=False)
@@ -110,15 +110,15 @@ def test_sft_trainer_counts_it_once(tmp_path):
             model, given, train_dataset=texts, processing_class=tiny_tokenizer(), callbacks=[gradients, callback]
         )
         made.train()
-        found.append(gradients.seen[0])
+        steps.append(gradients.seen[0])
         logged.append(next(entry for entry in made.state.log_history if "loss" in entry))
-    assert_once(found[1], found[0], 2.0)
+    assert_once(steps[1], steps[0], 2.0)
     assert logged[1]["loss"] == pytest.approx(logged[0]["loss"] + 2 * logged[1]["coupling/erc"], rel=1e-3)
     assert logged[1]["mean_token_accuracy"] == logged[0]["mean_token_accuracy"]
 
 
-def test_other_log_probabilities_are_left_alone():
-    """A trainer that compares log-probabilities must get the model's own; the callback then refuses."""
+def test_other_log_probabilities_do_not_change():
+    """A trainer that compares log-probabilities needs the model's own; the callback refuses it."""
     from trl.trainer import utils
 
     model, ids = model_of().train(), torch.randint(256, (2, 8), generator=torch.Generator().manual_seed(0))
@@ -132,7 +132,7 @@ def test_other_log_probabilities_are_left_alone():
 
 def test_accelerate_counts_it_once():
     accelerator = Accelerator(gradient_accumulation_steps=2, cpu=True)
-    found = []
+    steps = []
     for weight in (0.0, 2.0):
         model = model_of().train()
         coupling = turnout.couple(model, weight=weight, noise=False)
@@ -141,11 +141,11 @@ def test_accelerate_counts_it_once():
             with accelerator.accumulate(model):
                 accelerator.backward(model(**{name: x[None] for name, x in batch.items()}).loss)
                 if accelerator.sync_gradients:
-                    found.append({name: p.grad.clone() for name, p in model.named_parameters()})
+                    steps.append({name: p.grad.clone() for name, p in model.named_parameters()})
                 optimizer.step()
                 optimizer.zero_grad()
         assert coupling.step == 1
-    assert_once(found[1], found[0], 2.0)
+    assert_once(steps[1], steps[0], 2.0)
 
 
 def test_the_log_has_the_figures_and_no_other_number_changes(tmp_path):
@@ -161,9 +161,9 @@ def test_the_log_has_the_figures_and_no_other_number_changes(tmp_path):
             assert entry[f"coupling/{name}"] == pytest.approx(sum(layers) / LAYERS)
             assert all(math.isfinite(value) for value in layers)
         assert 0 < entry[OVERHEAD] < 1
-    silent = model_of()
-    coupling = turnout.couple(silent, weight=0)
-    plain = trained(tmp_path, silent, CouplingCallback(per_layer=False), max_steps=4)
+    unweighted = model_of()
+    coupling = turnout.couple(unweighted, weight=0)
+    plain = trained(tmp_path, unweighted, CouplingCallback(per_layer=False), max_steps=4)
     entries = [entry for entry in plain.state.log_history if "loss" in entry]
     assert {"coupling/erc", "coupling/gate_norm"} <= set(entries[0])
     assert not any("layer" in name for entry in entries for name in entry)
@@ -173,7 +173,7 @@ def test_the_log_has_the_figures_and_no_other_number_changes(tmp_path):
 
 
 class Steps(TrainerCallback):
-    """The coupling's own count of steps, in each step."""
+    """The coupling's own count of steps at each step."""
 
     def __init__(self, coupling):
         self.coupling, self.seen = coupling, []
@@ -182,7 +182,7 @@ class Steps(TrainerCallback):
         self.seen.append(self.coupling.step)
 
 
-def test_a_resumed_training_goes_on_with_the_noise_of_its_step(tmp_path):
+def test_a_resumed_training_uses_the_noise_of_its_step(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 2}
     first, second = Steps(None), Steps(None)
     for steps, last, resume in ((first, 2, None), (second, 4, str(tmp_path / "checkpoint-2"))):

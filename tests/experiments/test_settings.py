@@ -9,7 +9,7 @@ from experiments.sparsity import after
 from turnout.aligning.config import AlignConfig
 from turnout.reasoning.grpo.config import GrpoConfig
 from turnout.sparsity.sweep import SweepRecipe
-from turnout.training import TrainRecipe
+from turnout.training.recipe import TrainRecipe
 
 SETTINGS = {"weight": 10.0, "normalised": False}
 TRIALS = [*trials.weights(), *trials.variants(SETTINGS), *trials.alphas(SETTINGS), *trials.places(SETTINGS)]
@@ -20,7 +20,7 @@ ROOT = align.HERE.parents[1]
 def test_couple(trial):
     recipe = couple.recipe_of(trial)
     assert (recipe.seed, recipe.schedule.tokens) == (trial.seed, trial.tokens)
-    assert set(couple.coupled(trial)) == (set() if trial.architecture else {"prepare", "inputs"})
+    assert set(couple.coupled(trial)) == (set() if trial.architecture else {"erc", "match_norms"})
 
 
 def test_align(monkeypatch):

@@ -28,7 +28,7 @@ def content(**changes: Any) -> dict[str, Any]:
                 {"name": "chains", "chains": [1, 2], "samples": 100},
             ],
         },
-        "schedule": {"batch_size": 4, "learning_rate": 0.01, "balancing": 0.01, "save_every": 4},
+        "schedule": {"batch_size": 4, "learning_rate": 0.01, "layer_balancing": 0.01, "save_every": 4},
     }
     made: dict[str, Any] = {
         "base": base,

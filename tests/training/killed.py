@@ -1,6 +1,6 @@
-"""Trains in forked children that kill themselves at chosen moments, then resumes; prints what came of it as JSON.
+"""Train in forked children that kill themselves at chosen moments, resume, and print the outcomes as JSON.
 
-A process of its own: children fork before any thread runs. Usage: python killed.py FOLDER
+Run as a process of its own, so that children fork before any thread runs: python killed.py FOLDER
 """
 
 import json
@@ -17,14 +17,16 @@ from safetensors.torch import load_file
 from training.texts import write_recipe
 from transformers import TrainerCallback
 
-from turnout.training import TrainRecipe, checkpoints, train
-from turnout.training.run import CHECKPOINTS, MODEL
+from turnout import TrainRecipe, train
+from turnout.training import checkpoints
+from turnout.training.result import MODEL
+from turnout.training.run import CHECKPOINTS
 
 torch.set_num_threads(1)
 
 
 class DieAt(TrainerCallback):
-    """SIGKILL after an optimiser step."""
+    """SIGKILL after an optimizer step."""
 
     def __init__(self, step):
         self.step = step
@@ -62,9 +64,9 @@ def in_child(recipe, out, callbacks=(), before=lambda: None):
         finally:
             os._exit(code)
     os.close(writer)
-    said = os.read(reader, 10_000)
+    written = os.read(reader, 10_000)
     status = os.waitpid(pid, 0)[1]
-    return json.loads(said) if said else {"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}
+    return json.loads(written) if written else {"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}
 
 
 def same_weights(one, two):
@@ -76,7 +78,7 @@ def main(folder):
     recipe = TrainRecipe.load(write_recipe(folder))
     whole, killed, torn = (folder / name for name in ("whole", "killed", "torn"))
     in_child(recipe, whole)
-    found = {
+    outcomes = {
         "first": in_child(recipe, killed, [DieAt(6)]),
         "kept": sorted(p.name for p in (killed / CHECKPOINTS).iterdir()),
         "second": in_child(recipe, killed, [DieAt(11)]),
@@ -89,10 +91,10 @@ def main(folder):
     }
     half = TrainRecipe.load(write_recipe(folder, precision="bfloat16"))
     in_child(half, folder / "half")
-    found["half"] = in_child(half, folder / "half-killed", [DieAt(6)])
-    found["half_resumed"] = in_child(half, folder / "half-killed")
-    found["half_same"] = same_weights(folder / "half", folder / "half-killed")
-    print(json.dumps(found))
+    outcomes["half"] = in_child(half, folder / "half-killed", [DieAt(6)])
+    outcomes["half_resumed"] = in_child(half, folder / "half-killed")
+    outcomes["half_same"] = same_weights(folder / "half", folder / "half-killed")
+    print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from training.texts import recipe, write_corpus
 
+from turnout import Listener, TrainRecipe
 from turnout.errors import RecipeError
 from turnout.tasks import worlds
-from turnout.training import TrainRecipe
-from turnout.training.data import Mixture, Tokens, documents, load_tokenizer, prepare, tokenise, windows
+from turnout.training.documents import documents
 from turnout.training.recipe import Source
+from turnout.training.sequences import Mixture, windows
+from turnout.training.tokens import Tokens, load_tokenizer, prepare_tokens, tokenize
 
 
 @pytest.fixture
@@ -89,11 +91,11 @@ def test_refuses_other_encodings_and_missing_files(tmp_path):
 
 def test_tokens_on_disk_are_the_documents(corpus):
     data = TrainRecipe.parse(recipe(corpus)).data
-    tokens = prepare(data, corpus / "tokens", seed=0)
+    tokens = prepare_tokens(data, corpus / "tokens", 0, Listener())
     tokenizer = load_tokenizer(data.tokenizer)
     for split in ("train", "held_out"):
         texts = documents(data.sources[0], data.held_out, 0)[split]
-        expected = [token for row in tokenise(texts, tokenizer) for token in row]
+        expected = [token for row in tokenize(texts, tokenizer) for token in row]
         assert tokens[split]["a"].ids.tolist() == expected
         assert tokens[split]["a"].n_bytes == sum(len(text.encode()) for text in texts)
         assert expected.count(tokenizer.eos_token_id) == len(texts) == tokens[split]["a"].n_documents
@@ -101,9 +103,9 @@ def test_tokens_on_disk_are_the_documents(corpus):
 
 def test_prepared_tokens_are_used_again(corpus):
     data = TrainRecipe.parse(recipe(corpus)).data
-    prepare(data, corpus / "tokens", seed=0)
+    prepare_tokens(data, corpus / "tokens", 0, Listener())
     (corpus / "a.jsonl").unlink()
-    assert prepare(data, corpus / "tokens", seed=0)["train"]["a"].n_documents > 0
+    assert prepare_tokens(data, corpus / "tokens", 0, Listener())["train"]["a"].n_documents > 0
 
 
 def ramp(name, n, first=0):

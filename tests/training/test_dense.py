@@ -4,12 +4,12 @@ import pytest
 from training.texts import recipe, write_corpus
 from transformers import AutoModelForCausalLM
 
+from turnout import TrainRecipe, train
 from turnout.errors import RecipeError
-from turnout.training import TrainRecipe, train
 
 
 def dense(folder, architecture):
-    content = recipe(folder, precision="bfloat16", balancing=0.1)
+    content = recipe(folder, precision="bfloat16", layer_balancing=0.1)
     content["model"] |= {"architecture": architecture, "experts": 1, "top_k": 1, "expert_width": 48}
     return TrainRecipe.parse(content)
 
@@ -25,8 +25,8 @@ def test_trains_the_dense_counterpart(tmp_path, architecture, kind):
 
 
 def test_has_the_active_parameters_of_the_moe_but_for_its_router(tmp_path):
-    from turnout.training.data import load_tokenizer
     from turnout.training.model import build_model
+    from turnout.training.tokens import load_tokenizer
 
     write_corpus(tmp_path)
     one = dense(tmp_path, "mixtral").model

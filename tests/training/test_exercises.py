@@ -4,11 +4,11 @@ import polars as pl
 import pytest
 from transformers import AutoTokenizer
 
+from turnout import TrainRecipe, train
 from turnout.tasks.exercises import VOCABULARY, chains, facts
-from turnout.training import TrainRecipe, train
-from turnout.training.data import documents
-from turnout.training.exercise_tokenizer import exercise_tokenizer
+from turnout.training.documents import documents
 from turnout.training.recipe import Source
+from turnout.training.tokens import exercise_tokenizer
 
 
 def exercise_recipe(**schedule):

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from tiny import DENSE, FAMILIES, random_model
 from training.test_exercises import exercise_recipe
 
+from turnout import TrainRecipe, train
 from turnout.errors import RecipeError
-from turnout.training import TrainRecipe, train
-from turnout.training.data import Tokens, windows
-from turnout.training.exercise_tokenizer import exercise_tokenizer
-from turnout.training.isolation import positions, require_isolation
 from turnout.training.model import load_model
+from turnout.training.sequences import positions, require_isolation, windows
+from turnout.training.tokens import Tokens, exercise_tokenizer
 
 MIXED = ("gpt_oss", "lfm2_moe")  # a mask of its own; convolutions
 

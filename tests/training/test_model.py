@@ -28,8 +28,8 @@ def test_the_seed_makes_the_weights():
     assert not torch.equal(one.lm_head.weight, other.lm_head.weight)
 
 
-def test_balancing_is_the_familys_auxiliary_loss():
-    on, off = (build_model(ModelRecipe(balancing=b, **SMALL), tiny.tiny_tokenizer(), 0).config for b in (0.5, 0.0))
+def test_aux_loss_is_the_weight_of_the_familys_loss():
+    on, off = (build_model(ModelRecipe(aux_loss=b, **SMALL), tiny.tiny_tokenizer(), 0).config for b in (0.5, 0.0))
     assert (on.router_aux_loss_coef, on.output_router_logits, off.output_router_logits) == (0.5, True, False)
 
 

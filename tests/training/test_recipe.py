@@ -1,9 +1,14 @@
+import warnings
+from pathlib import Path
+
 import pytest
 import yaml
 from training.texts import recipe
 
+from turnout import TrainRecipe
 from turnout.errors import RecipeError
-from turnout.training import TrainRecipe
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
@@ -30,8 +35,8 @@ def test_is_frozen(content):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"optimiser": 1}, r"recipe.yaml: optimiser: expected no such key"),
-        ({"model": {"widht": 3}}, r"recipe.yaml: model.widht: expected no such key"),
+        ({"optimizer": 1}, r"recipe.yaml: optimizer: expected a known key \(data, .*, got an unknown one"),
+        ({"model": {"widht": 3}}, r"recipe.yaml: model.widht: expected a known key, got an unknown one"),
         ({"schedule": {"learning_rate": "fast"}}, r"schedule.learning_rate: expected a number, got 'fast'"),
         ({"schedule": {"batch_size": 0}}, r"schedule.batch_size: expected a number above 0, got 0"),
         ({"schedule": {"batch_size": 1.5}}, r"schedule.batch_size: expected a whole number, got 1.5"),
@@ -80,3 +85,39 @@ def test_refuses_files_without_a_mapping(tmp_path, text, said):
 def test_refuses_a_missing_file(tmp_path):
     with pytest.raises(RecipeError, match=r"none.yaml: expected a readable YAML file, got No such file"):
         TrainRecipe.load(tmp_path / "none.yaml")
+
+
+def test_former_keys_of_the_two_balancing_losses(content):
+    content["model"]["balancing"], content["schedule"]["balancing"] = 0.5, 0.25
+    with pytest.warns(DeprecationWarning, match="deprecated key balancing") as warned:
+        loaded = TrainRecipe.parse(content)
+    assert {str(warning.message) for warning in warned} == {
+        "ModelRecipe: deprecated key balancing; use aux_loss",
+        "Schedule: deprecated key balancing; use layer_balancing",
+    }
+    assert (loaded.model.aux_loss, loaded.schedule.layer_balancing) == (0.5, 0.25)
+    content["model"]["aux_loss"] = 0.5
+    with pytest.raises(RecipeError, match=r"model\.balancing: expected a known key, got an unknown one"):
+        TrainRecipe.parse(content)
+
+
+def test_a_run_contains_the_former_keys_and_reads_them_without_a_warning(content):
+    content["model"]["aux_loss"], content["schedule"]["layer_balancing"] = 0.5, 0.25
+    loaded = TrainRecipe.parse(content)
+    described = loaded.describe()
+    assert (described["model"]["balancing"], described["schedule"]["balancing"]) == (0.5, 0.25)
+    assert "aux_loss" not in described["model"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TrainRecipe.parse(described, stored=True) == loaded
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "name", ["couple/base", "saturation/recipe", "sparsity/narrow", "sparsity/wide", "sparsity/chosen"]
+)
+def test_recipes_of_the_experiments_are_readable(name):
+    content = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
+    if "base" in content:  # a sweep, which sets tokens and seed itself
+        content = content["base"] | {"schedule": content["base"]["schedule"] | {"tokens": 10**6}}
+    assert TrainRecipe.parse(content).schedule.layer_balancing > 0

@@ -12,9 +12,9 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
+from turnout import RoutingCallback
 from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import read
-from turnout.training import RoutingCallback
 from turnout.training.routing_callback import FIGURES
 
 FAMILIES = ("olmoe", "qwen3_moe", "mixtral", "deepseek_v2")

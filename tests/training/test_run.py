@@ -2,26 +2,29 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from listeners import Recorder
 from training.texts import recipe, write_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from turnout import Listener, TrainRecipe, train
 from turnout.errors import RecipeError, RunError
 from turnout.runs import verify
-from turnout.training import TrainRecipe, train
+from turnout.training.sequences import windows
+from turnout.training.tokens import prepare_tokens
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run of 60 steps, its progress reports, and the recipe's path."""
     folder = tmp_path_factory.mktemp("trained")
-    path, heard = write_recipe(folder, tokens=60 * 4 * 32, evaluate_every=30), []
-    result = train(TrainRecipe.load(path), folder / "run", lambda *what: heard.append(what))
-    return result, heard, path
+    path, reports = write_recipe(folder, tokens=60 * 4 * 32, evaluate_every=30), []
+    result = train(path, folder / "run", listener=Recorder(on_progress=lambda *report: reports.append(report)))
+    return result, reports, path
 
 
 def test_learns(trained):
     result, _, _ = trained
-    metrics = pl.read_parquet(result.path / "tables" / "metrics.parquet")
+    metrics = result.frame()
     loss = metrics.filter(pl.col("metric") == "loss")["value"]
     assert loss[-1] < 0.7 * loss[0]
     assert (result.steps, result.tokens) == (60, 60 * 4 * 32)
@@ -44,10 +47,8 @@ def test_loads_with_transformers_alone(trained):
 
 def test_the_held_out_loss_excludes_the_load_balancing_loss(trained):
     result, _, path = trained
-    from turnout.training.data import prepare, windows
-
     data = TrainRecipe.load(path).data
-    tokens = prepare(data, result.path / ".tokens", 3)["held_out"]["b"]
+    tokens = prepare_tokens(data, result.path / ".tokens", 3, Listener())["held_out"]["b"]
     rows = torch.stack([row["input_ids"] for row in windows(tokens, 32, 128)])
     model = AutoModelForCausalLM.from_pretrained(result.model)
     with torch.no_grad():
@@ -70,10 +71,10 @@ def test_runs_on_the_same_text_share_its_tokens(tmp_path):
 
 
 def test_reports_progress(trained):
-    result, heard, _ = trained
-    training = [done for what, done, _, unit in heard if (what, unit) == ("training", "tokens")]
+    result, reports, _ = trained
+    training = [done for what, done, _, unit in reports if (what, unit) == ("training", "tokens")]
     assert training == list(range(128, 60 * 128 + 1, 128))
-    assert heard[-1][1] == heard[-1][2] == result.tokens
+    assert reports[-1][1] == reports[-1][2] == result.tokens
 
 
 def test_leaves_a_complete_run(trained):
@@ -88,7 +89,7 @@ def test_a_complete_run_is_left_alone(trained):
     before = {
         file: file.stat().st_mtime_ns for file in result.path.rglob("*") if file.is_file() and file.name != ".lock"
     }
-    again = train(TrainRecipe.load(path), result.path)
+    again = train(path, result.path)
     after = {
         file: file.stat().st_mtime_ns for file in result.path.rglob("*") if file.is_file() and file.name != ".lock"
     }
@@ -103,17 +104,17 @@ def test_refuses_a_folder_of_another_run(trained, tmp_path):
     other = yaml.safe_load(path.read_text())
     other["schedule"]["learning_rate"] = 0.5
     with pytest.raises(RunError, match=r"learning_rate"):
-        train(TrainRecipe.parse(other), result.path)
+        train(other, result.path)
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(RunError, match=r"letter.txt"):
-        train(TrainRecipe.load(path), tmp_path)
+        train(path, tmp_path)
 
 
 def test_refuses_a_missing_source_and_leaves_nothing(trained, tmp_path):
     content = recipe(trained[2].parent)
     content["data"]["sources"][0]["path"] = str(tmp_path / "none.jsonl")
     with pytest.raises(RecipeError, match=r"none.jsonl: expected a file or folder that the recipe names"):
-        train(TrainRecipe.parse(content), tmp_path / "run")
+        train(content, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -122,24 +123,24 @@ def test_starts_from_a_trained_model(trained, tmp_path):
     content = yaml.safe_load(path.read_text())
     del content["model"]
     content |= {"start": str(result.model), "schedule": {"tokens": 256, "batch_size": 4, "learning_rate": 1e-9}}
-    further = train(TrainRecipe.parse(content), tmp_path / "run")
+    further = train(content, tmp_path / "run")
     assert further.losses == pytest.approx(result.losses, rel=1e-3)
 
 
 def test_bfloat16_trains_too(tmp_path):
     path = write_recipe(tmp_path, precision="bfloat16")
-    losses = train(TrainRecipe.load(path), tmp_path / "run").losses
-    exact = train(TrainRecipe.load(write_recipe(tmp_path)), tmp_path / "exact").losses
+    losses = train(path, tmp_path / "run").losses
+    exact = train(write_recipe(tmp_path), tmp_path / "exact").losses
     assert losses == pytest.approx(exact, rel=0.02)
 
 
 @pytest.mark.parametrize(("whole", "shipped"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
 def test_the_logged_loss_excludes_the_load_balancing_loss(tmp_path, whole, shipped):
     def logged(name, layered, of_model):
-        content = recipe(tmp_path, learning_rate=1e-12, balancing=layered)
-        content["model"]["balancing"] = of_model
-        result = train(TrainRecipe.parse(content), tmp_path / name)
-        metrics = pl.read_parquet(result.path / "tables" / "metrics.parquet")
+        content = recipe(tmp_path, learning_rate=1e-12, layer_balancing=layered)
+        content["model"]["aux_loss"] = of_model
+        result = train(content, tmp_path / name)
+        metrics = result.frame()
         return [metrics.filter(metric=of)["value"][0] for of in ("loss", "lm_loss")]
 
     write_recipe(tmp_path)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from turnout.settings import Settings, whole_numbers
+from turnout.settings import Settings, comma_separated
 
 Kind = Literal["gate", "frequency", "weight", "released"]
 Scope = Literal["last", "all"]
@@ -36,7 +36,7 @@ class AuditConfig(Settings):
     """Solved examples of the same subject before each question."""
     seed: int = Field(default=0, ge=0)
     """Seed of the resamples, permutations, rotations and halves behind intervals, nulls and claim."""
-    budgets: Annotated[tuple[int, ...], BeforeValidator(whole_numbers)] = Field(
+    budgets: Annotated[tuple[int, ...], BeforeValidator(comma_separated)] = Field(
         default=(), examples=["whole numbers such as 4,8,16"], json_schema_extra={"metavar": "K,K,…"}
     )
     """Other numbers of chosen experts: the same scores cut there, and the model run with them."""

@@ -1,26 +1,20 @@
-"""Coupling routers with experts: the ERC loss (arXiv 2512.23447) in any training run, with its controls."""
+"""Coupling of routers with experts (ERC loss, arXiv 2512.23447): measured in a model, or trained, with controls."""
 
-from turnout.coupling.attach import Coupling, couple, couple_as, coupling_of, uncouple
-from turnout.coupling.config import CoupleConfig
-from turnout.coupling.measure_config import MeasureConfig
-from turnout.coupling.norm_matching import NormMatchedDecay, norm_trajectory
-from turnout.coupling.result import CouplingResult
-from turnout.coupling.run import measure_coupling
-from turnout.coupling.trainer import CouplingCallback, Preparation, preparation
+from turnout.lazy import lazy_names
 
-__all__ = [
-    "CoupleConfig",
-    "Coupling",
-    "CouplingCallback",
-    "CouplingResult",
-    "MeasureConfig",
-    "NormMatchedDecay",
-    "Preparation",
-    "couple",
-    "couple_as",
-    "coupling_of",
-    "measure_coupling",
-    "norm_trajectory",
-    "preparation",
-    "uncouple",
-]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "CoupleConfig": "turnout.coupling.config",
+        "Coupling": "turnout.coupling.handle",
+        "CouplingCallback": "turnout.coupling.trainer",
+        "CouplingResult": "turnout.coupling.result",
+        "MeasureConfig": "turnout.coupling.config",
+        "NormMatchedDecay": "turnout.coupling.norm_matching",
+        "couple": "turnout.api.couple",
+        "coupling_of": "turnout.coupling.attach",
+        "measure_coupling": "turnout.api.measure_coupling",
+        "norm_trajectory": "turnout.coupling.norm_matching",
+        "uncouple": "turnout.api.couple",
+    },
+)

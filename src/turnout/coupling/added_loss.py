@@ -1,4 +1,4 @@
-"""How the layers' terms get into the loss that a model returns, whoever trains it and however it recomputes layers.
+"""Add the layers' terms to the loss that a model returns, in any training loop and with any gradient checkpointing.
 
 Shapes: T tokens of a forward.
 """
@@ -17,28 +17,36 @@ _IGNORED = -100
 
 @dataclass(eq=False)
 class CoupledForward:
-    """One training forward of the model."""
+    """One training forward of the model.
+
+    Attributes:
+        step: optimizer steps before it.
+        terms: {decoder layer: term}, in the order in which the layers ran.
+        again: layers that ran without gradients, which reentrant checkpointing will run again.
+        coefficient: factor of one layer's term in the term that is added.
+        slope: derivative of the final loss by the term that was added, known once the backward pass has begun.
+    """
 
     step: int
     terms: dict[int, Tensor] = field(default_factory=dict)
-    again: set[int] = field(default_factory=set)  # layers that ran without gradients: reentrant checkpointing
-    coefficient: Tensor | float = 0.0  # of one layer's term in the term that is added
-    slope: Tensor | None = None  # of the final loss in the term that was added, known once the backward pass began
+    again: set[int] = field(default_factory=set)
+    coefficient: Tensor | float = 0.0
+    slope: Tensor | None = None
 
 
 def labels_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The labels of a call of the model, already shifted or not."""
-    found = kwargs.get("labels")
-    if found is None and args:
-        found = inspect.signature(model.forward).bind_partial(*args).arguments.get("labels")
-    found = kwargs.get("shift_labels") if found is None else found
-    return found if isinstance(found, Tensor) else None
+    """The labels in the arguments of a model's forward, shifted or not; None if there are none."""
+    labels = kwargs.get("labels")
+    if labels is None and args:
+        labels = inspect.signature(model.forward).bind_partial(*args).arguments.get("labels")
+    labels = kwargs.get("shift_labels") if labels is None else labels
+    return labels if isinstance(labels, Tensor) else None
 
 
 def share_of_step(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tensor | float:
-    """How much of the optimiser step's term this micro-batch adds: its share of the step's labels, if they are known.
+    """Share of the optimizer step's term that a micro-batch adds: its share of the step's labels.
 
-    Without `num_items_in_batch` the loss is a mean, which whoever accumulates gradients divides.
+    Without `num_items_in_batch` it is 1: the loss is a mean then, and gradient accumulation divides it.
     """
     n_items, shifted = kwargs.get("num_items_in_batch"), kwargs.get("shift_labels")
     if n_items is None or labels is None:
@@ -49,19 +57,19 @@ def share_of_step(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tensor | 
 
 
 def total_term(forward: CoupledForward) -> Tensor:
-    """The forward's terms times their coefficient; differentiable also where layers ran without gradients."""
+    """Sum of a forward's terms times their coefficient; differentiable also where layers ran without gradients."""
     device = next(reversed(forward.terms.values())).device
     recorded = [term.to(device) for number, term in forward.terms.items() if number not in forward.again]
     again = [term.to(device) for number, term in forward.terms.items() if number in forward.again]
     parts = [torch.stack(recorded).sum()] if recorded else []
     if again:
         anchor = torch.zeros((), device=device, requires_grad=True)
-        parts.append(_NoteSlope.apply(torch.stack(again).sum(), anchor, forward))
+        parts.append(_StoreSlope.apply(torch.stack(again).sum(), anchor, forward))
     return forward.coefficient * torch.stack(parts).sum()
 
 
 def with_term(output: Any, total: Tensor, share: Tensor | float) -> Any:
-    """`output` with the term in its loss; None if it has no loss."""
+    """A model's output with the term added to its loss; None if it has no loss."""
     if not isinstance(output, ModelOutput | dict):
         if not isinstance(output, tuple) or not output or not isinstance(output[0], Tensor) or output[0].dim():
             return None
@@ -71,7 +79,7 @@ def with_term(output: Any, total: Tensor, share: Tensor | float) -> Any:
         return None
     output["loss"] = _sum(loss, total * share)
     if _is_for_sft(output):
-        # TRL's SFTTrainer takes −Σ log p over its count of labels: a label's log p carries a label's share of the term.
+        # TRL's SFTTrainer divides −Σ log p by its count of labels: each log p takes one label's share of the term.
         log_probs = output["log_probs"]
         output["log_probs"] = log_probs - total.to(log_probs.device) * output["label_mask"]
     return output
@@ -82,29 +90,29 @@ def _sum(loss: Tensor, term: Tensor) -> Tensor:
 
 
 def _is_for_sft(output: Mapping[str, Any]) -> bool:
-    """Whether these are the outputs that TRL's SFTTrainer, alone among its trainers, asks a model for.
+    """Whether these are the outputs that TRL's SFTTrainer requests; no other trainer of TRL requests the same ones.
 
-    Others compare log-probabilities with each other: those must stay as they are.
+    Other trainers compare log-probabilities with each other, so that those must not change.
     """
-    given = {name for name in ("log_probs", "entropy", "is_top1", "mean_logits") if output.get(name) is not None}
-    return given == {"log_probs", "entropy", "is_top1"}
+    outputs = {name for name in ("log_probs", "entropy", "is_top1", "mean_logits") if output.get(name) is not None}
+    return outputs == {"log_probs", "entropy", "is_top1"}
 
 
 def replace_first(
     args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call's arguments with the first of them changed, by position or by name."""
+    """The arguments of a call with the first one changed, positional or named."""
     if args:
         return (change(args[0]), *args[1:]), kwargs
     name = next(iter(kwargs))
     return args, {**kwargs, name: change(kwargs[name])}
 
 
-class _NoteSlope(torch.autograd.Function):
-    """Passes a sum of terms on; in the backward pass, notes how steeply the final loss depends on it.
+class _StoreSlope(torch.autograd.Function):
+    """Identity of a sum of terms; its backward stores the derivative of the final loss by that sum.
 
-    Reentrant checkpointing runs layers without gradients first, so that a layer's term has none there. It gets its
-    gradient when the layer runs again (`Carry`), and by then this node, the last of the forward, has run.
+    Reentrant checkpointing first runs layers without gradients, so that a layer's term has no graph there. The term
+    gets its gradient when the layer runs again (`Carry`); this node, the last of the forward, has run by then.
     """
 
     @staticmethod
@@ -119,7 +127,7 @@ class _NoteSlope(torch.autograd.Function):
 
 
 class Carry(torch.autograd.Function):
-    """Passes hidden states on; in the backward pass, gives a layer's term the slope that `_NoteSlope` noted."""
+    """Identity of hidden states; its backward gives a layer's term the slope that `_StoreSlope` stored."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, term: Tensor, forward: CoupledForward) -> Tensor:
@@ -129,6 +137,6 @@ class Carry(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        """The hidden states' gradient, and the term's slope."""
+        """The hidden states' gradient, and the term's gradient."""
         slope = ctx.forward.slope
         return grad, None if slope is None else slope.to(ctx.like), None

@@ -1,6 +1,6 @@
-"""Norm-matched weight decay: the control for an ERC loss that falls because router rows and gates merely shrink.
+"""Norm-matched weight decay: the control for an ERC loss that falls only because router rows and gates shrink.
 
-Each layer's R and W_g follow the norms that they had along another run, without that run's term.
+Each layer's R and W_g follow the norms that they had in another run, without that run's term.
 
 Shapes: N routed experts (a router's rows), H hidden size, I expert width.
 """
@@ -24,36 +24,37 @@ from turnout.models.wrap.anatomy import MoELayer, read
 from turnout.models.wrap.gates import gate_matrices, router_rows
 
 _KEY = re.compile(r"coupling/layer_(\d+)/(router|gate)_norm")
-_METRICS = Path("tables/metrics.parquet")
+METRICS = Path("tables/metrics.parquet")
+"""The table of a training run that contains the norms."""
 
 Trajectory = Mapping[int, Mapping[str, tuple[tuple[int, float], ...]]]
-"""{decoder layer: {"router" or "gate": ((optimiser step, Frobenius norm), …), in order of steps}}."""
+"""{decoder layer: {"router" or "gate": ((optimizer step, Frobenius norm), …), in order of steps}}."""
 
 
 def norm_trajectory(run: str | Path) -> dict[int, dict[str, tuple[tuple[int, float], ...]]]:
-    """The norms of R and W_g along a run that was trained with `--erc`, from its tables/metrics.parquet.
+    """The norms of R and W_g in a run that was trained with `--erc`, from its tables/metrics.parquet.
 
     Raises:
         RunError: no such table, or no norms in it.
     """
-    path = Path(run) / _METRICS
+    path = Path(run) / METRICS
     try:
         metrics = pl.read_parquet(path, glob=False)
         rows = metrics.filter(pl.col("metric").str.contains(_KEY.pattern)).sort("step")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(path, expected="the metrics of a training run", received=error) from error
-    found: dict[int, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: {"router": [], "gate": []})
+    norms: dict[int, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: {"router": [], "gate": []})
     for step, metric, value in rows.select("step", "metric", "value").iter_rows():
-        said = _KEY.fullmatch(metric)
-        if said is not None:
-            found[int(said[1])][said[2]].append((step - 1, value))  # noted in a step's forward, before its update
-    if not found:
+        key = _KEY.fullmatch(metric)
+        if key is not None:
+            norms[int(key[1])][key[2]].append((step - 1, value))  # logged in a step's forward, before its update
+    if not norms:
         raise RunError(path, expected="norms of a coupled run", received="none", do="train that run with --erc")
-    return {layer: {part: tuple(points) for part, points in of.items()} for layer, of in found.items()}
+    return {layer: {part: tuple(points) for part, points in of.items()} for layer, of in norms.items()}
 
 
 def norm_at(points: tuple[tuple[int, float], ...], step: int) -> float | None:
-    """The norm after optimiser step `step`: linear between recorded steps, None before them, the last one after."""
+    """The norm after optimizer step `step`: linear between recorded steps; before them None, after them the last."""
     after = bisect_left(points, step, key=lambda point: point[0])
     if after == len(points):
         return points[-1][1]
@@ -66,14 +67,18 @@ def norm_at(points: tuple[tuple[int, float], ...], step: int) -> float | None:
 
 
 class NormMatchedDecay(TrainerCallback):  # type: ignore[misc]  # Any: transformers ships no types
-    """After each optimiser step, scales each layer's R and W_g down to the norm they had in another run by that step.
+    """After each optimizer step, scale each layer's R and W_g down to their norms in another run at that step.
 
-    >>> trainer = Trainer(model, ..., callbacks=[NormMatchedDecay(norm_trajectory("runs/erc"))])
+    >>> trajectory = turnout.coupling.norm_trajectory("runs/erc")
+    >>> trainer = Trainer(model, ..., callbacks=[turnout.NormMatchedDecay(trajectory)])
 
-    Norms that are smaller already are left alone: it is a decay. So are all of them before the first recorded step.
+    It only decays: norms that are smaller already, and all norms before the first recorded step, are not changed.
+
+    Args:
+        trajectory: the norms by layer and step.
 
     Raises:
-        ModelError: when training begins, if the trajectory's layers are not the model's, or the weights are sharded.
+        ModelError: when training begins, if the model lacks one of the layers, or the weights are sharded.
     """
 
     def __init__(self, trajectory: Trajectory) -> None:
@@ -98,18 +103,18 @@ class NormMatchedDecay(TrainerCallback):  # type: ignore[misc]  # Any: transform
         control: TrainerControl,
         **_: object,
     ) -> TrainerControl:
-        """Called after each optimiser step."""
+        """After each optimizer step."""
         for layer in self._layers:
             for part, points in self.trajectory[layer.layer].items():
-                wanted = norm_at(points, state.global_step)
-                weights, norm = _part(layer, part)
-                if wanted is not None and norm > wanted:
-                    weights.mul_(wanted / norm)
+                target = norm_at(points, state.global_step)
+                weights, norm = _weights_and_norm(layer, part)
+                if target is not None and norm > target:
+                    weights.mul_(target / norm)
         return control
 
 
 @torch.no_grad()
-def _part(layer: MoELayer, part: str) -> tuple[Tensor, float]:
+def _weights_and_norm(layer: MoELayer, part: str) -> tuple[Tensor, float]:
     """R or W_g of a layer, to be changed in place, and its Frobenius norm."""
     if part == "router":
         rows_NH = router_rows(layer).detach()

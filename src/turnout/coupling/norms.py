@@ -1,6 +1,6 @@
-"""M of one layer, one expert's gate in memory at a time.
+"""M of a layer, the norms of every expert's response to every router row, with one gate in memory at a time.
 
-Shapes: N routed experts, rows of a router; H hidden size, I expert width.
+Shapes: N routed experts (rows of a router); H hidden size, I expert width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from turnout.models.wrap.gates import gate_matrices, has_gate, router_rows
 
 
 class LayerWeights(Protocol):
-    """A layer's router and gates, from a live model or from files."""
+    """Router and gates of a layer, from a live model or from files."""
 
     @property
     def layer(self) -> int:
@@ -27,7 +27,7 @@ class LayerWeights(Protocol):
 
     @property
     def gated(self) -> bool:
-        """Whether the experts have a gate; without one their first matrix stands for it."""
+        """Whether the experts have a gate; without one their first matrix is used instead."""
         ...
 
     def router(self) -> Tensor:
@@ -41,36 +41,36 @@ class LayerWeights(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LiveLayer:
-    """A layer of a live model as `LayerWeights`; weights offloaded by accelerate are read too."""
+    """Router and gates of a live model's layer, also where accelerate has offloaded them."""
 
-    of: MoELayer
+    moe_layer: MoELayer
 
     @property
     def layer(self) -> int:
         """The decoder layer's number."""
-        return self.of.layer
+        return self.moe_layer.layer
 
     @property
     def gated(self) -> bool:
         """Whether the experts have a gate."""
-        return has_gate(self.of)
+        return has_gate(self.moe_layer)
 
     def router(self) -> Tensor:
         """R [N, H]."""
-        with align_module_device(self.of.router):
-            return router_rows(self.of).detach().clone()
+        with align_module_device(self.moe_layer.router):
+            return router_rows(self.moe_layer).detach().clone()
 
     def gates(self) -> Iterator[Tensor]:
         """W_g [H, I] of each expert in turn."""
-        with align_module_device(self.of.experts):
-            yield from gate_matrices(self.of).detach()
+        with align_module_device(self.moe_layer.experts):
+            yield from gate_matrices(self.moe_layer).detach()
 
 
 def live_layers(moe: MoE) -> list[LiveLayer]:
-    """The layers of a live model, whose routers must be linear.
+    """Routers and gates of a live model's layers.
 
     Raises:
-        ModelError: a router without a row an expert, or experts of an unknown layout.
+        ModelError: a router without a row for each expert, or experts of an unknown layout.
     """
     layers = [LiveLayer(layer) for layer in moe.layers]
     for layer in moe.layers:
@@ -81,13 +81,13 @@ def live_layers(moe: MoE) -> list[LiveLayer]:
 
 @dataclass(frozen=True, eq=False)
 class LayerNorms:
-    """One layer's M and what it is made of, CPU float64.
+    """M of one layer, and the norms of its rows and gates; float64 on the CPU.
 
     Attributes:
         layer: the decoder layer's number.
         width: H.
         gated: whether the experts have a gate.
-        norms_NN: M on the clean router, row = router row, column = expert.
+        norms_NN: M of the router rows without noise; row = router row, column = expert.
         router_N: ‖R[i]‖.
         gate_N: ‖W_g^j‖_F.
         bound_N: ε.
@@ -107,8 +107,12 @@ class LayerNorms:
         return ops.scale_free(self.norms_NN, self.router_N, self.gate_N)
 
 
-def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms:
-    """M of one layer, products in float32 whatever the checkpoint's dtype; `read` hears of each expert.
+def read_norms(weights: LayerWeights, report: Callable[[int], None]) -> LayerNorms:
+    """Compute M of one layer; half precision is computed in float32.
+
+    Args:
+        weights: the layer's router and gates.
+        report: receives 1 for each expert that is done.
 
     Raises:
         ModelError: NaN or infinity in a router or a gate; the layer and expert are named.
@@ -125,7 +129,7 @@ def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms
         if not bool(lengths[-1].isfinite()):
             where = f"layer {weights.layer}, expert {expert}"
             raise ModelError(where, expected="a finite gate matrix", received="NaN or infinity")
-        read(1)
+        report(1)
     return LayerNorms(
         layer=weights.layer,
         width=rows_NH.shape[1],
@@ -138,12 +142,12 @@ def read_norms(weights: LayerWeights, read: Callable[[int], None]) -> LayerNorms
 
 
 def total_experts(layers: Sequence[LayerWeights]) -> int:
-    """How many gates there are to read."""
+    """Number of gates to read."""
     return sum(len(layer.router()) for layer in layers)
 
 
 def _wide(tensor: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """Half precision as float32, in `buffer` if there is one: matrices made anew leave holes between small results."""
+    """Half precision as float32, in `buffer` if given: new matrices would leave gaps in memory."""
     if tensor.dtype not in (torch.float16, torch.bfloat16):
         return tensor
     return tensor.float() if buffer is None else buffer.copy_(tensor)

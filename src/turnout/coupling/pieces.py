@@ -1,6 +1,6 @@
-"""What a run has measured so far, in files of its own, so that a killed one goes on; removed when it is complete.
+"""Pieces of an unfinished measurement, one file each, so that a killed run resumes; removed when it is complete.
 
-Each piece holds a digest of its arrays and of its run: one that is damaged or foreign is computed again.
+Each piece contains a digest of its arrays and of its run. A damaged piece, or one of another run, is computed again.
 """
 
 import hashlib
@@ -12,100 +12,101 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from turnout.coupling.measure_config import MeasureConfig
+from turnout.coupling.config import MeasureConfig
 from turnout.coupling.norms import LayerNorms, LayerWeights, read_norms
 from turnout.coupling.tokens import Counts, count_tokens
 from turnout.errors import RunError
+from turnout.listener import Listener
 from turnout.models.forward.batches import plan_batches
 from turnout.models.wrap.anatomy import MoE
-from turnout.progress import Progress
 from turnout.runs import RunFolder
 
 _DIGEST = "digest"
 _ARRAYS = ("norms_NN", "router_N", "gate_N", "bound_N")
-BATCHES_PER_PIECE = 8  # a kill costs at most these batches' work
+BATCHES_PER_PIECE = 8
+"""Batches of a piece of token counts: the most work that a kill costs."""
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def layer_piece(
-    run: RunFolder, weights: LayerWeights, read: Callable[[int], None], note: Callable[[str], None]
-) -> LayerNorms:
-    """One layer's M, from its piece if there is one, else read from the weights and kept."""
+def layer_norms(run: RunFolder, weights: LayerWeights, report: Callable[[int], None], listener: Listener) -> LayerNorms:
+    """M of one layer, from its piece if there is one, else computed from the weights and stored.
+
+    Args:
+        run: the unfinished run.
+        weights: the layer's router and gates.
+        report: receives numbers of experts that are done.
+        listener: receives notes of damaged pieces.
+    """
     name = f"piece-layer-{weights.layer:04}.safetensors"
-    kept = _kept(run, name, note)
-    if kept is not None:
-        read(len(kept["router_N"]))
-        arrays = {field: torch.from_numpy(kept[field]) for field in _ARRAYS}
-        return LayerNorms(weights.layer, kept["width"].item(), bool(kept["gated"].item()), **arrays)
-    found = read_norms(weights, read)
-    arrays_of = {field: getattr(found, field).numpy() for field in _ARRAYS}
-    _keep(run, name, {**arrays_of, "width": np.array([found.width]), "gated": np.array([int(found.gated)])})
-    return found
+    stored = _load(run, name, listener)
+    if stored is not None:
+        report(len(stored["router_N"]))
+        arrays = {field: torch.from_numpy(stored[field]) for field in _ARRAYS}
+        return LayerNorms(weights.layer, stored["width"].item(), bool(stored["gated"].item()), **arrays)
+    norms = read_norms(weights, report)
+    arrays_of = {field: getattr(norms, field).numpy() for field in _ARRAYS}
+    _store(run, name, {**arrays_of, "width": np.array([norms.width]), "gated": np.array([int(norms.gated)])})
+    return norms
 
 
-def kept_tokens(
-    run: RunFolder,
-    moe: MoE,
-    prompts: Sequence[Sequence[int]],
-    config: MeasureConfig,
-    progress: Progress,
-    note: Callable[[str], None],
+def token_counts(
+    run: RunFolder, moe: MoE, prompts: Sequence[Sequence[int]], config: MeasureConfig, listener: Listener
 ) -> tuple[list[Counts], list[int]]:
-    """Counts of every batch, and the samples that they are of, one after another."""
+    """Counts of every batch, and the indices of the batches' samples, concatenated."""
     lengths = [len(ids) for ids in prompts]
     plan = plan_batches(lengths, config.token_budget)
     counts: list[Counts] = []
     done, total = 0, sum(lengths)
-    progress("reading tokens", done, total, "tokens")
+    listener.progress("reading tokens", done, total, "tokens")
     for start in range(0, len(plan), BATCHES_PER_PIECE):
-        name, batches = (
-            f"piece-tokens-{start // BATCHES_PER_PIECE:05}.safetensors",
-            plan[start : start + BATCHES_PER_PIECE],
-        )
-        kept = _kept(run, name, note)
-        if kept is None:
+        name = f"piece-tokens-{start // BATCHES_PER_PIECE:05}.safetensors"
+        batches = plan[start : start + BATCHES_PER_PIECE]
+        stored = _load(run, name, listener)
+        if stored is None:
             parts: Arrays = {}
             for i, batch in enumerate(batches):
-                found = count_tokens(moe, [prompts[s] for s in batch], config.scope)
-                parts |= {f"{i}:{key}": value for key, value in found.items()}
+                batch_counts = count_tokens(moe, [prompts[s] for s in batch], config.scope)
+                parts |= {f"{i}:{key}": value for key, value in batch_counts.items()}
                 done += sum(lengths[s] for s in batch)
-                progress("reading tokens", done, total, "tokens")
-            _keep(run, name, kept := parts)
+                listener.progress("reading tokens", done, total, "tokens")
+            _store(run, name, stored := parts)
         else:
             done += sum(lengths[s] for batch in batches for s in batch)
-            progress("reading tokens", done, total, "tokens")
-        counts += [_part(kept, i) for i in range(len(batches))]
+            listener.progress("reading tokens", done, total, "tokens")
+        counts += [_part(stored, i) for i in range(len(batches))]
     return counts, [s for batch in plan for s in batch]
 
 
 def remove_pieces(run: RunFolder) -> None:
-    """Remove what only an unfinished run needs."""
+    """Remove every piece of the run."""
     for piece in run.path.glob("piece-*.safetensors"):
         piece.unlink()
 
 
-def _part(kept: Mapping[str, NDArray[Any]], number: int) -> Counts:
-    head = f"{number}:"
-    return {key.removeprefix(head): value for key, value in kept.items() if key.startswith(head)}
+def _part(stored: Mapping[str, NDArray[Any]], number: int) -> Counts:
+    """The counts of one batch of a piece."""
+    prefix = f"{number}:"
+    return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
 
 
-def _keep(run: RunFolder, name: str, arrays: Arrays) -> None:
+def _store(run: RunFolder, name: str, arrays: Arrays) -> None:
     arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     run.write_arrays(name, {**arrays, _DIGEST: _digest(run, name, arrays)})
 
 
-def _kept(run: RunFolder, name: str, note: Callable[[str], None]) -> Arrays | None:
+def _load(run: RunFolder, name: str, listener: Listener) -> Arrays | None:
+    """The arrays of a piece; None if there is none, or it must be computed again."""
     try:
         arrays = run.read_arrays(name)
     except (RunError, SafetensorError, OSError, ValueError) as error:
-        note(f"{run.path / name}: cannot be read ({error}); it will be computed again")
+        listener.note(f"{run.path / name}: cannot be read ({error}); it will be computed again")
         return None
     if arrays is None:
         return None
     digest = arrays.pop(_DIGEST, None)
     if digest is None or digest.tobytes() != _digest(run, name, arrays).tobytes():
-        note(f"{run.path / name}: not what this run wrote there (damaged or foreign); it will be computed again")
+        listener.note(f"{run.path / name}: damaged, or of another run; it will be computed again")
         return None
     return arrays
 

@@ -1,4 +1,4 @@
-"""How long the coupling term takes: in a forward by the clock, in a backward between two gradients."""
+"""Time spent on the coupling term: in a forward by the clock, in a backward between two gradients."""
 
 import time
 from collections.abc import Callable
@@ -11,10 +11,10 @@ Mark = float | torch.cuda.Event
 
 
 class Stopwatch:
-    """Adds up spans on one device; on CUDA by events, so that nothing waits until the sum is asked for.
+    """Sum of time spans on one device; on CUDA from events, so that nothing waits before the sum is read.
 
     Args:
-        clock: of other devices, in seconds.
+        clock: the clock of other devices, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -22,7 +22,7 @@ class Stopwatch:
         self._spans: list[tuple[Mark, Mark]] = []
 
     def mark(self, device: torch.device) -> Mark:
-        """Now, on `device`."""
+        """The present time on `device`."""
         if device.type != "cuda":
             return self._clock()
         event = torch.cuda.Event(enable_timing=True)
@@ -30,17 +30,17 @@ class Stopwatch:
         return event
 
     def add(self, start: Mark, device: torch.device) -> None:
-        """Count the time since `start`."""
+        """Add the time since `start`."""
         self._spans.append((start, self.mark(device)))
 
     def time_backward(self, first: Tensor, last: Node) -> None:
-        """Count the time from the gradient of `first` to the end of node `last`, in the backward pass to come."""
+        """Add the time from the gradient of `first` to the end of node `last` in the next backward pass."""
         started: list[Mark] = []
         first.register_hook(lambda _: started.append(self.mark(first.device)))
         last.register_hook(lambda *_: self.add(started.pop(), first.device) if started else None)
 
     def take(self) -> float:
-        """Seconds since the last call, which are then forgotten."""
+        """Seconds since the last call, and reset."""
         spans, self._spans = self._spans, []
         return sum(_seconds(start, end) for start, end in spans)
 

@@ -17,9 +17,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from turnout.embedded import evaluate, model_path
 from turnout.embedded.corpora import fetch
 from turnout.errors import RecipeError
-from turnout.progress import Progress, silent
-from turnout.training import TrainRecipe, train
-from turnout.training.data import documents
+from turnout.listener import Listener
+from turnout.runs.opening import open_run
+from turnout.training.documents import documents
+from turnout.training.model import starting_model
+from turnout.training.recipe import TrainRecipe
+from turnout.training.run import KEEP, inputs_of
+from turnout.training.run import run as run_training
+from turnout.training.tokens import load_tokenizer
 
 CORPORA = Path("corpora")
 # Name of each stage's recipe → folder of its run, which the next stage starts from.
@@ -65,9 +70,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, context
     return fast
 
 
-def build(progress: Progress = silent) -> Path:
+def build(listener: Listener | None = None) -> Path:
     """Build the model; returns its folder."""
-    fetch(CORPORA, progress)
+    listener = listener or Listener()
+    fetch(CORPORA, listener.progress)
     here = Path(__file__).parent
     recipes = {name: TrainRecipe.load(here / f"{name}.yaml") for name in STAGES}
     first = recipes["recipe"]
@@ -75,8 +81,16 @@ def build(progress: Progress = silent) -> Path:
         assert first.model is not None
         train_tokenizer(_texts(first), VOCABULARY, first.data.tokenizer, first.model.context)
     for name, folder in STAGES.items():
-        train(recipes[name], folder, progress)
+        _train(recipes[name], folder, listener)
     return export(evaluate.RUNS[-1] / "model", model_path())
+
+
+def _train(recipe: TrainRecipe, folder: Path, listener: Listener) -> None:
+    """Train one stage, unless it is complete."""
+    tokenizer = load_tokenizer(recipe.data.tokenizer)
+    with open_run(folder, inputs_of(recipe), listener, keep=KEEP) as run:
+        if not run.complete:
+            run_training(recipe, starting_model(recipe, tokenizer), tokenizer, run, listener)
 
 
 def export(trained: Path, folder: Path) -> Path:

@@ -16,6 +16,7 @@ from torch import nn
 from turnout.embedded import model_path
 from turnout.embedded.ngram import KneserNey
 from turnout.embedded.tables import write_tables
+from turnout.listener import Listener
 from turnout.models.fast.experts import fast_experts
 from turnout.models.forward.batches import plan_batches
 from turnout.models.forward.capture import capture
@@ -25,8 +26,9 @@ from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.tasks import encode, letter_ids, load_tasks, worlds
 from turnout.tasks.question import Question
-from turnout.training import TrainRecipe
-from turnout.training.data import Tokens, prepare
+from turnout.training.recipe import TrainRecipe
+from turnout.training.run import TOKENS
+from turnout.training.tokens import Tokens, prepare_tokens
 
 WINDOW, STRIDE = 512, 256
 TOKEN_BUDGET = 8192
@@ -43,8 +45,8 @@ def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any
     """
     moe = load(str(model_path()), dtype="float32", device="cpu")
     first = RunFolder.read(runs[0])
-    recipe = TrainRecipe.parse(dict(first.inputs["recipe"]))  # type: ignore[call-overload]  # JSON written by train
-    tokens = prepare(recipe.data, first.path / ".tokens", recipe.seed)
+    recipe = TrainRecipe.parse(dict(first.inputs["recipe"]), stored=True)  # type: ignore[call-overload]  # JSON written by train
+    tokens = prepare_tokens(recipe.data, first.path / TOKENS, recipe.seed, Listener())
     return {
         "schema": 1,
         "model": moe.describe() | {"id": "embedded"},

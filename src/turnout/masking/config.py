@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from turnout.settings import Settings, whole_numbers
+from turnout.settings import Settings, comma_separated
 
 Which = Literal["committee", "core"]
 
@@ -15,7 +15,7 @@ def _layers(value: object) -> object:
     if value in ("all", "each"):
         return value
     try:
-        return tuple(int(number) for number in whole_numbers(value))  # type: ignore[attr-defined]
+        return tuple(int(number) for number in comma_separated(value))  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
         raise ValueError("all, each, or layer numbers such as 3,5") from error
 

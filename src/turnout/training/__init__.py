@@ -1,7 +1,13 @@
-"""Training a MoE from a recipe: data, model, transformers' Trainer, checkpoints that survive a kill."""
+"""Training of a MoE from a recipe: data, model, transformers' Trainer, checkpoints that survive a kill."""
 
-from turnout.training.recipe import TrainRecipe
-from turnout.training.routing_callback import RoutingCallback
-from turnout.training.run import TrainResult, train
+from turnout.lazy import lazy_names
 
-__all__ = ["RoutingCallback", "TrainRecipe", "TrainResult", "train"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "RoutingCallback": "turnout.training.routing_callback",
+        "TrainRecipe": "turnout.training.recipe",
+        "TrainResult": "turnout.training.result",
+        "train": "turnout.api.train",
+    },
+)

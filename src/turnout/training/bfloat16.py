@@ -1,11 +1,11 @@
-"""What makes bfloat16 autocast pay on a CPU, for training; nothing of it shows in a saved checkpoint.
+"""Fast training under bfloat16 autocast on a CPU; a saved checkpoint does not depend on it.
 
-Three things cost more than bfloat16 saves there (torch 2.13): a matrix product compiles a kernel for each new shape,
-and experts see another number of tokens at every step; attention's backward pass is several times slower than in
-float32; and the loss passes many times over float32 copies of all logits.
+Three costs there exceed what bfloat16 saves (torch 2.13). A matrix product compiles a kernel for each new shape, and
+experts receive another number of tokens at every step. Attention's backward pass is several times slower than in
+float32. The loss reads float32 copies of all logits many times.
 
-Shapes: T tokens, V vocabulary, K chosen experts a token, E experts, H hidden size, R rows (token, choice) sorted by
-expert, each expert's padded to a multiple of `ROWS`.
+Shapes: T tokens, V vocabulary, K experts chosen for a token, E experts, H hidden size, R rows (token, choice) sorted
+by expert, the rows of each expert padded to a multiple of `ROWS`.
 """
 
 from typing import Any
@@ -26,9 +26,9 @@ _IGNORED = -100
 
 
 def set_fast_bfloat16(model: PreTrainedModel) -> None:
-    """Use padded experts, float32 attention and a loss in pieces in `model`, to train on a CPU under bfloat16 autocast.
+    """Switch `model` to padded experts, float32 attention and a loss that is computed in pieces.
 
-    Experts that are not plain gated matrices (with biases, transposed, or with a norm of their own) stay as they are.
+    Experts that are not plain gated matrices (with biases, transposed, or with their own norm) are not changed.
     """
     experts = [m for m in model.modules() if hasattr(m, "gate_up_proj") and hasattr(m, "has_gate")]
     if experts and not any(m.has_bias or m.is_transposed or m.has_post_expert_norm for m in experts):
@@ -38,7 +38,7 @@ def set_fast_bfloat16(model: PreTrainedModel) -> None:
 
 
 def padded_experts(experts: FusedExperts, hidden_TH: Tensor, index_TK: Tensor, weight_TK: Tensor) -> Tensor:
-    """Output [T, H] of fused `experts`, as transformers' own "eager" gives it, in products of few different shapes."""
+    """Output [T, H] of fused experts, equal to transformers' "eager" one, from products of few different shapes."""
     n_tokens, top_k = index_TK.shape
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden_TH.dtype
     source_R, position, sizes_E = _layout(index_TK, experts.num_experts)
@@ -76,7 +76,7 @@ def _products(experts: FusedExperts, name: str, rows: Tensor, sizes_E: list[int]
 def float32_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: object
 ) -> tuple[Tensor, None]:
-    """Transformers' "sdpa" attention in float32, whatever autocast says; the output has the query's dtype."""
+    """Compute transformers' "sdpa" attention in float32 also under autocast; the output has the query's dtype."""
     with torch.autocast("cpu", enabled=False):
         out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
     return out.to(query.dtype), None
@@ -85,7 +85,7 @@ def float32_attention(
 def next_token_loss(
     logits: Tensor, labels: Tensor, vocab_size: int, num_items_in_batch: Tensor | int | None = None, **_: object
 ) -> Tensor:
-    """Transformers' causal language modelling loss: position t's logits against label t+1, −100 left out."""
+    """Compute transformers' causal language modeling loss: logits at t against label t+1, labels −100 left out."""
     targets = nn.functional.pad(labels, (0, 1), value=_IGNORED)[..., 1:].reshape(-1)
     total = _CrossEntropy.apply(logits.reshape(-1, vocab_size), targets)
     counted = (targets != _IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
@@ -93,7 +93,7 @@ def next_token_loss(
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Σ over tokens of −log p(target), float32, a few rows at a time; the gradient is made on the way."""
+    """Σ over tokens of −log p(target), float32, a few rows at a time; the gradient is computed in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, logits_TV: Tensor, targets_T: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        """The kept gradient, scaled."""
+        """The saved gradient, scaled."""
         (gradient_TV,) = ctx.saved_tensors
         return gradient_TV * outer[0].to(gradient_TV.dtype), None
 

@@ -13,18 +13,18 @@ MARK = "complete.json"
 
 
 class MarkComplete(TrainerCallback):  # type: ignore[misc]  # Any: transformers ships no types
-    """Marks each checkpoint that the Trainer has finished writing. The Trainer must keep at least two."""
+    """Mark each checkpoint that the Trainer has finished writing. The Trainer must keep at least two."""
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Called once all files of the checkpoint are written."""
+        """After all files of a checkpoint are written."""
         mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         return control
 
 
 def mark(checkpoint: Path) -> None:
-    """Flush the checkpoint's files to disk and mark it as whole."""
+    """Flush the checkpoint's files to disk, then write every file's size and digest as its mark."""
     content = {}
     for file in _files(checkpoint):
         _flush(file)
@@ -37,9 +37,9 @@ def mark(checkpoint: Path) -> None:
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """The last whole checkpoint of `folder`, None if there is none. Those that are not whole are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda f: int(f.name.partition("-")[2]), reverse=True)
-    for checkpoint in found:
+    """The last complete checkpoint in `folder`; None if there is none. Incomplete ones after it are removed."""
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda f: int(f.name.partition("-")[2]), reverse=True)
+    for checkpoint in newest_first:
         if is_complete(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
@@ -47,7 +47,7 @@ def newest_complete(folder: Path) -> Path | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether the mark is there and every file is as it was when it was marked."""
+    """Whether the checkpoint has its mark, and every file the marked size and digest."""
     try:
         content: dict[str, list[object]] = json.loads((checkpoint / MARK).read_text())
     except (OSError, ValueError):
@@ -76,10 +76,10 @@ def _flush(path: Path) -> None:
 
 
 class StrictResume:
-    """Put before a transformers Trainer among a class's bases.
+    """Mixin for a transformers Trainer, before it among a class's bases: resume with every weight, or fail.
 
-    transformers' own loading goes by names and is lenient: experts are saved one by one but kept fused, so that a
-    resumed model would go on with the optimiser's state and untrained experts.
+    transformers' own loading matches weights by name and leniently. Experts are saved one by one but fused in memory,
+    so that a resumed model would continue with the optimizer's state and untrained experts.
     """
 
     model: Any
@@ -87,7 +87,7 @@ class StrictResume:
     is_deepspeed_enabled: bool
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        """Every weight of the checkpoint, or an error."""
+        """Load every weight of the checkpoint, or raise an error."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or not isinstance(self.model, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]  # the Trainer's
             return

@@ -1,4 +1,4 @@
-"""A recipe's model section as a transformers config and model, in any MoE family of transformers or of our own."""
+"""Model of a training recipe: a new one of any MoE family of transformers or our own, or a trained one."""
 
 from pathlib import Path
 
@@ -7,17 +7,29 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from turnout.errors import RecipeError
 from turnout.models.wrap.families import register_own
-from turnout.training.recipe import ModelRecipe
+from turnout.training.recipe import ModelRecipe, TrainRecipe
 
 DENSE = {"mixtral": "llama", "qwen3_moe": "qwen3"}
 """MoE architecture → the dense one with the same attention and norms."""
 
 
-def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    """The transformers config of `recipe`, with the tokenizer's vocabulary and special tokens.
+def starting_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The float32 model that a training run starts from: the recipe's `start`, or a new model.
 
     Raises:
-        RecipeError: transformers has no such architecture, it is no MoE, or it does not know a key of `options`.
+        RecipeError: as `load_model` and `build_config`.
+    """
+    if recipe.start is not None:
+        return load_model(recipe.start)
+    assert recipe.model is not None
+    return build_model(recipe.model, tokenizer, recipe.seed)
+
+
+def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The transformers config of a recipe's model, with the tokenizer's vocabulary and special tokens.
+
+    Raises:
+        RecipeError: transformers has no such architecture, it is no MoE, or it has no such key as one of `options`.
     """
     register_own(recipe.architecture)
     architecture = recipe.architecture if recipe.experts > 1 else _dense(recipe.architecture)
@@ -38,7 +50,11 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """The trained model of `folder` in float32, to go on from; RecipeError if there is none in safetensors."""
+    """The trained model of `folder` in float32.
+
+    Raises:
+        RecipeError: no folder, or no causal language model in safetensors there.
+    """
     if not folder.is_dir():
         raise RecipeError(f"start: {folder}", expected="the folder of a model", received="no folder")
     register_own()
@@ -53,7 +69,7 @@ def load_model(folder: Path) -> PreTrainedModel:
 
 
 def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A freshly initialised float32 causal language model; the same seed gives the same weights."""
+    """A newly initialized float32 causal language model; the same seed gives the same weights."""
     config = build_config(recipe, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -61,7 +77,7 @@ def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: i
 
 
 def _common(recipe: ModelRecipe, known: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """Our names in the family's: experts are counted under different names, and some have a width of their own."""
+    """The recipe's values under the family's names; families count experts under different keys."""
     common: dict[str, object] = {
         "vocab_size": len(tokenizer),
         "hidden_size": recipe.hidden_size,
@@ -91,8 +107,8 @@ def _experts(recipe: ModelRecipe, known: PreTrainedConfig) -> dict[str, object]:
         experts: recipe.experts,
         "num_experts_per_tok": recipe.top_k,
         width: recipe.expert_width,
-        "router_aux_loss_coef": recipe.balancing,
-        "output_router_logits": recipe.balancing > 0,
+        "router_aux_loss_coef": recipe.aux_loss,
+        "output_router_logits": recipe.aux_loss > 0,
     }
 
 

@@ -18,7 +18,7 @@ from turnout.models.change.intervene import add_to_logits, mask, with_top_k
 from turnout.models.forward.capture import capture
 from turnout.models.wrap.anatomy import read
 from turnout.training import RoutingCallback, TrainRecipe, train
-from turnout.training.balancing import balancing
+from turnout.training.balancing import layer_balancing
 
 AOE = "turnout_aoe"
 IDS = torch.randint(0, 256, (3, 17), generator=torch.Generator().manual_seed(1))
@@ -77,7 +77,7 @@ def test_a_rank_of_one_is_refused_by_masking():
 def test_the_load_balancing_loss_reaches_the_first_matrices():
     model = random_model(AOE)
     layers = read(model).layers
-    with balancing(layers) as losses:
+    with layer_balancing(layers) as losses:
         model(IDS)
     torch.stack(losses).mean().backward()
     assert all(layer.router.weight.grad.abs().sum() > 0 for layer in layers)

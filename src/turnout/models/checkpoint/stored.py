@@ -22,7 +22,8 @@ from turnout.errors import ModelError
 from turnout.models.checkpoint.expert_names import Gate, Place, is_wanted, places
 from turnout.models.checkpoint.files import INDEX, check_weight_file, checkpoint_folder, read_object, weight_files
 
-_REOPEN_AFTER = 256 << 20  # bytes read of a file before it is reopened: its mapped pages count as resident memory
+REOPEN_AFTER = 256 << 20
+"""Bytes read of a file before it is reopened: its mapped pages count as resident memory."""
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 _DEQUANTIZE = {
     "mxfp4": "load it with transformers' Mxfp4Config(dequantize=True), save_pretrained it, and pass that folder",
@@ -213,7 +214,7 @@ class _Mapped:
     def slice(self, name: str, tensors: Mapping[str, Stored]) -> Any:
         """The tensor `name` as a safetensors slice; ModelError if its file was removed or damaged meanwhile."""
         stored = tensors[name]
-        if stored.file != self._path or self._read > _REOPEN_AFTER:
+        if stored.file != self._path or self._read > REOPEN_AFTER:
             self._file = None  # frees the old mapping first
             try:
                 self._file = safe_open(stored.file, framework="pt").__enter__()

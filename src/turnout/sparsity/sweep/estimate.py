@@ -12,9 +12,9 @@ import torch
 
 from turnout.listener import Listener
 from turnout.sparsity.sweep.grid import Trial
-from turnout.training import TrainRecipe
-from turnout.training.data import load_tokenizer
-from turnout.training.run import timed_steps
+from turnout.training.recipe import TrainRecipe
+from turnout.training.tokens import load_tokenizer
+from turnout.training.trainer import timed_steps
 
 _MOST_SHAPES = 5
 _BYTES = 4  # weights and optimizer states are float32

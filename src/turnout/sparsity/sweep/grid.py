@@ -11,9 +11,9 @@ from turnout.errors import RecipeError
 from turnout.models.checkpoint.counting import size_of
 from turnout.ops import Parameters, flops, tokens_per_parameter
 from turnout.sparsity.sweep.recipe import Family, SweepRecipe
-from turnout.training import TrainRecipe
-from turnout.training.data import load_tokenizer
 from turnout.training.model import build_config
+from turnout.training.recipe import TrainRecipe
+from turnout.training.tokens import load_tokenizer
 
 
 @dataclass(frozen=True)

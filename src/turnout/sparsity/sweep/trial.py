@@ -17,14 +17,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from turnout.errors import TurnoutError
+from turnout.listener import Listener
 from turnout.reasoning.answers import Answers, answer
 from turnout.runs import atomic
+from turnout.runs.opening import open_run
 from turnout.sparsity.sweep.recipe import Scoring
 from turnout.tasks.exercises import Exercise, chains, facts
 from turnout.tasks.exercises.generated import FACT_BITS
-from turnout.training import TrainRecipe, train
-from turnout.training.data import load_tokenizer
-from turnout.training.model import load_model
+from turnout.training.model import load_model, starting_model
+from turnout.training.recipe import TrainRecipe
+from turnout.training.result import TrainResult
+from turnout.training.run import KEEP, inputs_of
+from turnout.training.run import run as run_training
+from turnout.training.tokens import load_tokenizer
 
 RESULT, ERROR, RUN, AUDIT = "result.json", "error.json", "run", "audit"
 AuditModel = Callable[[Path, str, Path], dict[str, Any]]
@@ -72,11 +77,11 @@ def _trial(job: Job) -> dict[str, Any]:
     logging.disable_progress_bar()  # transformers' own
     recipe, scoring = TrainRecipe.parse(job.recipe), Scoring.model_validate(job.scoring)
     assert recipe.model is not None
-    trained = train(recipe, job.folder / RUN, tokens_in=job.tokens_in)
+    trained = _trained(job, recipe)
     model = load_model(trained.model)
     result = {
         "held_out_loss": trained.losses,
-        "training_loss": _training_loss(trained.path),
+        "training_loss": _training_loss(trained.frame()),
         "tasks": score(model, load_tokenizer(trained.model), recipe, scoring),
         "audit": None,
     }
@@ -85,9 +90,18 @@ def _trial(job: Job) -> dict[str, Any]:
     return result
 
 
-def _training_loss(run: Path) -> float | None:
+def _trained(job: Job, recipe: TrainRecipe) -> TrainResult:
+    """Train the trial's model, or read the complete training run."""
+    tokenizer, listener = load_tokenizer(recipe.data.tokenizer), Listener()
+    with open_run(job.folder / RUN, inputs_of(recipe), listener, keep=KEEP) as run:
+        if not run.complete:
+            model = starting_model(recipe, tokenizer)
+            run_training(recipe, model, tokenizer, run, listener, tokens_in=job.tokens_in)
+    return run.load(TrainResult)
+
+
+def _training_loss(metrics: pl.DataFrame) -> float | None:
     """Mean of the last tenth of the logged losses of the text alone, nats a token; None for a run too short to log."""
-    metrics = pl.read_parquet(run / "tables" / "metrics.parquet", glob=False)
     logged = metrics.filter(metric="lm_loss").sort("step")["value"]
     return fmean(logged.tail(max(1, len(logged) // 10))) if len(logged) else None
 

@@ -1,4 +1,4 @@
-"""How evenly one layer's router spreads its tokens, added up over forwards.
+"""Load of a layer's experts: how evenly the router distributes tokens, summed over forwards.
 
 Shapes: T tokens of a forward, E routed experts, K experts chosen a token.
 """
@@ -12,19 +12,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LayerLoad:
-    """What one layer's router did over a stretch of training; every figure is a Python number.
+    """Load figures of one layer over several training steps; Python numbers.
 
     Attributes:
-        n_tokens: real tokens that the figures are of.
-        counts: how many of their choices fell on each expert; together n_tokens × K.
+        n_tokens: number of real tokens.
+        counts: tokens dispatched to each expert; their sum is n_tokens × K.
         load_max_over_mean: tokens of the busiest expert over the mean; 1 is even.
         load_cv: standard deviation of tokens over experts, over their mean; 0 is even.
-        load_entropy: entropy of the load over log E; 1 is even, 0 one expert.
-        token_entropy: mean over tokens of the entropy of p, over log E; 1 is undecided, 0 certain.
-        dead_experts: experts that no token chose.
-        balance: E·Σ_e f_e·P_e, f_e the share of all choices that fell on e, P_e the mean of p_e (Fedus et al.,
-            arXiv 2101.03961, eq. 4–6), on what was dispatched; 1 is even. transformers' auxiliary loss is K times it.
-        committee: the K experts with most tokens, ties to the lower number.
+        load_entropy: entropy of the load over log E; 1 is even, 0 is one expert.
+        token_entropy: mean over tokens of the entropy of p, over log E; 1 is undecided, 0 is certain.
+        dead_experts: number of experts without a token.
+        balance: E·Σ_e f_e·P_e with f_e expert e's share of all choices and P_e the mean of p_e (Fedus et al.,
+            arXiv 2101.03961, eq. 4–6), on the dispatched tokens; 1 is even. transformers' auxiliary loss is K times it.
+        committee: the K experts with the most tokens; the lower number first on ties.
     """
 
     n_tokens: int
@@ -40,7 +40,7 @@ class LayerLoad:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Since the last `take`: real tokens, choices by expert, Σp by expert and, last, Σ entropy of p."""
+    """Sums since the last `take`: real tokens; choices of each expert; Σp of each expert and, last, Σ entropy of p."""
 
     n_tokens: Tensor
     counts_E: Tensor
@@ -48,7 +48,7 @@ class _Sums:
 
 
 class LoadMeter:
-    """Adds up what a layer's router returns, forward after forward, on the router's own device."""
+    """Accumulator of a layer's router outputs over forwards, on the router's device."""
 
     def __init__(self, n_experts: int, top_k: int) -> None:
         self.n_experts, self.top_k = n_experts, top_k
@@ -56,30 +56,30 @@ class LoadMeter:
 
     @torch.no_grad()
     def add(self, scores_TE: Tensor, chosen_TK: Tensor, real_T: Tensor | None = None) -> None:
-        """Count one forward's tokens.
+        """Add one forward's tokens.
 
         Args:
-            scores_TE: p, float32, rows summing to 1.
+            scores_TE: p, float32; each row sums to 1.
             chosen_TK: the experts that the router dispatched to, int64 or int32.
-            real_T: True for tokens, False for padding; None: all are tokens.
+            real_T: True for tokens, False for padding; None: no padding.
         """
         sums = self._sums or self._start(scores_TE.device)
         if real_T is None:
             real_T = torch.ones(len(chosen_TK), dtype=torch.bool, device=scores_TE.device)
         else:
-            scores_TE = scores_TE.masked_fill(~real_T.unsqueeze(1), 0.0)  # a pad's scores may be NaN
+            scores_TE = scores_TE.masked_fill(~real_T.unsqueeze(1), 0.0)  # scores of padding may be NaN
         sums.counts_E.scatter_add_(0, chosen_TK.long().reshape(-1), real_T.long().repeat_interleave(self.top_k))
         sums.n_tokens.add_(real_T.sum())
         sums.scores[:-1] += scores_TE.sum(0)
         sums.scores[-1] += torch.special.entr(scores_TE).sum()
 
     def tensors(self, device: torch.device) -> list[Tensor]:
-        """The sums, to be added up in place over processes before `take`; zeros on `device` if nothing was added."""
+        """The sums, for an all-reduce in place before `take`; zeros on `device` if nothing was added."""
         sums = self._sums or self._start(device)
         return [sums.n_tokens, sums.counts_E, sums.scores]
 
     def take(self) -> LayerLoad | None:
-        """The figures of the tokens added since the last call, which are then forgotten; None if there was none."""
+        """Figures of the tokens added since the last call, and reset; None if there were none."""
         sums, self._sums = self._sums, None
         if sums is None or not (n_tokens := int(sums.n_tokens)):
             return None
