@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_routers(tmp_
 
 def test_questions_of_the_evaluation_are_not_trained_on(tmp_path):
     copied = [replace(q, id=f"copy {i}", text=f"  {q.text.upper()}") for i, q in enumerate(TEST.questions[:5])]
-    odd = [replace(TRAIN.questions[0], id="odd", text="nobody knows", answer=None)]
+    odd = [replace(TRAIN.questions[0], id="odd", text="a question without answer", answer=None)]
     long = [replace(TRAIN.questions[0], id="long", text="word " * 80)]
     fresh = [replace(q, text=f"{q.text} fresh") for q in TRAIN.questions]
     tasks = TaskSet.of("mixed", [*fresh, *copied, *odd, *long])

@@ -10,7 +10,7 @@ from turnout.runs import verify
 
 
 @pytest.fixture
-def asked(tmp_path):
+def questions_files(tmp_path):
     """Files for training and evaluation; three questions are in both."""
     rows = questions(6, 6)
     train = write_jsonl(tmp_path / "train.jsonl", rows[3:])
@@ -22,15 +22,15 @@ def asked(tmp_path):
 OPTIONS = ("--embedder", "model", "--layers", "last-2", "--epochs", 1, "--k", 1, "--method", "no-success-filter")
 
 
-def test_align_merge_and_again(turnout, checkpoint, asked, tmp_path):
-    train, test = asked
+def test_align_merge_and_again(turnout, checkpoint, questions_files, tmp_path):
+    train, test = questions_files
     words = ("align", checkpoint("olmoe"), "--tasks", train, "--eval", test, "--out", tmp_path / "run", *OPTIONS)
     ran = turnout(*words, "--json")
     assert ran.code == 0, ran.err
-    said = ran.json()
-    assert said == json.loads((tmp_path / "run" / "align.json").read_text())
-    assert said["tasks"]["left_out"]["decontaminated"] == 3
-    assert said["config"]["method"] == "no-success-filter"
+    result = ran.json()
+    assert result == json.loads((tmp_path / "run" / "align.json").read_text())
+    assert result["tasks"]["left_out"]["decontaminated"] == 3
+    assert result["config"]["method"] == "no-success-filter"
     assert verify(tmp_path / "run") == []
     shown = turnout(*words)
     assert shown.code == 0
@@ -40,6 +40,10 @@ def test_align_merge_and_again(turnout, checkpoint, asked, tmp_path):
     merged = turnout("merge", checkpoint("olmoe"), tmp_path / "run", tmp_path / "merged")
     assert merged.code == 0, merged.err
     assert turnout("audit", tmp_path / "merged", "--tasks", test, "--out", tmp_path / "audit").code == 0
+    words_again = ("--adapter", tmp_path / "run", "--out", tmp_path / "further", *OPTIONS)
+    further = turnout("align", checkpoint("olmoe"), "--tasks", train, *words_again)
+    assert further.code == 0, further.err
+    assert turnout("merge", checkpoint("olmoe"), tmp_path / "further", tmp_path / "merged-further").code == 0
     refused = turnout("merge", checkpoint("mixtral"), tmp_path / "run", tmp_path / "other")
     assert refused.code == 1
     assert "the base of this adapter" in refused.err
@@ -50,7 +54,7 @@ def test_align_merge_and_again(turnout, checkpoint, asked, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--layers", "last-9"), "at most 3, the model's MoE layers, got last-9"),
         (("--tasks", "no-such-file.jsonl"), "no such file"),
@@ -58,19 +62,31 @@ def test_align_merge_and_again(turnout, checkpoint, asked, tmp_path):
         (("--embedder", "nothing here"), "minilm, model, or a folder or hub id"),
     ],
 )
-def test_refused_in_one_line(turnout, checkpoint, asked, tmp_path, words, says):
-    ran = turnout("align", checkpoint("olmoe"), "--tasks", asked[0], "--out", tmp_path / "run", *OPTIONS, *words)
+def test_refused_in_one_line(turnout, checkpoint, questions_files, tmp_path, words, message):
+    ran = turnout(
+        "align", checkpoint("olmoe"), "--tasks", questions_files[0], "--out", tmp_path / "run", *OPTIONS, *words
+    )
     assert ran.code == 1
-    assert says in ran.err
+    assert message in ran.err
     assert len(ran.err.strip().splitlines()) == 1
 
 
-def test_the_page_contains_the_result_and_escapes_names(turnout, checkpoint, asked, tmp_path):
-    rows = [json.loads(line) for line in asked[1].read_text().splitlines()]
+def test_the_page_contains_the_result_and_escapes_names(turnout, checkpoint, questions_files, tmp_path):
+    rows = [json.loads(line) for line in questions_files[1].read_text().splitlines()]
     hostile = write_jsonl(
         tmp_path / "hostile.jsonl", [{**r, "domain": "</script><b>x", "question": f"{r['question']} x"} for r in rows]
     )
-    words = ("align", checkpoint("olmoe"), "--tasks", asked[0], "--eval", hostile, "--out", tmp_path / "run", *OPTIONS)
+    words = (
+        "align",
+        checkpoint("olmoe"),
+        "--tasks",
+        questions_files[0],
+        "--eval",
+        hostile,
+        "--out",
+        tmp_path / "run",
+        *OPTIONS,
+    )
     assert turnout(*words).code == 0
     html = (tmp_path / "run" / "report.html").read_text()
     assert html == render(tmp_path / "run")
@@ -83,9 +99,9 @@ def test_the_page_contains_the_result_and_escapes_names(turnout, checkpoint, ask
 
 
 def test_an_adapter_gives_the_same_audit_masking_and_comparison_as_the_merged_model(
-    turnout, checkpoint, asked, tmp_path
+    turnout, checkpoint, questions_files, tmp_path
 ):
-    train, test = asked
+    train, test = questions_files
     base, run = checkpoint("olmoe"), tmp_path / "run"
     assert turnout("align", base, "--tasks", train, "--out", run, *OPTIONS, "--learning-rate", 0.05).code == 0
     assert turnout("merge", base, run, tmp_path / "model").code == 0

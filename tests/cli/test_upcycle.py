@@ -14,29 +14,29 @@ def text(tmp_path):
 
 def test_json_then_text(turnout, checkpoint, text, tmp_path):
     words = ["upcycle", checkpoint("llama"), tmp_path / "moe", "--text", text, "--experts", 4, *SMALL]
-    made = turnout(*words, "--json")
-    assert made.code == 0
-    assert [row["model"] for row in made.json()["losses"]] == ["dense", "before fitting", "fitted", "random split"]
+    first = turnout(*words, "--json")
+    assert first.code == 0
+    assert [row["model"] for row in first.json()["losses"]] == ["dense", "before fitting", "fitted", "random split"]
     again = turnout(*words)
     assert again.code == 0
     assert "nothing to do" in again.err
     assert "mixtral" in again.err
-    assert f"{made.json()['losses'][2]['loss']:.4f}" in again.out
+    assert f"{first.json()['losses'][2]['loss']:.4f}" in again.out
 
 
 @pytest.mark.parametrize(
-    ("family", "words", "said"),
+    ("family", "words", "message"),
     [
         ("olmoe", ["--method", "copy"], "a MoE already"),
         ("llama", ["--experts", 5], "divides the networks' 48 neurons"),
         ("llama", ["--top-k", 9], "at most the 8 experts"),
     ],
 )
-def test_refused_in_one_line(turnout, checkpoint, text, tmp_path, family, words, said):
+def test_refused_in_one_line(turnout, checkpoint, text, tmp_path, family, words, message):
     ran = turnout("upcycle", checkpoint(family), tmp_path / "moe", "--text", text, *words, *SMALL)
     assert (ran.code, ran.out) == (1, "")
     assert len(ran.err.strip().splitlines()) == 1
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_no_such_text(turnout, checkpoint, tmp_path):

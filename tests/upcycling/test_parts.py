@@ -163,12 +163,12 @@ def test_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 9}, "top_k of at most the 8 experts, got 9"),
+        ({"top_k": 9}, "top_k: expected at most the 8 experts, got 9"),
         ({"experts": 1}, "experts: expected 2 or more, got 1"),
         ({"method": "merge"}, "method: expected 'split' or 'copy', got 'merge'"),
         ({"groups": "k-means"}, "groups: expected 'coactivation', 'weights' or 'random'"),
-        ({"noise": 0.1}, "no noise with a split"),
-        ({"method": "copy", "groups": "random"}, "no groups with a copy"),
+        ({"noise": 0.1}, "noise: expected 0 with a split"),
+        ({"method": "copy", "groups": "random"}, "groups: expected coactivation, the default, with a copy"),
         ({"method": "copy", "noise": -1}, "0 or more"),
         ({"method": "copy", "noise": float("nan")}, "a finite number"),
         ({"window": 3}, "window: expected a known key"),

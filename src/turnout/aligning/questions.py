@@ -94,23 +94,7 @@ def prepare(
     if moe.tokenizer is None:
         raise ModelError(moe.model_id, expected="a tokenizer beside the model", received="none", do="pass tokenizer=")
     test = None if evaluation is None else _answered(evaluation)
-    test_texts = set() if test is None else {normalize_text(q.text) for q in test.questions}
-    answered = _answered(train)
-    kept = [q for q in answered.questions if normalize_text(q.text) not in test_texts]
-    if not kept:
-        received = f"all {len(answered.questions)} of them in the evaluation set"
-        raise TaskError(train.name, expected="questions to train on", received=received)
-    encoded = [(q, encode(moe.tokenizer, q)) for q in kept]
-    longest = min(max_length, moe.max_length or max_length)
-    short = [(q, ids) for q, ids in encoded if len(ids) <= longest]
-    if not short:
-        received = f"{min(len(ids) for _, ids in encoded)} tokens and more"
-        raise TaskError(train.name, expected=f"prompts of at most {longest} tokens", received=received)
-    left_out = {
-        "without_answer": len(train.questions) - len(answered.questions),
-        "decontaminated": len(answered.questions) - len(kept),
-        "too_long": len(kept) - len(short),
-    }
+    short, left_out = _training_prompts(moe, train, test, max_length)
     test_ids = [] if test is None else [encode(moe.tokenizer, q, max_length=moe.max_length) for q in test.questions]
     letters = _letters(moe, [q for q, _ in short], () if test is None else test.questions)
     vocabulary = sorted({i for ids in letters.values() for i in ids})
@@ -123,11 +107,34 @@ def prepare(
     return training, QuestionSet(test, test_ids, vocabulary, _letter_places(test, letters, vocabulary), missing)
 
 
+def _training_prompts(
+    moe: MoE, train: TaskSet, test: TaskSet | None, max_length: int
+) -> tuple[list[tuple[Question, list[int]]], dict[str, int]]:
+    """Questions to train on with their token ids, and the number of those left out by reason."""
+    test_texts = set() if test is None else {normalize_text(q.text) for q in test.questions}
+    answered = _answered(train)
+    clean = [q for q in answered.questions if normalize_text(q.text) not in test_texts]
+    if not clean:
+        received = f"all {len(answered.questions)} of them in the evaluation set"
+        raise TaskError(train.name, expected="questions to train on", received=received)
+    encoded = [(q, encode(moe.tokenizer, q)) for q in clean]
+    longest = min(max_length, moe.max_length or max_length)
+    short = [(q, ids) for q, ids in encoded if len(ids) <= longest]
+    if not short:
+        received = f"{min(len(ids) for _, ids in encoded)} tokens and more"
+        raise TaskError(train.name, expected=f"prompts of at most {longest} tokens", received=received)
+    return short, {
+        "without_answer": len(train.questions) - len(answered.questions),
+        "decontaminated": len(answered.questions) - len(clean),
+        "too_long": len(clean) - len(short),
+    }
+
+
 def _answered(tasks: TaskSet) -> TaskSet:
-    kept = [q for q in tasks.questions if q.choices and q.answer is not None]
-    if not kept:
+    answered = [q for q in tasks.questions if q.choices and q.answer is not None]
+    if not answered:
         raise TaskError(tasks.name, expected="questions with choices and a known answer", received="none")
-    return TaskSet.of(tasks.name, kept, domain_map=tasks.domain_map, order=tasks.domains)
+    return TaskSet.of(tasks.name, answered, domain_map=tasks.domain_map, order=tasks.domains)
 
 
 def _letters(moe: MoE, *groups: Sequence[Question]) -> dict[int, list[int]]:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from turnout.errors import RecipeError
 from turnout.settings import Settings
 
 Method = Literal["split", "copy"]
@@ -39,9 +40,10 @@ class UpcycleConfig(Settings):
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
         if self.top_k > self.experts:
-            raise ValueError(f"top_k of at most the {self.experts} experts, got {self.top_k}")
+            raise RecipeError("top_k", expected=f"at most the {self.experts} experts", received=self.top_k)
         if self.noise and self.method == "split":
-            raise ValueError("no noise with a split, whose experts differ")
+            raise RecipeError("noise", expected="0 with a split, whose experts differ", received=self.noise)
         if self.groups != "coactivation" and self.method == "copy":
-            raise ValueError("no groups with a copy, whose experts are whole")
+            expected = "coactivation, the default, with a copy, whose experts are whole networks"
+            raise RecipeError("groups", expected=expected, received=self.groups)
         return self
