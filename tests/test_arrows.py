@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "turnout"
-BOTTOM = {"errors", "lazy", "listener", "options", "progress", "quantities", "settings"}
+BOTTOM = {"errors", "lazy", "listener", "quantities", "settings"}
 MIDDLE = {"models", "tasks", "runs"}
 
 LOW = BOTTOM | MIDDLE | {"ops", "training"}
@@ -23,8 +23,6 @@ MAY_IMPORT = {
     "lazy": set(),
     "listener": set(),
     "settings": {"errors"},
-    "progress": set(),
-    "options": {"errors"},
     "quantities": {"errors"},
     "ops": set(),
     "models": BOTTOM | {"ops"},

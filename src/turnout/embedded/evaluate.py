@@ -22,7 +22,6 @@ from turnout.models.forward.batches import plan_batches
 from turnout.models.forward.capture import capture
 from turnout.models.wrap.anatomy import MoE
 from turnout.models.wrap.load import load
-from turnout.progress import Progress, silent
 from turnout.runs import RunFolder
 from turnout.tasks import encode, letter_ids, load_tasks, worlds
 from turnout.tasks.question import Question
@@ -37,12 +36,13 @@ RUNS = (Path("corpora/run"), Path("corpora/further"), Path("corpora/balanced")) 
 RESULTS = Path(__file__).with_name("evaluation.json")
 
 
-def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any]:
+def evaluate(runs: Sequence[Path], listener: Listener | None = None) -> dict[str, Any]:
     """Measure the embedded model on the held-out text of its first training run and on questions.
 
     Returns:
         JSON values: `training`, `bits_per_byte`, `load`, `accuracy`, `prompts`.
     """
+    listener = listener or Listener()
     moe = load(str(model_path()), dtype="float32", device="cpu")
     first = RunFolder.read(runs[0])
     recipe = TrainRecipe.parse(dict(first.inputs["recipe"]), stored=True)  # type: ignore[call-overload]  # JSON written by train
@@ -51,18 +51,19 @@ def evaluate(runs: Sequence[Path], progress: Progress = silent) -> dict[str, Any
         "schema": 1,
         "model": moe.describe() | {"id": "embedded"},
         "training": [_training(RunFolder.read(run)) for run in runs],
-        "bits_per_byte": _bits_per_byte(moe, tokens, progress),
-        "load": _load(moe, tokens["held_out"], progress),
-        "accuracy": _accuracies(moe, progress),
+        "bits_per_byte": _bits_per_byte(moe, tokens, listener),
+        "load": _load(moe, tokens["held_out"], listener),
+        "accuracy": _accuracies(moe, listener),
         "prompts": _prompt_lengths(moe),
     }
 
 
-def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) -> NDArray[np.float64]:
+def token_bits(moe: MoE, ids: NDArray[np.integer], listener: Listener | None = None) -> NDArray[np.float64]:
     """−log2 p of each token but the first, [T − 1]; windows overlap by half.
 
     Tokens after the first window have at least `STRIDE` tokens of context.
     """
+    listener = listener or Listener()
     bits = np.empty(len(ids) - 1)
     scored = 0
     with torch.inference_mode(), fast_experts(moe.model):
@@ -74,12 +75,12 @@ def token_bits(moe: MoE, ids: NDArray[np.integer], progress: Progress = silent) 
             nats = nn.functional.cross_entropy(logits[first:], window[0, 1 + first :], reduction="none")
             bits[scored : scored + len(nats)] = nats.double().numpy() / np.log(2)
             scored += len(nats)
-            progress("held-out text", scored, len(bits), "tokens")
+            listener.progress("held-out text", scored, len(bits), "tokens")
     return bits
 
 
 def _bits_per_byte(
-    moe: MoE, tokens: Mapping[str, Mapping[str, Tokens]], progress: Progress
+    moe: MoE, tokens: Mapping[str, Mapping[str, Tokens]], listener: Listener
 ) -> dict[str, dict[str, Any]]:
     """Bits per byte by source: the model; unigram and order 3 of all training text; order 3 of the source."""
     vocabulary = moe.model.config.vocab_size
@@ -91,13 +92,13 @@ def _bits_per_byte(
         models = pooled | {"order_3_own": KneserNey(np.asarray(tokens["train"][name].ids), vocabulary, 3)}
         row: dict[str, Any] = {"bytes": held_out.n_bytes, "tokens": len(ids), "documents": held_out.n_documents}
         row["train_tokens"] = len(tokens["train"][name].ids)
-        row["model"] = token_bits(moe, ids, progress).sum() / held_out.n_bytes
+        row["model"] = token_bits(moe, ids, listener).sum() / held_out.n_bytes
         row |= {key: model.bits(ids)[1:].sum() / held_out.n_bytes for key, model in models.items()}
         rows[name] = row
     return rows
 
 
-def _load(moe: MoE, held_out: Mapping[str, Tokens], progress: Progress) -> list[dict[str, Any]]:
+def _load(moe: MoE, held_out: Mapping[str, Tokens], listener: Listener) -> list[dict[str, Any]]:
     """Each expert's share [E] of a layer's choices on held-out text: mean over the sources, and by source."""
     shares = {}
     for name, tokens in held_out.items():
@@ -107,7 +108,7 @@ def _load(moe: MoE, held_out: Mapping[str, Tokens], progress: Progress) -> list[
         for start in range(0, len(rows), TOKEN_BUDGET // WINDOW):
             batch = capture(moe, rows[start : start + TOKEN_BUDGET // WINDOW])
             counts = counts + np.stack([layer.counts_BE.sum(0).numpy() for layer in batch.layers])
-            progress(f"load on {name}", min(start + TOKEN_BUDGET // WINDOW, len(rows)), len(rows), "windows")
+            listener.progress(f"load on {name}", min(start + TOKEN_BUDGET // WINDOW, len(rows)), len(rows), "windows")
         shares[name] = counts / counts.sum(1, keepdims=True)
     mean_LE = np.mean(list(shares.values()), axis=0)
     largest_LE = np.max(list(shares.values()), axis=0)
@@ -127,16 +128,16 @@ def _spread(share_E: NDArray[np.float64]) -> dict[str, float]:
     return {"min": share_E.min(), "max": share_E.max(), "cv": share_E.std() / share_E.mean()}
 
 
-def _accuracies(moe: MoE, progress: Progress) -> dict[str, dict[str, list[int]]]:
+def _accuracies(moe: MoE, listener: Listener) -> dict[str, dict[str, list[int]]]:
     """Numbers of right answers and of questions by domain, for worlds' test split and MMLU's dev questions."""
     sets = {
         "worlds": list(worlds.questions("test", WORLD_QUESTIONS, WORLD_SEED)),
         "mmlu-dev": list(load_tasks("mmlu-dev").questions),
     }
-    return {name: _accuracy(moe, questions, progress) for name, questions in sets.items()}
+    return {name: _accuracy(moe, questions, listener) for name, questions in sets.items()}
 
 
-def _accuracy(moe: MoE, questions: Sequence[Question], progress: Progress) -> dict[str, list[int]]:
+def _accuracy(moe: MoE, questions: Sequence[Question], listener: Listener) -> dict[str, list[int]]:
     prompts = [encode(moe.tokenizer, question) for question in questions]
     counts: dict[str, list[int]] = {question.domain: [0, 0] for question in questions}
     done = 0
@@ -148,7 +149,7 @@ def _accuracy(moe: MoE, questions: Sequence[Question], progress: Progress) -> di
             counts[questions[i].domain][0] += int(np.argmax(logprobs)) == questions[i].answer
             counts[questions[i].domain][1] += 1
         done += len(batch)
-        progress("questions", done, len(questions), "questions")
+        listener.progress("questions", done, len(questions), "questions")
     return counts
 
 
