@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-all check format unit bench embedded docs site clean
+.PHONY: install demo test test-all slow check format unit bench embedded docs site clean
 
 install: .venv/.installed
 
@@ -20,8 +20,10 @@ demo: install
 
 test: check unit
 
-test-all: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test-all: test slow
+
+slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 check: install
 	$(BIN)/ruff format --check .
