@@ -73,15 +73,15 @@ def swept(
     **shape: Any,
 ) -> list[dict[str, Any]]:
     """Trials of every number of experts and seed: each seed with an offset, each trial with noise of its own."""
-    made = []
+    trials = []
     for seed in seeds:
         rng = np.random.default_rng(seed)
         offset = rng.normal(0, 0.2)
         for number in experts:
             x = float(np.log2(number))
             losses = {task: curve(x) + offset + rng.normal(0, noise) for task, curve in curves.items()}
-            made.append(trial(seed, number, losses, **shape))
-    return made
+            trials.append(trial(seed, number, losses, **shape))
+    return trials
 
 
 def sweep(*groups: list[dict[str, Any]]) -> dict[str, Any]:

@@ -30,13 +30,13 @@ def content(**changes: Any) -> dict[str, Any]:
         },
         "schedule": {"batch_size": 4, "learning_rate": 0.01, "layer_balancing": 0.01, "save_every": 4},
     }
-    made: dict[str, Any] = {
+    recipe: dict[str, Any] = {
         "base": base,
         "grid": [{"experts": [1, 2, 4]}],
         "budget": {"tokens": 12 * 4 * 32},
         "ask": {"facts": 20, "chains": 10, "levels": [3]},
     }
-    return made | changes
+    return recipe | changes
 
 
 def write(path: Any, **changes: Any) -> Any:

@@ -15,11 +15,11 @@ NOISE = 0.05
 def verdicts(curve, seeds=5, draws=300, margin=0.05):
     """Share of draws of each verdict for noisy curves of one shape; seeds also differ by an offset of their own."""
     rng = np.random.default_rng(0)
-    said = []
+    given = []
     for _ in range(draws):
         y = curve + rng.normal(0, NOISE, (seeds, len(X))) + rng.normal(0, 0.3, (seeds, 1))
-        said.append(two_lines(X, y, margin).verdict)
-    return {verdict: said.count(verdict) / draws for verdict in ("U", "monotone", "cannot tell")}
+        given.append(two_lines(X, y, margin).verdict)
+    return {verdict: given.count(verdict) / draws for verdict in ("U", "monotone", "cannot tell")}
 
 
 def test_finds_a_clear_u():
@@ -46,26 +46,26 @@ def test_monotone_needs_a_right_line_below_the_margin():
 
 def test_with_noise_it_cannot_tell():
     rng = np.random.default_rng(1)
-    found = two_lines(X, rng.normal(0, 5, (3, 6)), 0.01)
-    assert found.verdict == "cannot tell"
-    assert found.left.low < found.left.mean < found.left.high
+    result = two_lines(X, rng.normal(0, 5, (3, 6)), 0.01)
+    assert result.verdict == "cannot tell"
+    assert result.left.low < result.left.mean < result.left.high
 
 
 def test_a_break_is_found_on_other_seeds():
     y = np.tile(U, (4, 1))
     y[0, 1] = -100  # a wild value of seed 0 may move the other seeds' breaks, never its own
-    found = two_lines(X, y, 0.05)
-    assert found.breaks[0] == two_lines(X, np.tile(U, (4, 1)), 0.05).breaks[0] == X[2]
-    assert set(found.breaks[1:]) == {X[1]}
+    result = two_lines(X, y, 0.05)
+    assert result.breaks[0] == two_lines(X, np.tile(U, (4, 1)), 0.05).breaks[0] == X[2]
+    assert set(result.breaks[1:]) == {X[1]}
 
 
 def test_slopes_are_least_squares_slopes():
     y = np.stack([U, U + 1, U + 2])
-    found = two_lines(X, y, 0.05)
-    at = int(np.flatnonzero(found.breaks[0] == X)[0])
+    result = two_lines(X, y, 0.05)
+    at = int(np.flatnonzero(result.breaks[0] == X)[0])
     design = np.stack([X[: at + 1], np.ones(at + 1)], 1)
-    assert found.left.mean == pytest.approx(np.linalg.lstsq(design, U[: at + 1], rcond=None)[0][0])
-    assert found.to_dict()["verdict"] == "U"
+    assert result.left.mean == pytest.approx(np.linalg.lstsq(design, U[: at + 1], rcond=None)[0][0])
+    assert result.to_dict()["verdict"] == "U"
 
 
 @pytest.mark.parametrize(
@@ -84,18 +84,18 @@ def test_refuses_bad_values(x, y, margin, message):
 
 
 def test_optimum_of_a_parabola_is_its_vertex():
-    found = optimum(X, np.stack([U, U, U]))
-    assert found.x == pytest.approx(3.5)
-    assert found.low == pytest.approx(3.5)
-    assert found.at_edge == 0
+    best = optimum(X, np.stack([U, U, U]))
+    assert best.x == pytest.approx(3.5)
+    assert best.low == pytest.approx(3.5)
+    assert best.at_edge == 0
 
 
 def test_optimum_interval_covers_the_truth():
     rng = np.random.default_rng(0)
     covered = 0
     for draw in range(100):
-        found = optimum(X, U + rng.normal(0, 0.02, (8, 6)), resamples=200, seed=draw)
-        covered += found.low <= 3.5 <= found.high
+        best = optimum(X, U + rng.normal(0, 0.02, (8, 6)), resamples=200, seed=draw)
+        covered += best.low <= 3.5 <= best.high
     assert covered >= 80  # percentile intervals of eight seeds are a little short
 
 

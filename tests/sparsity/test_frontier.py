@@ -14,32 +14,33 @@ CURVES = {"facts": falling, "chains-1": u_shaped, "chains-2": u_shaped}
 
 
 @pytest.fixture(scope="module")
-def found():
+def analysis():
     """The frontier of one curve and its dense model."""
     return frontier(sweep(swept(CURVES), swept(CURVES, experts=[1])))
 
 
-def verdicts(found, at=0):
-    return {(one["task"], one["measure"]): one for one in found["curves"][at]["verdicts"]}
+def verdicts(analysis, at=0):
+    return {(one["task"], one["measure"]): one for one in analysis["curves"][at]["verdicts"]}
 
 
-def effects(found, effect, task="facts", measure="loss"):
-    return [one for one in found["effects"] if (one["effect"], one["task"], one["measure"]) == (effect, task, measure)]
+def effects(analysis, effect, task="facts", measure="loss"):
+    key = (effect, task, measure)
+    return [one for one in analysis["effects"] if (one["effect"], one["task"], one["measure"]) == key]
 
 
-def test_planted_shapes_are_found(found):
-    said = verdicts(found)
+def test_planted_shapes_are_found(analysis):
+    by_name = verdicts(analysis)
     for measure in ("loss", "accuracy"):
-        assert said["facts", measure]["verdict"] == "monotone"
-        assert said["facts", measure]["better"] == "sparser"
+        assert by_name["facts", measure]["verdict"] == "monotone"
+        assert by_name["facts", measure]["better"] == "sparser"
         for task in ("chains", "chains-1", "chains-2"):
-            assert said[task, measure]["verdict"] == "U"
-            best = said[task, measure]["optimum"]
+            assert by_name[task, measure]["verdict"] == "U"
+            best = by_name[task, measure]["optimum"]
             assert best["low"] <= best["experts"] <= best["high"]
             assert best["experts"] == pytest.approx(16, rel=0.2)
-    assert "falls up to about 16 experts and rises beyond" in said["chains", "loss"]["sentence"]
-    assert said["chains", "accuracy"]["left"]["mean"] > 0 > said["chains", "accuracy"]["right"]["mean"]
-    assert said["facts", "loss"]["optimum"]["at_edge"] == 1
+    assert "falls up to about 16 experts and rises beyond" in by_name["chains", "loss"]["sentence"]
+    assert by_name["chains", "accuracy"]["left"]["mean"] > 0 > by_name["chains", "accuracy"]["right"]["mean"]
+    assert by_name["facts", "loss"]["optimum"]["at_edge"] == 1
 
 
 def test_worse_all_the_way_is_monotone_the_other_way():
@@ -51,10 +52,10 @@ def test_worse_all_the_way_is_monotone_the_other_way():
 
 
 def test_noise_cannot_tell():
-    found = frontier(sweep(swept({"facts": lambda _: 1.5}, noise=0.3)))
-    said = verdicts(found)
-    assert {said["facts", measure]["verdict"] for measure in ("loss", "accuracy")} == {"cannot tell"}
-    assert "cannot tell" in said["facts", "loss"]["sentence"]
+    analysis = frontier(sweep(swept({"facts": lambda _: 1.5}, noise=0.3)))
+    by_name = verdicts(analysis)
+    assert {by_name["facts", measure]["verdict"] for measure in ("loss", "accuracy")} == {"cannot tell"}
+    assert "cannot tell" in by_name["facts", "loss"]["sentence"]
 
 
 def test_the_margin_is_an_option():
@@ -67,53 +68,53 @@ def test_the_margin_is_an_option():
 
 
 def test_two_seeds_give_figures_and_the_reason_that_there_is_no_verdict():
-    found = frontier(sweep(swept(CURVES, seeds=range(2)), swept(CURVES, seeds=range(2), experts=[1])))
-    for one in found["curves"][0]["verdicts"]:
+    analysis = frontier(sweep(swept(CURVES, seeds=range(2)), swept(CURVES, seeds=range(2), experts=[1])))
+    for one in analysis["curves"][0]["verdicts"]:
         assert one["verdict"] is None
         assert "2 complete seeds" in one["sentence"]
-    assert all(one["verdict"] is None and one["difference"] is not None for one in effects(found, "dense"))
-    assert all(one["verdict"] is None for one in found["audit"])
-    value = found["points"][0]["values"]["facts"]["loss"]
+    assert all(one["verdict"] is None and one["difference"] is not None for one in effects(analysis, "dense"))
+    assert all(one["verdict"] is None for one in analysis["audit"])
+    value = analysis["points"][0]["values"]["facts"]["loss"]
     assert value["mean"] is not None
     assert value["low"] is None
-    assert "2 seeds" in found["notes"][0]
+    assert "2 seeds" in analysis["notes"][0]
 
 
-def test_gaps_and_the_chain(found):
-    point = next(one for one in found["points"] if one["experts"] == 16)
+def test_gaps_and_the_chain(analysis):
+    point = next(one for one in analysis["points"] if one["experts"] == 16)
     values = point["values"]
     gap = values["facts"]["generalisation_gap"]["mean"]
     assert gap == pytest.approx(values["facts"]["loss"]["mean"] - values["training"]["loss"]["mean"])
-    gaps = [one["values"]["facts"]["loss_accuracy_gap"]["mean"] for one in found["points"]]
+    gaps = [one["values"]["facts"]["loss_accuracy_gap"]["mean"] for one in analysis["points"]]
     assert np.mean(gaps) == pytest.approx(0, abs=1e-9)
     low = values["facts"]["accuracy"]["low"]
     assert low < values["facts"]["accuracy"]["mean"]
 
 
-def test_dense_against_each_moe_of_its_budget(found):
-    against = effects(found, "dense")
+def test_dense_against_each_moe_of_its_budget(analysis):
+    against = effects(analysis, "dense")
     assert len(against) == len(EXPERTS)
     last = against[-1]
     assert last["contrast"].startswith("128 experts")
     assert last["verdict"] == "better"
     assert last["low"] < -0.15 * 7 < last["high"]
-    assert len(found["budgets"]) == 1
+    assert len(analysis["budgets"]) == 1
 
 
 def test_a_group_of_other_active_size_is_another_budget_and_compared_at_equal_loss():
     better = {"facts": lambda x: falling(x) - 0.3}
-    found = frontier(sweep(swept({"facts": falling}), swept(better, width=128)))
-    assert len(found["budgets"]) == 2
-    assert [curve["budget"] for curve in found["curves"]] == [0, 1]
-    (wider,) = effects(found, "budget")  # both have the same training losses
+    analysis = frontier(sweep(swept({"facts": falling}), swept(better, width=128)))
+    assert len(analysis["budgets"]) == 2
+    assert [curve["budget"] for curve in analysis["curves"]] == [0, 1]
+    (wider,) = effects(analysis, "budget")  # both have the same training losses
     assert wider["difference"] == pytest.approx(-0.3, abs=0.02)
     assert wider["verdict"] == "better"
 
 
 def test_more_chosen_experts_at_equal_tpp():
     better = {"facts": lambda x: falling(x) - 0.1}
-    found = frontier(sweep(swept({"facts": falling}), swept(better, top_k=4, experts=EXPERTS[1:])))
-    of_k = effects(found, "top_k")
+    analysis = frontier(sweep(swept({"facts": falling}), swept(better, top_k=4, experts=EXPERTS[1:])))
+    of_k = effects(analysis, "top_k")
     assert len(of_k) == len(EXPERTS) - 1
     assert all(one["contrast"].startswith("K 4 − K 2") for one in of_k)
     assert np.mean([one["difference"] for one in of_k]) == pytest.approx(-0.1, abs=0.03)
@@ -125,15 +126,15 @@ def test_learning_rates_at_equal_training_loss():
     assert one["contrast"].startswith("lr 0.01")
     assert one["verdict"] == "worse"
     assert one["difference"] == pytest.approx(0.2, abs=0.03)
-    for made in fast:
-        made["found"]["training_loss"] += 5
+    for one in fast:
+        one["found"]["training_loss"] += 5
     (apart,) = effects(frontier(sweep(slow, fast)), "learning_rate")
     assert apart["verdict"] is None
     assert "overlap" in apart["reason"]
 
 
-def test_audit_slopes(found):
-    gini, coverage, _ = found["audit"]
+def test_audit_slopes(analysis):
+    gini, coverage, _ = analysis["audit"]
     assert gini["mean"] == pytest.approx(0.05)
     assert gini["verdict"] == "rises"
     assert (coverage["mean"], coverage["verdict"]) == (pytest.approx(0), "cannot tell")
@@ -144,12 +145,12 @@ def test_failed_trials_leave_out_their_point_or_their_seed():
     for one in trials:
         if one["experts"] == 128 or (one["experts"] == 8 and one["seed"] == 0):
             one.update(found=None, error="out of memory")
-    found = frontier(sweep(trials))
-    one = verdicts(found)["facts", "loss"]
+    analysis = frontier(sweep(trials))
+    one = verdicts(analysis)["facts", "loss"]
     assert one["points_left_out"] == [128]
     assert one["seeds"] == [1, 2, 3, 4]
-    assert len(found["failed"]) == 6
-    assert next(p for p in found["points"] if p["experts"] == 8)["failed"] == 1
+    assert len(analysis["failed"]) == 6
+    assert next(p for p in analysis["points"] if p["experts"] == 8)["failed"] == 1
     for one in trials:
         one.update(found=None, error="out of memory")
     assert frontier(sweep(trials))["curves"][0]["verdicts"] == []
@@ -160,13 +161,13 @@ def test_accuracy_at_the_floor_is_cautioned():
     assert "floor" in one["sentence"]
 
 
-def test_everything_is_json_and_tables(found):
-    json.dumps(found, allow_nan=False)
-    tables = {name: pl.from_arrow(table) for name, table in frontier_tables(found).items()}
+def test_everything_is_json_and_tables(analysis):
+    json.dumps(analysis, allow_nan=False)
+    tables = {name: pl.from_arrow(table) for name, table in frontier_tables(analysis).items()}
     assert tables["verdicts"].height == 8
     assert tables["frontier"].filter(task="facts", measure="loss").height == len(EXPERTS) + 1
-    assert tables["effects"].height == len(found["effects"])
-    assert frontier(sweep(swept(CURVES), swept(CURVES, experts=[1]))) == found
+    assert tables["effects"].height == len(analysis["effects"])
+    assert frontier(sweep(swept(CURVES), swept(CURVES, experts=[1]))) == analysis
 
 
 def test_a_trial_without_training_loss_has_no_generalisation_gap():

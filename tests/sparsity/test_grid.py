@@ -20,13 +20,13 @@ def grid(**changes):
 
 
 def test_every_combination_with_every_seed():
-    made = grid(grid=[{"experts": [2, 4, 8], "top_k": [2, 4], "learning_rate": [0.01, 0.02]}], seeds=[0, 1])
-    shapes = {(t.recipe.model.experts, t.recipe.model.top_k, t.recipe.schedule.learning_rate) for t in made.trials}
+    built = grid(grid=[{"experts": [2, 4, 8], "top_k": [2, 4], "learning_rate": [0.01, 0.02]}], seeds=[0, 1])
+    shapes = {(t.recipe.model.experts, t.recipe.model.top_k, t.recipe.schedule.learning_rate) for t in built.trials}
     assert shapes == {(e, k, lr) for e in (2, 4, 8) for k in (2, 4) for lr in (0.01, 0.02) if k <= e}
-    assert len(made.trials) == 2 * len(shapes)
-    assert len(made.left_out) == 2
-    assert "experts 2, top_k 4" in made.left_out[0]
-    by_seed = [{trial.shape for trial in made.trials if trial.recipe.seed == seed} for seed in (0, 1)]
+    assert len(built.trials) == 2 * len(shapes)
+    assert len(built.left_out) == 2
+    assert "experts 2, top_k 4" in built.left_out[0]
+    by_seed = [{trial.shape for trial in built.trials if trial.recipe.seed == seed} for seed in (0, 1)]
     assert by_seed[0] == by_seed[1]
 
 

@@ -58,8 +58,8 @@ def test_joint_law_reduces_to_the_papers_table(experts, active, tokens):
 def test_krajewski_against_its_own_optima(active, tokens, granularity, loss):
     """The coefficients are printed with two to three digits, an error of up to 0.03."""
     total = active / 12 * (8 * 64 + 4)  # 12d² active parameters a block, (8E + 4)d² in all
-    found = krajewski_loss(total_non_embedding=total, tokens=tokens, granularity=granularity)
-    assert found == pytest.approx(loss, abs=0.035)
+    computed = krajewski_loss(total_non_embedding=total, tokens=tokens, granularity=granularity)
+    assert computed == pytest.approx(loss, abs=0.035)
 
 
 def test_abnar_at_a_fixed_compute_prefers_sparser_and_larger():
@@ -97,7 +97,7 @@ def test_inside_the_range():
 
 
 @pytest.mark.parametrize(
-    ("law", "changes", "said"),
+    ("law", "changes", "message"),
     [
         (JOINT, {"tokens": 5e12}, "5T tokens: fitted on 500M to 80B"),
         (JOINT, {"experts": 64}, "64 experts"),
@@ -112,16 +112,16 @@ def test_inside_the_range():
     ],
     ids=lambda value: getattr(value, "name", str(value)),  # a law's own text holds an address
 )
-def test_outside_its_range_a_law_warns_and_predicts(law, changes, said, capsys, recwarn):
-    found = law.predict(scale(**changes))
-    assert found.loss is not None
-    assert not found.in_range
-    assert any(said in warning for warning in found.warnings), found.warnings
+def test_outside_its_range_a_law_warns_and_predicts(law, changes, message, capsys, recwarn):
+    prediction = law.predict(scale(**changes))
+    assert prediction.loss is not None
+    assert not prediction.in_range
+    assert any(message in warning for warning in prediction.warnings), prediction.warnings
     assert capsys.readouterr() == ("", "")
     assert not recwarn.list
 
 
 def test_where_a_law_does_not_apply():
-    found = KRAJEWSKI.predict(scale(experts=16))
-    assert (found.loss, found.in_range) == (None, False)
-    assert found.reason == "fitted at a 64-fold expansion alone; here E/K is 16"
+    prediction = KRAJEWSKI.predict(scale(experts=16))
+    assert (prediction.loss, prediction.in_range) == (None, False)
+    assert prediction.reason == "fitted at a 64-fold expansion alone; here E/K is 16"

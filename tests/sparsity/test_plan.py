@@ -136,17 +136,17 @@ def test_only_the_nearest_width_is_kept_unless_widths_are_given():
 
 def test_stored_and_read_again(tmp_path):
     recorder = Recorder()
-    made = turnout.plan("170M", "125B", out=tmp_path / "plan", listener=recorder)
+    first = turnout.plan("170M", "125B", out=tmp_path / "plan", listener=recorder)
     again = turnout.plan("170M", "125B", out=tmp_path / "plan", listener=recorder)
-    assert (made.already_complete, again.already_complete) == (False, True)
-    assert made.to_dict() == again.to_dict() == Plan.load(tmp_path / "plan").to_dict()
-    assert made.to_dict() == turnout.plan("170M", "125B").to_dict()
-    assert json.loads((tmp_path / "plan" / "plan.json").read_text()) == made.to_dict()
+    assert (first.already_complete, again.already_complete) == (False, True)
+    assert first.to_dict() == again.to_dict() == Plan.load(tmp_path / "plan").to_dict()
+    assert first.to_dict() == turnout.plan("170M", "125B").to_dict()
+    assert json.loads((tmp_path / "plan" / "plan.json").read_text()) == first.to_dict()
     assert len(recorder.notes) == 1
     assert "nothing is computed again" in recorder.notes[0]
-    assert repr(made).startswith("Plan for 170M active parameters and 125B tokens\n")
-    frame = made.frame()
-    assert frame.height == len(made.configurations)
+    assert repr(first).startswith("Plan for 170M active parameters and 125B tokens\n")
+    frame = first.frame()
+    assert frame.height == len(first.configurations)
     assert {"name", "total", "active", "tpp", "flops_training", "memory_inference", "abnar_loss"} <= set(frame.columns)
     assert (tmp_path / "plan" / "report.html").exists()
     with pytest.raises(RunError, match="tokens"):
