@@ -100,3 +100,20 @@ def test_python_files_that_a_page_names_exist(page):
     named = re.findall(r"`(?:python )?([\w./-]*/[\w.-]+\.py)\b", page.read_text(encoding="utf-8"))
     missing = [name for name in named if not any((at / name).exists() for at in (ROOT, ROOT / "src/turnout"))]
     assert not missing
+
+
+# Options of other programs, and of this repository's scripts, that pages name.
+OTHERS = {"--enable-return-routed-experts"}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_that_a_page_names_exist(page):
+    """A renamed option is still accepted, but no page should teach it."""
+    known = set(re.findall(r"--[a-z][a-z-]*", text("docs/reference/cli.md"))) | OTHERS
+    lines = [
+        line
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if not re.search(r"\b(?:pip|python|pytest|make) ", line)
+    ]
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", "\n".join(lines)))
+    assert named <= known
