@@ -112,6 +112,37 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"intermediate_size": 48},
 }
 
+# Families whose correction bias transformers loads in the model's dtype.
+NARROWED: dict[str, dict[str, Any]] = {
+    "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 16, "head_dim": 8},
+    "afmoe": {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 16,
+        "intermediate_size": 48,
+        "num_dense_layers": 1,
+        "head_dim": 8,
+    },
+    "kimi_linear": {
+        "num_experts": 8,
+        "num_experts_per_token": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 16,
+        "intermediate_size": 48,
+        "first_k_dense_replace": 1,
+        **_MLA,
+    },
+    "laguna": {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+        "intermediate_size": 48,
+        "head_dim": 8,
+    },
+}
+
 DENSE: dict[str, dict[str, Any]] = {
     "mistral": {"intermediate_size": 48, "sliding_window": 24},
     "qwen3": {"intermediate_size": 48, "head_dim": 8},
@@ -143,7 +174,7 @@ def tiny_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 def random_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """A random model of `family` in float32, in evaluation mode; the same for the same seed."""
     register_own(family)
-    config = AutoConfig.for_model(family, **{**_COMMON, **{**FAMILIES, **DENSE}[family], **overrides})
+    config = AutoConfig.for_model(family, **{**_COMMON, **{**FAMILIES, **NARROWED, **DENSE}[family], **overrides})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)

@@ -20,7 +20,7 @@ from torch import Tensor
 from turnout.errors import ModelError
 from turnout.listener import Listener
 from turnout.models.change.adapter import RouterAdapter
-from turnout.models.checkpoint.files import INDEX, checkpoint_folder, weight_files
+from turnout.models.checkpoint.files import checkpoint_folder, weight_files
 from turnout.models.wrap.anatomy import MoE
 from turnout.runs import atomic
 
@@ -29,6 +29,7 @@ ROUTER_DTYPES: tuple[RouterDtype, ...] = get_args(RouterDtype)
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".onnx", ".h5", ".msgpack", ".safetensors"}
+_INDEX = ".safetensors.index.json"
 _PROVENANCE = "router_adapter.json"
 _COPIED = 1 << 24  # bytes at a time
 
@@ -96,7 +97,7 @@ def _places(folder: Path, moe: MoE, trained: RouterAdapter) -> dict[str, _Place]
 
     Names on disk may differ from those in the model: of a layer's tensors, the router is the one with its numbers.
     """
-    listed = [place for file in weight_files(folder) for place in _listed(file)]
+    listed = [place for file in weight_files(folder).files for place in _listed(file)]
     parameters = dict(moe.model.named_parameters())
     places = {}
     for name in trained.tensors:
@@ -147,19 +148,23 @@ def _write(folder: Path, target: Path, tensors: Mapping[_Place, Tensor], listene
     atomic.make_folder(target)
     weights = weight_files(folder)
     for file in sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")):
-        if file not in weights and file.suffix not in _OTHER_WEIGHTS:
+        unread_index = file.name.endswith(_INDEX) and file != weights.index  # it names files that are not copied
+        if file not in weights.files and file.suffix not in _OTHER_WEIGHTS and not unread_index:
             shutil.copyfile(file, target / file.name)
-    size, done, total = sum(file.stat().st_size for file in weights), 0, 0
-    for file in weights:
+    size, done, total = sum(file.stat().st_size for file in weights.files), 0, 0
+    for file in weights.files:
         new = {place.name: tensor for place, tensor in tensors.items() if place.file == file}
-        total += _copy_weights(file, target / file.name, new)
+        copy = target / file.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        total += _copy_weights(file, copy, new)
         done += file.stat().st_size
         listener.progress("writing the weights", done, size, "bytes")
-    if (target / INDEX).exists():
-        index = json.loads((target / INDEX).read_text(encoding="utf-8"))
+    if weights.index is not None:
+        index_copy = target / weights.index.name
+        index = json.loads(index_copy.read_text(encoding="utf-8"))
         if isinstance(index.get("metadata"), dict) and "total_size" in index["metadata"]:
             index["metadata"]["total_size"] = total
-            (target / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            index_copy.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_weights(file: Path, target: Path, new: Mapping[str, Tensor]) -> int:

@@ -224,7 +224,7 @@ def align(
     described = moe.describe()
     inputs = {
         "verb": "align",
-        "model": {key: value for key, value in described.items() if key not in ("id", "revision")},
+        "model": {key: value for key, value in described.items() if key not in ("id", "revision", "notes")},
         "tasks": train.describe(),
         "evaluation": None if test is None else test.describe(),
         "config": config.describe(),

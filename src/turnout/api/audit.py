@@ -154,7 +154,9 @@ def _asked(
     described = moe.describe()
     inputs = {
         "verb": "audit",
-        "model": {key: value for key, value in described.items() if key not in ("id", "revision")},  # not where it is
+        "model": {
+            key: value for key, value in described.items() if key not in ("id", "revision", "notes")
+        },  # not where it is
         "tasks": {"digest": tasks.digest, "questions": len(tasks.questions), "prompts": prompts.digest()},
         "config": config.describe(),
     }

@@ -123,7 +123,7 @@ def evaluate(
     requested = request(tasks, include_path, config)
     inputs = {
         "verb": "eval",
-        "model": {key: value for key, value in described.items() if key not in ("id", "revision")},
+        "model": {key: value for key, value in described.items() if key not in ("id", "revision", "notes")},
         "tasks": requested.described,
         "domains": requested.objects.domain_of,
         "settings": config.describe(),

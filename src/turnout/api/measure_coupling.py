@@ -122,7 +122,7 @@ def measure_coupling(
         weights, described = [*live_layers(moe)], moe.describe()
     inputs = {
         "verb": "coupling",
-        "model": {key: value for key, value in described.items() if key not in ("id", "revision")},
+        "model": {key: value for key, value in described.items() if key not in ("id", "revision", "notes")},
         "config": config.describe(),
         "tasks": prompted and prompted.describe(),
     }

@@ -68,6 +68,7 @@ def resolve_moe(
     )
     if is_path:
         listener.info(f"device: {device_of(moe)}, {str(moe.model.dtype).removeprefix('torch.')}")
+        _pass_on(moe.notes, moe.model_id, listener)
     return moe
 
 
@@ -110,16 +111,30 @@ def resolve_causal(
     """
     from turnout.models.wrap.anatomy import weights_digest
     from turnout.models.wrap.devices import device_of
-    from turnout.models.wrap.load import load, load_causal
+    from turnout.models.wrap.load import load, load_checkpoint
 
     hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     if adapter is None:
-        live, tokenizer, name, revision = load_causal(path_of(model), dtype, device, **hub)
+        loaded = load_checkpoint(path_of(model), dtype, device, **hub)
+        live, tokenizer, name, revision, notes = (
+            loaded.model,
+            loaded.tokenizer,
+            loaded.name,
+            loaded.revision,
+            loaded.notes,
+        )
     else:
         moe = load(path_of(model), dtype, device, adapter, **hub)
-        live, tokenizer, name, revision = moe.model, moe.tokenizer, moe.model_id, moe.revision
+        live, tokenizer, name, revision, notes = moe.model, moe.tokenizer, moe.model_id, moe.revision, moe.notes
     if tokenizer is None:
         raise ModelError(name, expected="a tokenizer beside the model", received="none")
     listener.info(f"device: {device_of(live)}, {str(live.dtype).removeprefix('torch.')}")
+    _pass_on(notes, name, listener)
     described = {"id": name, "revision": revision, "dtype": str(live.dtype), "digest": weights_digest(live)}
     return live, tokenizer, described
+
+
+def _pass_on(notes: tuple[str, ...], name: str, listener: Listener) -> None:
+    """Tell the listener what a reader of the result should know of a checkpoint."""
+    for note in notes:
+        listener.note(f"{name}: {note}")

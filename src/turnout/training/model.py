@@ -5,8 +5,10 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.errors import RecipeError
+from turnout.errors import ModelError, RecipeError
+from turnout.listener import Listener
 from turnout.models.wrap.families import register_own
+from turnout.models.wrap.load import load_checkpoint
 from turnout.training.recipe import ModelRecipe, TrainRecipe
 
 DENSE = {"mixtral": "llama", "qwen3_moe": "qwen3"}
@@ -55,17 +57,16 @@ def load_model(folder: Path) -> PreTrainedModel:
     Raises:
         RecipeError: no folder, or no causal language model in safetensors there.
     """
+    where = f"start: {folder}"
     if not folder.is_dir():
-        raise RecipeError(f"start: {folder}", expected="the folder of a model", received="no folder")
-    register_own()
+        raise RecipeError(where, expected="the folder of a model", received="no folder")
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"start: {folder}", expected="a causal language model in safetensors", received=error
-        ) from error
+        loaded = load_checkpoint(folder, torch.float32, "cpu")
+    except ModelError as error:
+        raise RecipeError(where, expected=error.expected, received=error.received, do=error.do) from error
+    for note in loaded.notes:
+        Listener().note(f"{where}: {note}")
+    return loaded.model
 
 
 def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

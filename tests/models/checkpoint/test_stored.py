@@ -203,7 +203,7 @@ def test_a_prediction_head_beyond_the_last_layer_is_left_out(checkpoint, tmp_pat
         (
             "olmoe",
             lambda t: {n: x.to(torch.float8_e4m3fn) if "gate_proj" in n else x for n, x in t.items()},
-            "expected weights in bfloat16, float16, float32 or float64, got F8_E4M3 in model",
+            "float8 with scales or in MXFP4, got F8_E4M3 codes without scales in model.layers.0.mlp.experts.0",
         ),
     ],
     ids=["dense", "two routers", "no experts", "one missing", "no router", "rows", "width", "shapes", "dtype"],
@@ -212,24 +212,23 @@ def test_refusals_in_one_line(checkpoint, tmp_path, family, tensors, message):
     refused(changed(checkpoint, tmp_path, family, tensors), message)
 
 
-def as_released(tensors):
-    """gpt-oss as published: blocks and scales instead of each experts matrix."""
-    packed = {n: t for n, t in tensors.items() if not n.endswith(("gate_up_proj", "down_proj"))}
-    blocks = {f"{n}_blocks": t.to(torch.uint8) for n, t in tensors.items() if n not in packed}
-    return packed | blocks
+def test_a_quantized_checkpoint_of_another_method(checkpoint, tmp_path):
+    quantized = {"quantization_config": {"quant_method": "gptq"}}
+    folder = changed(checkpoint, tmp_path, "gpt_oss", without("gate_up_proj"), lambda c: c | quantized)
+    refused(folder, "MXFP4, got weights quantized with gptq.*pass the checkpoint that it was made from")
 
 
-@pytest.mark.parametrize(
-    ("method", "tensors", "advice"),
-    [
-        ("mxfp4", as_released, r"Mxfp4Config\(dequantize=True\)"),
-        ("gptq", without("gate_up_proj"), "pass the checkpoint that it was made from"),
-    ],
-)
-def test_a_quantized_checkpoint(checkpoint, tmp_path, method, tensors, advice):
-    quantized = {"quantization_config": {"quant_method": method}}
-    folder = changed(checkpoint, tmp_path, "gpt_oss", tensors, lambda c: c | quantized)
-    refused(folder, f"float64, got weights quantized with {method}.*{advice}")
+@pytest.mark.parametrize("head", ["mtp.layers.0", "model.mtp.layers.0", "model.mtp_layers.0", "model.layers.3"])
+def test_prediction_heads_are_left_out(checkpoint, tmp_path, head):
+    def with_head(tensors):
+        of_a_layer = {n: t for n, t in tensors.items() if n.startswith("model.layers.0.")}
+        return tensors | {n.replace("model.layers.0", head): t.clone() for n, t in of_a_layer.items()}
+
+    folder = changed(checkpoint, tmp_path, "olmoe", with_head)
+    stored, plain = read_stored(folder), read_stored(checkpoint("olmoe"))
+    assert [layer.layer for layer in stored.layers] == [0, 1, 2]
+    assert stored.digest == plain.digest
+    assert not plain.notes
 
 
 def test_no_such_checkpoint(tmp_path):

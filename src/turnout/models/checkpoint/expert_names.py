@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from turnout.errors import ModelError
+from turnout.models.checkpoint.leftovers import is_leftover
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class _Block:
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a tensor of that name may be a router or an expert's matrix; those of prediction heads (mtp) are not."""
-    return not name.startswith("mtp.") and any(p.fullmatch(name) for p in (_OF_ONE, _OF_ALL, _ROUTER))
+    """Whether a tensor may be a router or an expert's matrix; those of prediction heads and vision towers are not."""
+    return not is_leftover(name, None) and any(p.fullmatch(name) for p in (_OF_ONE, _OF_ALL, _ROUTER))
 
 
 def places(shapes: Mapping[str, tuple[int, ...]], model_type: str, n_layers: int | None, where: object) -> list[Place]:

@@ -16,28 +16,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers.utils import cached_file
 
 from turnout.errors import ModelError
+from turnout.models.checkpoint.contents import Contents, contents_of, read_contents
 from turnout.models.checkpoint.expert_names import Gate, Place, is_wanted, places
-from turnout.models.checkpoint.files import INDEX, check_weight_file, checkpoint_folder, read_object, weight_files
+from turnout.models.checkpoint.files import Stored, checkpoint_folder, read_object
+from turnout.models.checkpoint.hub import fetch, fetch_weights
+from turnout.models.checkpoint.quantized import EXPECTED, FLOATS, Quantized, quantization_method, weight_of
+from turnout.models.checkpoint.reading import Part, part_of
 
 REOPEN_AFTER = 256 << 20
 """Bytes read of a file before it is reopened: its mapped pages count as resident memory."""
-_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
-_DEQUANTIZE = {
-    "mxfp4": "load it with transformers' Mxfp4Config(dequantize=True), save_pretrained it, and pass that folder",
-    "fp8": "load it with transformers' FineGrainedFP8Config(dequantize=True), save_pretrained it, and pass that folder",
-}
 
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor in a file, with its shape and its dtype in safetensors' notation ("BF16")."""
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: str
+_BYTES = {name: dtype.itemsize for name, dtype in FLOATS.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +54,17 @@ class StoredLayer:
         return self.place.gated
 
     def router(self) -> Tensor:
-        """R [N, H], in the checkpoint's dtype."""
-        return _Mapped().slice(self.place.router, self.tensors)[:].clone()
+        """R [N, H], in the checkpoint's dtype; float32 where that is quantized."""
+        return _Mapped().part(self.place.router, self.tensors)[...].clone()
 
     def gates(self) -> Iterator[Tensor]:
-        """W_g [H, I] of each expert in turn, in the checkpoint's dtype: a view of the file, not a copy in memory."""
+        """W_g [H, I] of each expert in turn, in the checkpoint's dtype: a view of the file, not a copy in memory.
+
+        Gates that are stored as codes and scales are dequantized to float32.
+        """
         mapped = _Mapped()
         for gate in self.place.gates:
-            yield _cut(mapped.slice(gate.name, self.tensors), gate)
+            yield _cut(mapped.part(gate.name, self.tensors), gate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +75,7 @@ class StoredCheckpoint:
     revision: str | None
     config: Mapping[str, Any]
     layers: tuple[StoredLayer, ...]
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, object]:
         """Description of the checkpoint for a manifest, JSON values."""
@@ -89,12 +84,13 @@ class StoredCheckpoint:
             "id": self.model_id,
             "revision": self.revision,
             "architecture": next(iter(self.config.get("architectures") or []), None),
-            "dtype": str(_DTYPES[gates[0].dtype]).removeprefix("torch."),
+            "dtype": _dtype_name(gates[0]),
             "layers": [layer.layer for layer in self.layers],
             "experts": _one_or_all([len(layer.place.gates) for layer in self.layers]),
             "width": _one_or_all([layer.place.width for layer in self.layers]),
             "expert_width": _one_or_all([layer.place.expert_width for layer in self.layers]),
             "digest": self.digest,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     @cached_property
@@ -110,7 +106,7 @@ class StoredCheckpoint:
             for gate in layer.place.gates:
                 stored = layer.tensors[gate.name]
                 sha.update(f"{layer.layer} {gate} {stored.shape} {stored.dtype} ".encode())
-                part = mapped.slice(gate.name, layer.tensors)
+                part = mapped.part(gate.name, layer.tensors)
                 sha.update(_bytes(part[0] if gate.expert is None else part[gate.expert, 0]))
         return sha.hexdigest()
 
@@ -125,82 +121,46 @@ def read_stored(path_or_id: str | PathLike[str], revision: str | None = None) ->
     """
     source = str(path_or_id)
     folder = checkpoint_folder(source)
-    config = read_object(folder / "config.json" if folder else _fetch(source, "config.json", revision))
-    tensors = _tensors(_files(folder) if folder else _hub_files(source, revision))
+    contents = _hub_contents(source, revision) if folder is None else read_contents(folder, wanted=is_wanted)
+    config, tensors = contents.config, contents.weights
     text = config.get("text_config", config)
     shapes = {name: stored.shape for name, stored in tensors.items()}
     try:
-        layers = places(shapes, str(text.get("model_type", "")), text.get("num_hidden_layers"), source)
+        layers = places(shapes, str(text.get("model_type", "")), contents.n_layers, source)
     except ModelError as error:
         raise _quantized(source, config, str(error.received)) or error from error
     for place in layers:
         for name in {place.router, *(gate.name for gate in place.gates)}:
-            if tensors[name].dtype not in _DTYPES:
+            if tensors[name].dtype not in FLOATS and not isinstance(tensors[name], Quantized):
                 received = f"{tensors[name].dtype} in {name}"
-                raise _quantized(source, config, received) or ModelError(source, expected=_FLOATS, received=received)
+                raise _quantized(source, config, received) or ModelError(source, expected=EXPECTED, received=received)
     name = folder.resolve().name if folder else source
-    return StoredCheckpoint(name, revision, config, tuple(StoredLayer(place, tensors) for place in layers))
-
-
-_FLOATS = "weights in bfloat16, float16, float32 or float64"
+    found = tuple(StoredLayer(place, tensors) for place in layers)
+    return StoredCheckpoint(name, revision, config, found, contents.notes)
 
 
 def _quantized(source: str, config: Mapping[str, Any], received: str) -> ModelError | None:
-    """The error for a checkpoint whose configuration says that it is quantized; None for others."""
-    how = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
-    if not isinstance(how, dict):
+    """The error for a checkpoint whose configuration states that it is quantized; None for others."""
+    method = quantization_method(config)
+    if method is None:
         return None
-    method = str(how.get("quant_method", "an unnamed method"))
-    do = _DEQUANTIZE.get(method, "pass the checkpoint that it was made from")
-    return ModelError(source, expected=_FLOATS, received=f"weights quantized with {method} ({received})", do=do)
+    do = "pass the checkpoint that it was made from"
+    return ModelError(source, expected=EXPECTED, received=f"weights quantized with {method} ({received})", do=do)
 
 
-def _files(folder: Path) -> list[Path]:
-    """A folder's weight files with routers or experts, each checked against its own header."""
-    weight_map = _weight_map(folder / INDEX) if (folder / INDEX).exists() else None
-    files = weight_files(folder)
-    if weight_map is not None:
-        wanted = {folder / file for name, file in weight_map.items() if is_wanted(name)}
-        files = [file for file in files if file in wanted]
-    for file in files:
-        check_weight_file(file)
-    return files
+def _hub_contents(source: str, revision: str | None) -> Contents:
+    """The contents of a hub id's files with routers or experts, which are fetched."""
+    config = fetch(source, "config.json", revision)
+    files = fetch_weights(source, revision, lambda name: is_wanted(weight_of(name)))
+    if not files:
+        raise ModelError(source, expected="safetensors weights", received="none")
+    return contents_of(config.parent, read_object(config), files, is_wanted)
 
 
-def _hub_files(source: str, revision: str | None) -> list[Path]:
-    index = _fetch(source, INDEX, revision, optional=True)
-    if not index.name:
-        return [_fetch(source, "model.safetensors", revision)]
-    wanted = {file for name, file in _weight_map(index).items() if is_wanted(name)}
-    return [_fetch(source, file, revision) for file in sorted(wanted)]
-
-
-def _fetch(source: str, name: str, revision: str | None, optional: bool = False) -> Path:
-    """A file of a hub id, in the local cache; an empty path for an optional file that does not exist."""
-    try:
-        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=not optional)
-    except (OSError, ValueError) as error:
-        received = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source} ({name})", expected="a file of a hub checkpoint", received=received) from error
-    return Path(path) if path else Path()
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(index, expected='a "weight_map" from weight to file', received=repr(weight_map))
-    return {name: str(file) for name, file in weight_map.items()}
-
-
-def _tensors(files: list[Path]) -> dict[str, Stored]:
-    """Every tensor that may be a router's or an expert's, from the files' headers."""
-    tensors = {}
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            for name in filter(is_wanted, file.keys()):
-                part = file.get_slice(name)
-                tensors[name] = Stored(path, tuple(part.get_shape()), part.get_dtype())
-    return tensors
+def _dtype_name(stored: Stored) -> str:
+    if isinstance(stored, Quantized):
+        return f"{stored.dtype.lower()}, dequantized"
+    return str(FLOATS[stored.dtype]).removeprefix("torch.")
 
 
 class _Mapped:
@@ -211,19 +171,23 @@ class _Mapped:
         self._file: Any = None
         self._read = 0
 
-    def slice(self, name: str, tensors: Mapping[str, Stored]) -> Any:
-        """The tensor `name` as a safetensors slice; ModelError if its file was removed or damaged meanwhile."""
-        stored = tensors[name]
-        if stored.file != self._path or self._read > REOPEN_AFTER:
+    def part(self, name: str, tensors: Mapping[str, Stored]) -> Part:
+        """The weight `name`; ModelError if its file was removed or damaged meanwhile."""
+        return part_of(name, tensors[name], self._slice)
+
+    def _slice(self, path: Path, name: str) -> Any:
+        if path != self._path or self._read > REOPEN_AFTER:
             self._file = None  # frees the old mapping first
             try:
-                self._file = safe_open(stored.file, framework="pt").__enter__()
+                self._file = safe_open(path, framework="pt").__enter__()
             except (SafetensorError, OSError) as error:
-                raise ModelError(stored.file, expected="a whole safetensors file", received=error) from error
-            self._path, self._read = stored.file, 0
-        n_matrices = stored.shape[0] if len(stored.shape) == 3 else 1
-        self._read += _DTYPES[stored.dtype].itemsize * torch.Size(stored.shape).numel() // n_matrices
-        return self._file.get_slice(name)
+                raise ModelError(path, expected="a whole safetensors file", received=error) from error
+            self._path, self._read = path, 0
+        part = self._file.get_slice(name)
+        shape = part.get_shape()
+        n_matrices = shape[0] if len(shape) > 2 else 1
+        self._read += _BYTES.get(part.get_dtype(), 1) * torch.Size(shape).numel() // n_matrices
+        return part
 
 
 def _cut(part: Any, gate: Gate) -> Tensor:

@@ -68,13 +68,23 @@ class MoELayer:
 
 @dataclass(frozen=True, eq=False)
 class MoE:
-    """A live model with its MoE layers, in the order in which a token passes them."""
+    """A live model with its MoE layers, in the order in which a token passes them.
+
+    Attributes:
+        model: the transformers model.
+        tokenizer: its tokenizer, if it has one.
+        layers: the MoE layers.
+        model_id: the checkpoint's name, or the model's class.
+        revision: of a hub id.
+        notes: what a reader of a result should know of the checkpoint: unused, dequantized or narrowed weights.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
     layers: tuple[MoELayer, ...]
     model_id: str
     revision: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def max_length(self) -> int | None:
@@ -104,6 +114,7 @@ class MoE:
             "shared": _one_or_all([layer.n_shared for layer in self.layers]),
             "max_length": self.max_length,
             "digest": self.digest(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ from transformers.utils import logging
 
 from turnout.errors import ModelError
 from turnout.models.change.adapter import RouterAdapter
-from turnout.models.checkpoint.files import check_folder, checkpoint_folder
+from turnout.models.checkpoint.contents import Contents, read_contents
+from turnout.models.checkpoint.files import checkpoint_folder
+from turnout.models.checkpoint.hub import fetch, fetch_weights
 from turnout.models.wrap.anatomy import MoE, read
+from turnout.models.wrap.dequantized import load_dequantized
 from turnout.models.wrap.devices import AUTO, Device, placement
 from turnout.models.wrap.families import register_own
+from turnout.models.wrap.load_report import check_report, load_error, restore_precision
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 
@@ -56,10 +61,30 @@ def load(
     if adapter is not None:
         where = {"device": device, "device_map": device_map}
         return _adapted(path_or_id, dtype, adapter, revision=revision, trust_remote_code=trust_remote_code, **where)
-    loaded = load_causal(
+    loaded = load_checkpoint(
         path_or_id, dtype, device, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
     )
-    return read(*loaded)
+    moe = read(loaded.model, loaded.tokenizer, loaded.name, loaded.revision)
+    return replace(moe, notes=loaded.notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A causal language model from a checkpoint.
+
+    Attributes:
+        model: the model, in evaluation mode.
+        tokenizer: None if the checkpoint has none.
+        name: the folder's name or the hub id.
+        revision: of a hub id.
+        notes: what a reader of a result should know: unread files, unused tensors, dequantized or narrowed weights.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    name: str
+    revision: str | None
+    notes: tuple[str, ...]
 
 
 def load_causal(
@@ -79,20 +104,49 @@ def load_causal(
     Raises:
         ModelError: as `load`, except for a dense checkpoint.
     """
+    loaded = load_checkpoint(
+        path_or_id, dtype, device, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
+    )
+    return loaded.model, loaded.tokenizer, loaded.name, loaded.revision
+
+
+def load_checkpoint(
+    path_or_id: str | PathLike[str],
+    dtype: torch.dtype | str | None = None,
+    device: Device = AUTO,
+    *,
+    device_map: str | dict[str, Any] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """`load_causal` with notes on what was stored and how it is used."""
     source = str(path_or_id)
     folder = checkpoint_folder(source)
-    if folder is not None:
-        check_folder(folder, trust_remote_code)
-    else:
-        register_own()
+    contents = _contents(source, folder, revision, trust_remote_code)
     settings = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": folder is not None}
     if revision is None:
         del settings["revision"]
+    checked = _dtype(dtype)
     with quiet():
-        model = _model(source, _dtype(dtype), placement(device, device_map), settings)
+        model, report = _model(source, contents, checked, placement(device, device_map), settings)
         tokenizer = _tokenizer(source, folder, settings)
+    notes = check_report(model, report, contents, source)
+    if contents is not None:
+        narrowed = restore_precision(model, contents)
+        notes += narrowed if checked == "auto" else ()
     name = folder.resolve().name if folder is not None else source
-    return model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None)
+    return Loaded(model, tokenizer, name, revision or getattr(model.config, "_commit_hash", None), notes)
+
+
+def _contents(source: str, folder: Path | None, revision: str | None, trust_remote_code: bool) -> Contents | None:
+    """The contents of a folder or of a hub id's files; None for a hub id without safetensors files."""
+    if folder is not None:
+        return read_contents(folder, trust_remote_code)
+    register_own()
+    files = fetch_weights(source, revision)
+    if not files:
+        return None
+    return read_contents(fetch(source, "config.json", revision).parent, trust_remote_code)
 
 
 def _adapted(
@@ -160,31 +214,28 @@ def as_moe(
     return model if isinstance(model, MoE) else read(model, tokenizer)
 
 
-def _model(source: str, dtype: torch.dtype | str, devices: dict[str, Any], settings: dict[str, Any]) -> PreTrainedModel:
-    """Load the model; refuse a checkpoint in which a weight is missing."""
-    settings = {**settings, **devices, "use_safetensors": True, "output_loading_info": True}
+def _model(
+    source: str, contents: Contents | None, dtype: torch.dtype | str, devices: dict[str, Any], settings: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model and transformers' loading report."""
     offloaded = (
         tempfile.TemporaryDirectory(prefix="turnout-offload-") if devices else None
     )  # for fused weights on "disk"
     if offloaded is not None:
-        settings["offload_folder"] = offloaded.name
+        devices = {**devices, "offload_folder": offloaded.name}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **settings)
+        if contents is not None and contents.quantized:
+            model, report = load_dequantized(contents, source, dtype, devices, settings["trust_remote_code"])
+        else:
+            options = {**settings, **devices, "use_safetensors": True, "output_loading_info": True}
+            model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, TypeError) as error:
         if offloaded is not None:
             offloaded.cleanup()
-        raise ModelError(
-            source, expected="a checkpoint that transformers can load", received=_first_line(error)
-        ) from error
+        raise load_error(source, error) from error
     if offloaded is not None:
         weakref.finalize(model, offloaded.cleanup)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        received = f"none for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-        raise ModelError(
-            source, expected="every weight in the checkpoint", received=received, do="the checkpoint is incomplete"
-        )
-    return model
+    return model, report
 
 
 def _tokenizer(source: str, folder: Path | None, settings: dict[str, Any]) -> PreTrainedTokenizerBase | None:
@@ -194,7 +245,9 @@ def _tokenizer(source: str, folder: Path | None, settings: dict[str, Any]) -> Pr
     try:
         return AutoTokenizer.from_pretrained(source, **settings)
     except Exception as error:  # tokenizers raises a bare Exception for a file that it cannot parse
-        raise ModelError(f"{source} (tokenizer)", expected="a tokenizer", received=_first_line(error)) from error
+        raise ModelError(
+            f"{source} (tokenizer)", expected="a tokenizer", received=str(error) or type(error).__name__
+        ) from error
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
@@ -205,11 +258,6 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
     if not isinstance(result, torch.dtype) or not result.is_floating_point:
         raise ModelError("dtype", expected="a floating torch dtype such as bfloat16 or float32", received=dtype)
     return result
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 @contextmanager
