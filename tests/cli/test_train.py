@@ -2,11 +2,15 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import polars as pl
 import pytest
 import yaml
+
+from turnout.coupling.config import CoupleConfig
 
 spec = importlib.util.spec_from_file_location("texts", Path(__file__).parents[1] / "training/texts.py")
 texts = importlib.util.module_from_spec(spec)
@@ -83,7 +87,15 @@ def test_a_missing_recipe(turnout, tmp_path):
 
 
 def test_doctor_lists_what_can_run(turnout):
-    found = turnout("doctor", "--json").json()
-    assert found["versions"]["torch"]
-    assert found["verbs"]["audit"] == "can run"
+    installed = turnout("doctor", "--json").json()
+    assert installed["versions"]["torch"]
+    assert installed["verbs"]["audit"] == "can run"
     assert "torch" in turnout("doctor").out
+
+
+def test_help_names_every_setting_of_the_term(turnout):
+    text = " ".join(turnout("train", "--help").out.split())
+    for name, field in CoupleConfig.model_fields.items():
+        assert re.search(rf"\b{name}\b", text), name
+        for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
+            assert re.search(rf"\b{choice}\b", text), choice

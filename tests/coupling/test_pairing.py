@@ -45,7 +45,7 @@ def test_random_matrices_have_uniform_p():
     matrices = [pairing_figures(planted(8, own=0, seed=seed), (1,), draws) for seed in range(150)]
     for p_values in ([of["loss"][0]["p"] for of in matrices], [of["ratio"]["p"] for of in matrices]):
         assert 0.03 < np.mean(np.array(p_values) <= 0.1) < 0.17
-    assert np.mean([of["rows"]["p"] <= 0.1 for of in matrices]) < 0.15  # a count: p comes in steps
+    assert np.mean([of["rows"]["p"] <= 0.1 for of in matrices]) < 0.15  # a count: p is discrete
 
 
 def test_p_and_expectation_against_all_pairings():

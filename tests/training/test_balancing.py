@@ -1,3 +1,5 @@
+"""The load-balancing loss of each layer, and training with it."""
+
 import pytest
 import tiny
 import torch

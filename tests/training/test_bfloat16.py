@@ -1,3 +1,5 @@
+"""Fast bfloat16 training on a CPU equals transformers' own computation."""
+
 import pytest
 import tiny
 import torch

@@ -1,3 +1,5 @@
+"""Documents, tokens on disk and training sequences."""
+
 import json
 import shutil
 from pathlib import Path
@@ -66,7 +68,7 @@ def test_questions_end_with_the_answer():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"text": "x"}\n{"txt": "y"}\n', r"c.jsonl, row 2: expected an object with a string"),
         ('{"text": 3}\n', r"row 1"),
@@ -75,9 +77,9 @@ def test_questions_end_with_the_answer():
         ("", r"source s: expected documents for both splits, .*none for train"),
     ],
 )
-def test_refuses_bad_rows(tmp_path, content, said):
+def test_refuses_bad_rows(tmp_path, content, message):
     (tmp_path / "c.jsonl").write_text(content)
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         documents(source(tmp_path / "c.jsonl"), 0.1, seed=0)
 
 

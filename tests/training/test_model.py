@@ -1,3 +1,5 @@
+"""Models of a recipe: any family, options, a trained model's folder."""
+
 import pytest
 import tiny
 import torch
@@ -40,15 +42,15 @@ def test_options_reach_the_config():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"architecture": "perceptron"}, r"model.architecture: expected an architecture that transformers knows"),
+        ({"architecture": "perceptron"}, r"model.architecture: expected an architecture of transformers"),
         ({"architecture": "llama"}, r"expected a Mixture-of-Experts architecture, got llama, which has no experts"),
         ({"options": {"num_expert": 3}}, r"model.options: expected keys of OlmoeConfig, got num_expert"),
     ],
 )
-def test_refuses_other_architectures(change, said):
-    with pytest.raises(RecipeError, match=said):
+def test_refuses_other_architectures(change, message):
+    with pytest.raises(RecipeError, match=message):
         build_model(ModelRecipe(**{**SMALL, **change}), tiny.tiny_tokenizer(), 0)
 
 

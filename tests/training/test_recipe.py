@@ -1,3 +1,5 @@
+"""Recipes: what is read, what is refused, former keys, and the form in a run's inputs.json."""
+
 import warnings
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def test_is_frozen(content):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"optimizer": 1}, r"recipe.yaml: optimizer: expected a known key \(data, .*, got an unknown one"),
         ({"model": {"widht": 3}}, r"recipe.yaml: model.widht: expected a known key, got an unknown one"),
@@ -62,10 +64,10 @@ def test_is_frozen(content):
         ({"data": {"sources": [{"name": "x", "path": "p"}] * 2}}, r"sources need names of their own"),
     ],
 )
-def test_refuses_bad_values(tmp_path, content, change, said):
+def test_refuses_bad_values(tmp_path, content, change, message):
     for section, keys in change.items():
         content[section] = {**content[section], **keys} if isinstance(keys, dict) else keys
-    with pytest.raises(RecipeError, match=said) as error:
+    with pytest.raises(RecipeError, match=message) as error:
         TrainRecipe.load(write(tmp_path, content))
     assert "\n" not in str(error.value)
 
@@ -76,9 +78,9 @@ def test_refuses_a_missing_key(tmp_path, content):
         TrainRecipe.load(write(tmp_path, content))
 
 
-@pytest.mark.parametrize(("text", "said"), [("model: [", "expected YAML"), ("- 1", "a mapping"), ("", "a mapping")])
-def test_refuses_files_without_a_mapping(tmp_path, text, said):
-    with pytest.raises(RecipeError, match=said):
+@pytest.mark.parametrize(("text", "message"), [("model: [", "expected YAML"), ("- 1", "a mapping"), ("", "a mapping")])
+def test_refuses_files_without_a_mapping(tmp_path, text, message):
+    with pytest.raises(RecipeError, match=message):
         TrainRecipe.load(write(tmp_path, text))
 
 
@@ -99,6 +101,52 @@ def test_former_keys_of_the_two_balancing_losses(content):
     content["model"]["aux_loss"] = 0.5
     with pytest.raises(RecipeError, match=r"model\.balancing: expected a known key, got an unknown one"):
         TrainRecipe.parse(content)
+
+
+SOURCE = {"path": None, "worlds": None, "facts": None, "chains": None, "samples": 10000, "exposures": 8, "weight": 1.0}
+STORED = {
+    "data": {
+        "tokenizer": "tokenizer",
+        "sources": [SOURCE | {"name": "a", "path": "a.jsonl"}, SOURCE | {"name": "c", "chains": [1, 2]}],
+        "sequence_length": 32,
+        "held_out": 0.1,
+        "evaluation_tokens": 128,
+        "worlds_seed": None,
+        "isolated": False,
+    },
+    "schedule": {
+        "tokens": 1536,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "warmup": 0.02,
+        "weight_decay": 0.1,
+        "balancing": 0.01,
+        "precision": "float32",
+        "evaluate_every": 500,
+        "save_every": 4,
+    },
+    "model": {
+        "architecture": "olmoe",
+        "hidden_size": 32,
+        "layers": 2,
+        "heads": 2,
+        "experts": 4,
+        "top_k": 2,
+        "expert_width": 16,
+        "context": 64,
+        "balancing": 0.01,
+        "options": {},
+    },
+    "start": None,
+    "seed": 3,
+}
+"""A recipe in the inputs.json of version 0.1.0."""
+
+
+def test_the_form_in_a_run_is_that_of_version_0_1_0():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TrainRecipe.parse(STORED, stored=True).describe() == STORED
 
 
 def test_a_run_contains_the_former_keys_and_reads_them_without_a_warning(content):

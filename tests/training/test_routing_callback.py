@@ -207,7 +207,7 @@ def test_hooks_are_removed_after_a_failed_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         made.train()
     fail = False
-    made.train()  # puts its hooks anew, not twice
+    made.train()  # registers its hooks again, once
     assert callback.loads[0].n_tokens == sum(int(row["attention_mask"].sum()) for row in sampled(made))
     assert not any(hooks(module) for module in model.modules())
 

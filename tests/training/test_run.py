@@ -1,12 +1,16 @@
+"""Training runs: what they learn, write, refuse and resume."""
+
+import math
+
 import polars as pl
 import pytest
 import torch
 import yaml
 from listeners import Recorder
 from training.texts import recipe, write_recipe
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from turnout import Listener, TrainRecipe, train
+from turnout import CoupleConfig, Listener, TrainRecipe, train
 from turnout.errors import RecipeError, RunError
 from turnout.runs import verify
 from turnout.training.sequences import windows
@@ -134,18 +138,50 @@ def test_bfloat16_trains_too(tmp_path):
     assert losses == pytest.approx(exact, rel=0.02)
 
 
-@pytest.mark.parametrize(("whole", "shipped"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
-def test_the_logged_loss_excludes_the_load_balancing_loss(tmp_path, whole, shipped):
-    def logged(name, layered, of_model):
-        content = recipe(tmp_path, learning_rate=1e-12, layer_balancing=layered)
-        content["model"]["aux_loss"] = of_model
+@pytest.mark.parametrize(("layered", "of_model"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
+def test_the_logged_loss_excludes_the_load_balancing_loss(tmp_path, layered, of_model):
+    def logged(name, layer_balancing, aux_loss):
+        content = recipe(tmp_path, learning_rate=1e-12, layer_balancing=layer_balancing)
+        content["model"]["aux_loss"] = aux_loss
         result = train(content, tmp_path / name)
         metrics = result.frame()
         return [metrics.filter(metric=of)["value"][0] for of in ("loss", "lm_loss")]
 
     write_recipe(tmp_path)
     plain, plain_text = logged("plain", 0.0, 0.0)
-    loss, text = logged("balanced", whole, shipped)
+    loss, text = logged("balanced", layered, of_model)
     assert plain == pytest.approx(plain_text, abs=1e-4)  # the Trainer rounds
     assert text == pytest.approx(plain_text, abs=1e-4)
-    assert loss > text + 0.9 * (whole + shipped)
+    assert loss > text + 0.9 * (layered + of_model)
+
+
+def test_prepare_changes_the_model_and_inputs_identify_the_run(tmp_path):
+    class CountSteps(TrainerCallback):
+        steps = 0
+
+        def on_step_end(self, *_, **__):
+            self.steps += 1
+
+    def prepare(model):
+        with torch.no_grad():
+            model.lm_head.weight.zero_()
+        return [counter]
+
+    path, counter = write_recipe(tmp_path, learning_rate=1e-12), CountSteps()
+    result = train(path, tmp_path / "run", prepare=prepare, inputs={"zeroed": True})
+    assert counter.steps == result.steps == 12
+    vocabulary = len(AutoTokenizer.from_pretrained(result.model))
+    assert result.losses["a"] == pytest.approx(math.log(vocabulary), abs=1e-3)  # a uniform distribution
+    with pytest.raises(RunError, match="zeroed"):
+        train(path, tmp_path / "run")
+
+
+def test_erc_as_text_mapping_and_settings_is_one_run(tmp_path):
+    path, weight = write_recipe(tmp_path), 10.0
+    first = train(path, tmp_path / "run", erc=f"weight={weight},normalized=true")
+    assert {"coupling/erc", "coupling/layer_1/gate_norm"} <= set(first.frame()["metric"])
+    for erc in ({"weight": weight, "normalized": True}, CoupleConfig(weight=weight, normalized=True, seed=3)):
+        assert train(path, tmp_path / "run", erc=erc).already_complete
+    with pytest.raises(RecipeError, match="alpha: expected a number or a mapping, to be recorded, got a function"):
+        train(path, tmp_path / "scheduled", erc=CoupleConfig(alpha=lambda step: 1.0))
+    assert not (tmp_path / "scheduled").exists()

@@ -68,7 +68,7 @@ def _layout(index_TK: Tensor, n_experts: int) -> tuple[Tensor, Tensor, list[int]
 def _products(experts: FusedExperts, name: str, rows: Tensor, sizes_E: list[int]) -> Tensor:
     """Each expert's rows times its matrix in the parameter `name`, in the rows' dtype."""
     matrices = getattr(experts, name).to(rows.dtype)
-    # unbind and split: the gradient of an index or slice is a tensor as large as the whole, once an expert
+    # unbind and split: the gradient of an index or a slice is a full-size tensor, one for each expert
     parts = zip(rows.split(sizes_E), matrices.unbind(0), strict=True)
     return torch.cat([linear(part, matrix) for part, matrix in parts if len(part)])
 

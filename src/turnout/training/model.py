@@ -39,7 +39,7 @@ def build_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Pre
         known = AutoConfig.for_model(architecture)
     except ValueError as error:
         do = "give a model_type such as olmoe, qwen3_moe or mixtral"
-        expected = "an architecture that transformers knows"
+        expected = "an architecture of transformers"
         raise RecipeError("model.architecture", expected=expected, received=recipe.architecture, do=do) from error
     unknown = [key for key in recipe.options if not hasattr(known, key)]
     if unknown:
