@@ -112,8 +112,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"intermediate_size": 48},
 }
 
-# Families whose correction bias transformers loads in the model's dtype.
-NARROWED: dict[str, dict[str, Any]] = {
+# Families of single tests: whose correction bias transformers loads in the model's dtype; whose router returns scores.
+SINGLE: dict[str, dict[str, Any]] = {
     "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 16, "head_dim": 8},
     "afmoe": {
         "num_experts": 8,
@@ -140,6 +140,18 @@ NARROWED: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 16,
         "intermediate_size": 48,
         "head_dim": 8,
+    },
+    "gemma4_text": {
+        "enable_moe_block": True,
+        "num_experts": 8,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+        "intermediate_size": 48,
+        "head_dim": 8,
+        "global_head_dim": 8,
+        "hidden_size_per_layer_input": 0,
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
     },
 }
 
@@ -174,7 +186,7 @@ def tiny_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 def random_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """A random model of `family` in float32, in evaluation mode; the same for the same seed."""
     register_own(family)
-    config = AutoConfig.for_model(family, **{**_COMMON, **{**FAMILIES, **NARROWED, **DENSE}[family], **overrides})
+    config = AutoConfig.for_model(family, **{**_COMMON, **{**FAMILIES, **SINGLE, **DENSE}[family], **overrides})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)

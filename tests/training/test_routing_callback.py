@@ -103,6 +103,30 @@ def reported(made, *callbacks):
     return reporter
 
 
+def test_probabilities_are_not_scored_twice(tmp_path):
+    """Gemma 4's router returns probabilities; a softmax of those has an entropy of 1.000000."""
+    model = random_model("gemma4_text")
+    projection, masks, entropies = model.model.layers[0].router.proj, [], []
+    projection.weight.data *= 10
+
+    def keep(module, _, output):
+        if module.training:
+            p = output.detach().double().softmax(-1)
+            entropies.extend((-(p * p.log()).sum(-1) / math.log(8))[masks[-1]].tolist())
+
+    model.register_forward_pre_hook(
+        lambda _, __, kwargs: masks.append(kwargs["attention_mask"].bool().reshape(-1)) if "labels" in kwargs else None,
+        with_kwargs=True,
+    )
+    callback = RoutingCallback()
+    made = trainer(model, tmp_path, callback, steps=2)
+    projection.register_forward_hook(keep)
+    reported(made)
+    assert len(entropies) == callback.loads[0].n_tokens
+    assert callback.loads[0].token_entropy == pytest.approx(sum(entropies) / len(entropies), abs=1e-6)
+    assert callback.loads[0].token_entropy < 0.995
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("checkpointing", CHECKPOINTING)
 def test_counts_are_tokens_times_k_with_and_without_recomputation(tmp_path, checkpointing, accumulate):

@@ -6,6 +6,7 @@ from tiny import random_model
 from torch import nn
 
 from turnout.errors import ModelError
+from turnout.models.forward.capture import capture
 from turnout.models.wrap.anatomy import MoELayer, read
 from turnout.models.wrap.contract import contract_violation
 
@@ -140,6 +141,75 @@ def test_scoring_is_recognized_at_small_logits_and_for_top_1(family, scoring, to
     assert {layer.router.top_k for layer in moe.layers} == {top_k}
 
 
+class OwnRouter(nn.Module):
+    """A router that normalizes its input: scaling that changes nothing.
+
+    Args:
+        returned: what it returns first: "logits", "scores", or "square" of a score, which is none.
+        score: "softmax" or "sigmoid".
+        scale: of its rows; 0 is a router before its first step.
+    """
+
+    def __init__(self, returned, score, scale, top_k=2):
+        super().__init__()
+        rows = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+        self.weight, self.returned, self.score = nn.Parameter(scale * rows), returned, score
+        self.top_k = top_k
+
+    def forward(self, hidden):
+        hidden = nn.functional.rms_norm(hidden.reshape(-1, 32), (32,))
+        logits = nn.functional.linear(hidden, self.weight)
+        scores = logits.softmax(-1) if self.score == "softmax" else logits.sigmoid()
+        weights, indices = scores.topk(self.top_k)
+        first = {"logits": logits, "scores": scores, "square": scores.square()}[self.returned]
+        return first, weights, indices
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 100.0])
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("returned", ["logits", "scores"])
+def test_what_a_router_returns_is_recognized_at_any_scale(returned, score, scale, top_k, dtype):
+    model = random_model("olmoe")
+    model.model.layers[1].mlp.gate = OwnRouter(returned, score, scale, top_k)
+    layer = read(model.to(dtype)).layers[1]
+    assert layer.scoring == ("scores" if returned == "scores" else score)
+    hidden = torch.randn(5, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
+    first, *_ = layer.router(hidden)
+    logits = nn.functional.rms_norm(hidden, (32,)) @ layer.router.weight.T
+    expected = logits.float().softmax(-1) if score == "softmax" else logits.float().sigmoid()
+    close = {"atol": 0.01, "rtol": 0.02} if dtype == torch.bfloat16 else {"atol": 1e-6, "rtol": 1e-5}
+    torch.testing.assert_close(layer.scores(first), expected / expected.sum(-1, keepdim=True), **close)
+
+
+def test_scores_that_the_weights_do_not_follow_are_refused():
+    model = random_model("olmoe")
+    model.model.layers[1].mlp.gate = OwnRouter("square", "sigmoid", 0.01)
+    with pytest.raises(ModelError, match="and no scores in their place"):
+        read(model)
+
+
+@pytest.mark.parametrize("factor", [1.0, None], ids=["fresh", "trained"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e3])
+def test_gemma4_returns_probabilities(scale, dtype, factor):
+    """They are the scores: a second softmax would make every token undecided."""
+    model = random_model("gemma4_text").to(dtype)
+    for block in model.model.layers:
+        block.router.proj.weight.data *= scale
+        if factor is not None:
+            block.router.per_expert_scale.data.fill_(factor)
+    moe = read(model)
+    logits = []
+    handle = moe.layers[1].router.proj.register_forward_hook(lambda _, __, output: logits.append(output.float()))
+    (trace,) = [t for t in capture(moe, [[5, 6, 7, 8]], experts=None).layers if t.layer == 1]
+    handle.remove()
+    expected = logits[0].softmax(-1)[-1:]
+    torch.testing.assert_close(trace.scores_BE, expected, atol=1e-6, rtol=1e-5)
+    assert {layer.scoring for layer in moe.layers} == {"scores"}
+
+
 def test_scores_sum_to_one_and_are_the_routers_own():
     logits = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.bfloat16)
     layer = MoELayer(0, "r", nn.Identity(), nn.Identity(), 3, 1, 0, "softmax")
@@ -147,6 +217,8 @@ def test_scores_sum_to_one_and_are_the_routers_own():
     layer = MoELayer(0, "r", nn.Identity(), nn.Identity(), 3, 1, 0, "sigmoid")
     sigmoid = logits.float().sigmoid()
     torch.testing.assert_close(layer.scores(logits), sigmoid / sigmoid.sum())
+    layer = MoELayer(0, "r", nn.Identity(), nn.Identity(), 3, 1, 0, "scores")
+    assert torch.equal(layer.scores(torch.tensor([[0.5, 0.25, 0.25]])), torch.tensor([[0.5, 0.25, 0.25]]))
     assert layer.scores(logits).dtype == torch.float32
 
 

@@ -131,8 +131,13 @@ class Steering:
         Last tokens run alone if that gives the same figures too.
 
         Raises:
-            ModelError: a family whose scores do not follow from the product of hidden states and router rows alone.
+            ModelError: a family whose router returns scores, or whose scores do not follow from the product of hidden
+                states and router rows alone.
         """
+        for layer in tail.layers:
+            if layer.scoring == "scores":
+                received = f"{type(layer.router).__name__}, which returns scores"
+                raise ModelError(f"layer {layer.layer}", expected="a router that returns its logits", received=received)
         slow, fast, dtype = cls(tail), cls(tail, cached=True), tail.moe.model.dtype
         base = slow.run_base(prompts)
         if not alike(base.reading, slow.with_replaced(slow.prompts(prompts, base.states), base.logits_BF), dtype):

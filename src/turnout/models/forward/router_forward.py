@@ -10,24 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from turnout.errors import ModelError
 from turnout.models.wrap.anatomy import MoELayer
+from turnout.models.wrap.scoring import PRODUCTS
 
 Output = tuple[Tensor, Tensor, Tensor]
 """A router's output: logits [T, E], weights [T, K], indices [T, K]."""
 
-_PRODUCTS = (
-    functional.linear,
-    torch.mm,
-    torch.matmul,
-    Tensor.mm,
-    Tensor.matmul,
-    Tensor.__matmul__,
-    torch.linalg.vector_norm,
-)  # the last in AoE, whose logits are norms
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid)
 _CHOICES = (torch.topk, Tensor.topk)
 
@@ -67,7 +58,7 @@ class _ChangeMode(TorchFunctionMode):
         result = func(*args, **kwargs)
         if not isinstance(result, Tensor) or result.shape[-1:] != (self.n_experts,):
             return result
-        if func in _PRODUCTS:
+        if func in PRODUCTS:
             self.products += 1
             return result if self.change.logits is None else self.change.logits(result)
         if func in _SIGMOIDS and self.change.sigmoid is not None:

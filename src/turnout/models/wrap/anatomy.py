@@ -23,10 +23,13 @@ SHARED_KEYS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts
 
 
 def routing_scores(logits_TE: Tensor, scoring: Scoring) -> Tensor:
-    """Router scores p [T, E] in float32, summing to 1 over the experts; sigmoid scores are divided by their sum."""
+    """Router scores p [T, E] in float32, summing to 1 over the experts.
+
+    Sigmoid scores, and those that a router returns in place of logits, are divided by their sum.
+    """
     if scoring == "softmax":
         return logits_TE.softmax(-1, dtype=torch.float32)
-    scores_TE = logits_TE.float().sigmoid()
+    scores_TE = logits_TE.float().sigmoid() if scoring == "sigmoid" else logits_TE.float()
     return scores_TE / scores_TE.sum(-1, keepdim=True)
 
 
@@ -42,7 +45,7 @@ class MoELayer:
         n_experts: E, routed experts only.
         top_k: K, as the router returns it, which the configuration's may differ from.
         n_shared: shared experts, which every token passes; they are never counted among the E.
-        scoring: how the router computes scores from logits.
+        scoring: the function from the router's first output to its scores.
     """
 
     layer: int
@@ -55,7 +58,7 @@ class MoELayer:
     scoring: Scoring
 
     def scores(self, logits_TE: Tensor) -> Tensor:
-        """Scores p [T, E] from the router's logits; see `routing_scores`."""
+        """Scores p [T, E] from the router's first output; see `routing_scores`."""
         return routing_scores(logits_TE, self.scoring)
 
     def rows(self) -> tuple[Tensor, Tensor | None] | None:

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from turnout.errors import ModelError
-from turnout.models.wrap.families import DEPARTURES, Scoring
+from turnout.models.wrap.families import Scoring
+from turnout.models.wrap.scoring import scoring_of
 
 EXPECTED = "a router returning (logits[T,E], weights[T,K], indices[T,K])"
 ONE_CALL = "one call of its router in a forward"
 _ROWS, _LENGTH = 2, 16  # shape of the probe's token ids: two rows with the same first half
-_SPREAD = 2.0  # standard deviation of the logits at which softmax and sigmoid are told apart
-_TOLERANCE = 0.03  # deviation from proportionality; bfloat16 rounds a weight to 0.4 %
 _CAUSAL_TOLERANCE = 0.05  # in standard deviations of the logits; other tokens change them by several of those
 
 
@@ -190,12 +189,12 @@ def _hook(state: _ProbeState, candidate: Candidate, name: str) -> Any:
         key = candidate.experts_name
         violation = contract_violation(output, _ROWS * _LENGTH, candidate.n_experts)
         if key in state.pending and violation is None and isinstance(output, tuple):
-            scoring = _scoring(state.model_type, module, args, kwargs, output)
+            scoring = scoring_of(state.model_type, module, args, kwargs, output)
             if scoring:
                 state.routers.append(ProbedRouter(candidate, name, output[1].shape[1], scoring, output[0]))
                 del state.pending[key]
             finite = bool(output[0].isfinite().all())
-            other = "weights proportional neither to softmax nor to sigmoid of the logits"
+            other = "weights proportional neither to softmax nor to sigmoid of the logits, and no scores in their place"
             violation = other if finite else "logits with NaN or infinity where finite ones are needed"
         if isinstance(output, tuple) or "rout" in name:
             state.violations.setdefault(key, f"{name.rpartition('.')[2]} returning {violation}")
@@ -203,50 +202,6 @@ def _hook(state: _ProbeState, candidate: Candidate, name: str) -> Any:
             raise _StopForward
 
     return check
-
-
-def _scoring(
-    model_type: str, router: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Tensor, ...]
-) -> Scoring | None:
-    """Softmax or sigmoid: the one that the weights of the chosen experts are proportional to, token by token.
-
-    Softmax and sigmoid hardly differ on small logits, and a single weight is proportional to anything. So the router is
-    run a second time, with its input scaled such that the logits spread, and with K = 2 where K is 1.
-    """
-    if model_type in DEPARTURES:
-        return DEPARTURES[model_type].scoring
-    spread = float(output[0].float().std())
-    if args and spread > 0:
-        with _at_least_two(router):
-            output = router.forward(args[0] * (_SPREAD / spread), *args[1:], **kwargs)
-    logits_TE, weights_TK, indices_TK = (o.float() if o.is_floating_point() else o for o in output)
-    if weights_TK.shape[1] < 2:
-        return None
-    deviation: dict[Scoring, float] = {
-        "softmax": _deviation(weights_TK, logits_TE.softmax(-1).gather(1, indices_TK.long())),
-        "sigmoid": _deviation(weights_TK, logits_TE.sigmoid().gather(1, indices_TK.long())),
-    }
-    best = min(deviation, key=lambda scoring: deviation[scoring])
-    return best if deviation[best] <= _TOLERANCE else None
-
-
-@contextmanager
-def _at_least_two(router: Any) -> Iterator[None]:
-    """Let the router choose at least two experts inside the block, if its K is the attribute `top_k`."""
-    top_k = getattr(router, "top_k", None)
-    if top_k == 1:
-        router.top_k = 2
-    try:
-        yield
-    finally:
-        if top_k == 1:
-            router.top_k = 1
-
-
-def _deviation(weights_TK: Tensor, scores_TK: Tensor) -> float:
-    """Deviation of the weights from proportionality to the scores, the median over tokens; 0 where they are."""
-    ratio_TK = weights_TK / scores_TK
-    return float((1 - ratio_TK.amin(1) / ratio_TK.amax(1)).abs().median())
 
 
 def _is_causal(logits_TE: Tensor) -> bool:

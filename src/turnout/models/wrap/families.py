@@ -2,14 +2,15 @@
 
 The common form: a router returns (logits [T, E], weights [T, K], indices [T, K]), and the weights are proportional,
 token by token, to the scores of the chosen experts, softmax or sigmoid of the logits. Which of the two is read from
-the router's output; a family of the common form has no entry.
+the router's output; a family of the common form has no entry. A router may also return its scores in place of logits.
 """
 
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
 
-Scoring = Literal["softmax", "sigmoid"]
+Scoring = Literal["softmax", "sigmoid", "scores"]
+"""The function from what a router returns first to its scores; "scores": it returns them, and none is applied."""
 
 
 @dataclass(frozen=True)
