@@ -1,7 +1,8 @@
 """Fixtures that several rooms use. `tests/` and `benchmarks/` are on the import path: `from tiny import tiny_model`."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,21 @@ def half_taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "schedule": {"tokens": 60 * 8 * 48, "batch_size": 8, "learning_rate": 0.01},
     }
     return train(recipe, tmp_path_factory.mktemp("half-taught") / "run").model
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium from PATH; the test is skipped without one, or fails if TURNOUT_REQUIRE_BROWSER is 1."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        reason = "no chromium on PATH"
+        if os.environ.get("TURNOUT_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{reason}, and TURNOUT_REQUIRE_BROWSER=1 demands it")
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield started
+        started.close()

@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -71,22 +70,17 @@ def test_pattern_finds_what_a_browser_loads():
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_browser_asks_only_this_server(address):
-    from playwright.sync_api import sync_playwright
-
+def test_browser_asks_only_this_server(address, browser):
     asked: list[str] = []
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        for name in OPENED:
-            page.goto(f"{address}/{name}", wait_until="networkidle")
-        page.keyboard.press("/")
-        page.keyboard.type("committee")
-        page.wait_for_selector(".md-search-result__item")
-        browser.close()
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name in OPENED:
+        page.goto(f"{address}/{name}", wait_until="networkidle")
+    page.keyboard.press("/")
+    page.keyboard.type("committee")
+    page.wait_for_selector(".md-search-result__item")
+    page.close()
     assert not errors
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []

@@ -1,8 +1,5 @@
 """Runs and a browser that the report's tests share."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,24 +37,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hostile") / "run"
     write_run(path, 3, 8, HOSTILE, shared=1, first_layer=1, model_id=HOSTILE[0], evidence=True, tokens=HOSTILE)
     return _reported(path)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    """Headless Chromium from PATH; the test is skipped without one, or fails if TURNOUT_REQUIRE_BROWSER is 1."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        reason = "no chromium on PATH"
-        if os.environ.get("TURNOUT_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"{reason}, and TURNOUT_REQUIRE_BROWSER=1 demands it")
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield started
-        started.close()
 
 
 def _reported(path: Path) -> Path:
