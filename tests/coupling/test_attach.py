@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from coupling.losses import IDS, expected_term, gradients, loss_of
+from coupling.plain import IDS, expected_term, gradients, loss_of
 from tiny import FAMILIES, random_model
 
 import turnout

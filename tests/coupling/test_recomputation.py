@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from coupling.losses import IDS, expected_term, gradients, loss_of
+from coupling.plain import IDS, expected_term, gradients, loss_of
 from tiny import random_model
 
 import turnout

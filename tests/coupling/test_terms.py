@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from coupling.losses import gradients, loss_of
+from coupling.plain import gradients, loss_of
 from tiny import random_model
 from torch import nn
 
