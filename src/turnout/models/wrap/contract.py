@@ -189,11 +189,11 @@ def _hook(state: _ProbeState, candidate: Candidate, name: str) -> Any:
         key = candidate.experts_name
         violation = contract_violation(output, _ROWS * _LENGTH, candidate.n_experts)
         if key in state.pending and violation is None and isinstance(output, tuple):
-            scoring = scoring_of(state.model_type, module, args, kwargs, output)
+            finite = bool(output[0].isfinite().all())
+            scoring = scoring_of(state.model_type, module, args, kwargs, output) if finite else None
             if scoring:
                 state.routers.append(ProbedRouter(candidate, name, output[1].shape[1], scoring, output[0]))
                 del state.pending[key]
-            finite = bool(output[0].isfinite().all())
             other = "weights proportional neither to softmax nor to sigmoid of the logits, and no scores in their place"
             violation = other if finite else "logits with NaN or infinity where finite ones are needed"
         if isinstance(output, tuple) or "rout" in name:

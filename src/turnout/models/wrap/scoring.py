@@ -50,6 +50,7 @@ def scoring_of(
         return DEPARTURES[model_type].scoring
     with _at_least_two(router), _RandomLogits(output[0].shape[1]) as mode:
         again = router.forward(*args, **kwargs)
+    router.forward(*args, **kwargs)  # a router may keep products for its experts: those of the true logits again
     if mode.products and _in_unit_interval(output[0]) and _in_unit_interval(again[0]):
         return _of_scores(output, again)
     spread = float(output[0].float().std())
